@@ -1,0 +1,3 @@
+from onebasin.cli import main
+
+main()

@@ -1,0 +1,87 @@
+"""The command: run, compare, report, list. What a command does not need, it does not import."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Optional
+
+import typer
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Train one model across many devices that each start from their own weights, and count every byte.",
+)
+
+Overrides = Annotated[
+    Optional[list[str]],  # noqa: UP045 (typer reads the annotation)
+    typer.Argument(metavar="[KEY=VALUE]...", help="Changes, such as training.lr=0.1 or method.uplink=int8."),
+]
+
+
+@app.command()
+def run(
+    source: Annotated[str, typer.Argument(metavar="METHOD.toml|NAME", help="A configuration, or a method's name.")],
+    overrides: Overrides = None,
+    out: Annotated[Optional[Path], typer.Option(help="The run directory [runs/LABEL-HASH].")] = None,  # noqa: UP045
+    resume: Annotated[Optional[Path], typer.Option(help="Go on with the run in this directory.")] = None,  # noqa: UP045
+) -> None:
+    """Train with one method; leave a run directory."""
+    with _clear_errors():
+        from onebasin.progress import play
+
+        play(source, overrides or [], out, resume)
+
+
+@app.command()
+def compare(
+    study: Annotated[Path, typer.Argument(metavar="STUDY.toml", help="A grid of runs.")],
+    overrides: Overrides = None,
+    out: Annotated[Optional[Path], typer.Option(help="Where the run directories go [runs/STUDY].")] = None,  # noqa: UP045
+    jobs: Annotated[int, typer.Option(min=0, help="Runs at a time; 0 for one a core.")] = 0,
+    results: Annotated[Optional[Path], typer.Option(help="Also write one JSON file a run here.")] = None,  # noqa: UP045
+) -> None:
+    """Run a study's grid; what is already done is not done again. Ends with a table and a report."""
+    with _clear_errors():
+        from onebasin.comparison import compare_runs
+
+        compare_runs(study, overrides or [], out or Path("runs") / study.stem, jobs, results)
+
+
+@app.command()
+def report(
+    directory: Annotated[Path, typer.Argument(metavar="DIR", help="A folder with run directories in it.")],
+    out: Annotated[Optional[Path], typer.Option(help="The page to write [DIR/report.html].")] = None,  # noqa: UP045
+) -> None:
+    """Write one self-contained HTML page about the runs in a folder."""
+    with _clear_errors():
+        from onebasin.report.page import write_report
+
+        typer.echo(write_report(directory, out))
+
+
+@app.command("list")
+def list_names(
+    what: Annotated[str, typer.Argument(metavar="methods|datasets|partitions|models|codecs")],
+) -> None:
+    """List what a configuration can name."""
+    with _clear_errors():
+        from onebasin.catalogue import print_catalogue
+
+        print_catalogue(what)
+
+
+@contextmanager
+def _clear_errors() -> Iterator[None]:
+    """Say what is wrong in one message; a traceback is for our own mistakes, not for the user's."""
+    try:
+        yield
+    except (ValueError, OSError, RuntimeError, ImportError) as error:
+        typer.secho(f"error: {error}", err=True, fg=typer.colors.RED)
+        raise typer.Exit(1) from None
+
+
+def main() -> None:
+    """The entry point of the `onebasin` command."""
+    app()

@@ -1,0 +1,87 @@
+"""The server's combine step: the weighted mean of what came back, and how it is applied to the model."""
+
+from collections.abc import Callable, Iterable
+
+import torch
+
+from onebasin.config import Adaptive, Average, Combine, Momentum
+from onebasin.wire.layout import Layout, Tensors
+
+
+class WeightedMean:
+    """A running weighted mean of the tensors of one layout, in float64; integer tensors keep their maximum.
+
+    The same values added in the same order give the same bits. Memory: one model, however many are added.
+    """
+
+    def __init__(self, layout: Layout) -> None:
+        self._layout = layout
+        self._sums: Tensors = {}
+        self._weight = 0.0
+
+    def add(self, tensors: Tensors, weight: float) -> None:
+        """Add one sender's tensors; `weight` is positive."""
+        for entry in self._layout.entries:
+            value = tensors[entry.name]
+            if not value.is_floating_point():
+                known = self._sums.get(entry.name, value)
+                self._sums[entry.name] = torch.maximum(known, value)
+            elif entry.name in self._sums:
+                self._sums[entry.name].add_(value, alpha=weight)
+            else:
+                self._sums[entry.name] = value.double() * weight
+        self._weight += weight
+
+    def result(self) -> Tensors:
+        """Return the mean, in the layout's types; `ValueError` when nothing was added."""
+        if self._weight <= 0:
+            raise ValueError("the mean of no replies")
+        return {
+            e.name: (self._sums[e.name] / self._weight).to(e.dtype)
+            if e.dtype.is_floating_point
+            else self._sums[e.name].clone()
+            for e in self._layout.entries
+        }
+
+
+def apply_update(combine: Combine, slots: dict[str, Tensors], update: Tensors) -> dict[str, Tensors]:
+    """Return the slots after the mean update was applied to `slots["weights"]`; `slots` is not changed.
+
+    The optimiser's own memory is in the slots `momentum` and `second`. Sources are on the pages in `methods/`.
+    """
+    after = dict(slots)
+    weights = slots["weights"]
+    if isinstance(combine, Average):
+        after["weights"] = _each(weights, lambda n: weights[n] + combine.rate * update[n])
+        return after
+    momentum = slots.get("momentum") or _filled(weights, 0.0)
+    if isinstance(combine, Adaptive):
+        second = slots.get("second") or _filled(weights, combine.tau**2)
+        m = _each(weights, lambda n: combine.beta1 * momentum[n] + (1 - combine.beta1) * update[n])
+        v = _each(weights, lambda n: _second_moment(combine, second[n], update[n] ** 2))
+        after["momentum"], after["second"] = m, v
+        after["weights"] = _each(weights, lambda n: weights[n] + combine.rate * m[n] / (v[n].sqrt() + combine.tau))
+        return after
+    velocity = _each(weights, lambda n: combine.beta * momentum[n] + update[n])
+    after["momentum"] = velocity
+    if isinstance(combine, Momentum):
+        after["weights"] = _each(weights, lambda n: weights[n] + combine.rate * velocity[n])
+    else:
+        after["weights"] = _each(
+            weights, lambda n: weights[n] + combine.rate * (update[n] + combine.beta * velocity[n])
+        )
+    return after
+
+
+def _second_moment(combine: Adaptive, second: torch.Tensor, square: torch.Tensor) -> torch.Tensor:
+    if combine.kind == "adam":
+        return combine.beta2 * second + (1 - combine.beta2) * square
+    return second - (1 - combine.beta2) * square * torch.sign(second - square)
+
+
+def _each(names: Iterable[str], value: Callable[[str], torch.Tensor]) -> Tensors:
+    return {name: value(name) for name in names}
+
+
+def _filled(like: Tensors, value: float) -> Tensors:
+    return {name: torch.full_like(tensor, value) for name, tensor in like.items()}

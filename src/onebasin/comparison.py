@@ -1,0 +1,103 @@
+"""Running a study: every core has a run, what is done is skipped, what was cut off goes on."""
+
+import json
+import os
+from collections.abc import Sequence
+from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import asdict
+from multiprocessing import get_context
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+from onebasin.config import RunConfig
+from onebasin.launch import default_directory, run
+from onebasin.progress import human_bytes
+from onebasin.results.files import write_whole
+from onebasin.results.records import load_run
+from onebasin.study import read_study
+
+
+class StudyError(RuntimeError):
+    """Runs of a study that failed; the others are done."""
+
+
+def compare_runs(study_path: Path, overrides: Sequence[str], out: Path, jobs: int, results: Path | None) -> None:
+    """Run what is left of the study, print the table and write the report. `StudyError` if a run failed."""
+    from onebasin.report.page import write_report
+    from onebasin.report.table import comparison_table
+    from onebasin.results.records import find_runs
+
+    console = Console()
+    study, configs = read_study(study_path, overrides)
+    homes = {config.identity(): find_home(config, out) for config in configs}
+    left = [config for config in configs if not (homes[config.identity()] / "summary.json").exists()]
+    console.print(f"{study.title}: {len(configs)} runs, {len(configs) - len(left)} done, {len(left)} to go")
+    failed = _run_all(left, homes, jobs or os.cpu_count() or 1, console)
+    if results:
+        export_results([homes[c.identity()] for c in configs], results)
+    wanted = set(homes.values())
+    records = [record for record in find_runs(out) if record.directory in wanted]
+    console.print(comparison_table(records))
+    console.print(f"report: {write_report(out)}", soft_wrap=True)
+    if failed:
+        raise StudyError("\n".join(f"{label}: {reason}" for label, reason in failed.items()))
+
+
+def find_home(config: RunConfig, out: Path) -> Path:
+    """Return the directory under `out` that has this run, whatever its label was, or the one it will get."""
+    expected = out / default_directory(config).name
+    known = sorted(out.glob(f"*-{config.identity()[:8]}/config.toml"))
+    return known[0].parent if known else expected
+
+
+def export_results(directories: Sequence[Path], results: Path) -> None:
+    """Write each finished run as one JSON file, named by its configuration's hash."""
+    results.mkdir(parents=True, exist_ok=True)
+    for directory in directories:
+        record = load_run(directory)
+        if record.summary:
+            content = asdict(record)
+            del content["directory"]
+            write_whole(results / f"{record.summary['config_hash']}.json", json.dumps(content).encode())
+
+
+def _run_all(configs: Sequence[RunConfig], homes: dict[str, Path], jobs: int, console: Console) -> dict[str, str]:
+    """Run the configurations, `jobs` at a time; return the reasons of those that failed."""
+    failed: dict[str, str] = {}
+    if not configs:
+        return failed
+    columns = (TextColumn("[bold]{task.description}"), BarColumn(), TextColumn("{task.completed}/{task.total} runs"))
+    with (
+        Progress(*columns, TimeElapsedColumn(), console=console) as bar,
+        ProcessPoolExecutor(min(jobs, len(configs)), mp_context=get_context("spawn")) as pool,
+    ):
+        overall = bar.add_task("comparing", total=len(configs))
+        futures: dict[Future[str], RunConfig] = {
+            pool.submit(_run_one, config.to_toml(), homes[config.identity()]): config for config in configs
+        }
+        for future in as_completed(futures):
+            config = futures[future]
+            name = f"{config.title}, seed {config.seed}"
+            try:
+                bar.print(f"{name}: {future.result()}")
+            except BrokenProcessPool:
+                failed[name] = "its process was killed; run the same command again to go on from the last checkpoint"
+            except Exception as error:
+                failed[name] = f"{type(error).__name__}: {error}"
+                bar.print(f"[red]{name}: {failed[name]}[/]")
+            bar.advance(overall)
+    return failed
+
+
+def _run_one(toml: str, home: Path) -> str:
+    """Run or resume one configuration in this worker process; return a line about it."""
+    import tomllib
+
+    started = (home / "config.toml").exists()
+    source = tomllib.loads(toml)
+    result = run(source, resume=home) if started else run(source, out=home)
+    accuracy = result.summary["accuracy"]["final"]
+    return f"{accuracy:.1%} for {human_bytes(result.summary['bytes']['total'])}"

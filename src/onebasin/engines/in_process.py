@@ -1,0 +1,58 @@
+"""The in-process engine: one process runs client after client and keeps their states."""
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import torch
+
+from onebasin.client import Client
+from onebasin.engines.engine import ClientId, Failure, Reply
+from onebasin.state import State
+from onebasin.training.local import TrainingFailed
+from onebasin.updates.codec import NotFinite
+from onebasin.wire.message import WireError
+
+
+class InProcess:
+    """Runs clients one after the other. Torch works on one thread from then on, so that every engine gives equal bits."""
+
+    def __init__(self, client: Client) -> None:
+        torch.set_num_threads(1)
+        self._client = client
+        self._states: dict[ClientId, State] = {}
+        self._changed: set[ClientId] = set()
+
+    def exchange(self, orders: Mapping[ClientId, bytes]) -> Iterator[Reply]:
+        for client, order in orders.items():
+            yield client, self.answer(client, order)
+
+    def answer(self, client: ClientId, order: bytes) -> bytes | Failure:
+        """Run one client. Its state changes only if it has a reply to give."""
+        state = self._states.get(client, State())
+        try:
+            work = self._client.begin(client, state, order)
+            after, reply = self._client.finish(state, self._client.train(work))
+        except (WireError, NotFinite, TrainingFailed) as error:
+            return Failure(f"{type(error).__name__}: {error}")
+        if after.slots or after.facts:
+            self._states[client] = after
+            self._changed.add(client)
+        return reply
+
+    def save(self, folder: Path, stamp: str) -> dict[ClientId, str]:
+        written = {}
+        for client in sorted(self._changed):
+            written[client] = f"client-{client:06d}-{stamp}.safetensors"
+            (folder / written[client]).write_bytes(self.read_state(client))
+        self._changed.clear()
+        return written
+
+    def restore(self, folder: Path, files: Mapping[ClientId, str]) -> None:
+        self._states = {client: State.from_bytes((folder / name).read_bytes()) for client, name in files.items()}
+        self._changed.clear()
+
+    def read_state(self, client: ClientId) -> bytes:
+        return self._states.get(client, State()).to_bytes()
+
+    def close(self) -> None:
+        self._states.clear()

@@ -1,0 +1,104 @@
+"""The round loop: open, exchange, close, score, record; then the next round."""
+
+import time
+from collections.abc import Iterator
+from typing import Any, Protocol
+
+from onebasin.engines.engine import ClientId, Engine, Reply
+from onebasin.results.run_directory import RunDirectory
+from onebasin.server import Orders, Server
+from onebasin.tasks.metrics import evaluate
+from onebasin.tasks.task import Task
+from onebasin.training.weights import buffers_of, copy_into, parameters_of
+from onebasin.wire.ledger import Ledger
+
+Record = dict[str, Any]
+
+
+class Observer(Protocol):
+    """Whoever wants to hear how a run goes on: the progress display, a tracker."""
+
+    def on_reply(self, round: int, answered: int, asked: int) -> None: ...
+
+    def on_round(self, record: Record) -> None: ...
+
+
+def federate(
+    server: Server,
+    engine: Engine,
+    task: Task,
+    ledger: Ledger,
+    directory: RunDirectory,
+    observers: list[Observer],
+) -> None:
+    """Play the rounds that are left; each ends with a line of history and a checkpoint."""
+    history = directory.history
+    first = len(history) + 1
+    began = time.monotonic() - (history[-1]["seconds"] if history else 0.0)
+    for round in range(first, server.config.federation.rounds + 1):
+        orders = server.open(round)
+        while orders:
+            ledger.charge_orders(round, orders)
+            replies = in_order(orders, engine.exchange(orders))
+            orders = server.close(_watched(replies, round, len(orders), ledger, observers))
+        record = _record(server, task, ledger) | {"seconds": _elapsed(began)}
+        directory.commit(record, ledger, server.state, engine)
+        for observer in observers:
+            observer.on_round(record)
+
+
+def in_order(orders: Orders, replies: Iterator[Reply]) -> Iterator[Reply]:
+    """Yield the replies in the orders' order, as early as that allows, so that sums do not depend on who is fast."""
+    early: dict[ClientId, Reply] = {}
+    waiting = iter(orders)
+    expected = next(waiting, None)
+    for reply in replies:
+        early[reply[0]] = reply
+        while expected in early:
+            yield early.pop(expected)
+            expected = next(waiting, None)
+
+
+def _elapsed(began: float) -> float:
+    return round(time.monotonic() - began, 3)
+
+
+def _watched(
+    replies: Iterator[Reply], round: int, asked: int, ledger: Ledger, observers: list[Observer]
+) -> Iterator[Reply]:
+    """Charge what passes, and tell the observers."""
+    for answered, (client, reply) in enumerate(replies, start=1):
+        if isinstance(reply, bytes):
+            ledger.charge(round, client, "up", reply)
+        for observer in observers:
+            observer.on_reply(round, answered, asked)
+        yield client, reply
+
+
+def _record(server: Server, task: Task, ledger: Ledger) -> Record:
+    """Return the round's line of history."""
+    outcome = server.outcome
+    accuracy, loss = _score(server, task)
+    return {
+        "round": outcome.round,
+        "accuracy": accuracy,
+        "loss": loss,
+        "train_loss": outcome.mean(lambda report: report.loss),
+        "replies": len(outcome.reports),
+        "failures": [{"client": client, "reason": reason} for client, reason in sorted(outcome.failures.items())],
+        "bytes": ledger.totals(),
+    }
+
+
+def _score(server: Server, task: Task) -> tuple[float | None, float | None]:
+    """Score the common model; where there is none, take the mean of the clients' own scores."""
+    outcome = server.outcome
+    if not server.method.federated:
+        return outcome.mean(lambda report: report.accuracy), outcome.mean(lambda report: report.test_loss)
+    if not server.has_model or not server.is_evaluated(outcome.round):
+        return None, None
+    model = task.build_model(0)
+    copy_into(parameters_of(model), server.state.slots["weights"])
+    copy_into(buffers_of(model), server.state.slots["buffers"])
+    score = evaluate(model, task.dataset.test)
+    return score.accuracy, score.loss

@@ -1,0 +1,119 @@
+"""Starting and resuming a run."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from onebasin.client import Client
+from onebasin.config import RunConfig, Source, read_config
+from onebasin.engines.dropout import Dropping
+from onebasin.engines.engine import Engine
+from onebasin.engines.in_process import InProcess
+from onebasin.engines.pool import Pool
+from onebasin.federation import Observer, federate
+from onebasin.results.run_directory import RunDirectory, RunDirectoryError
+from onebasin.results.summary import summarise
+from onebasin.results.trackers import open_trackers
+from onebasin.server import Server
+from onebasin.state import State
+from onebasin.tasks.task import Task, load_task
+from onebasin.training.weights import buffers_of, copy_into, parameters_of
+from onebasin.wire.ledger import Ledger
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished run. model: the common model (the pooled one of centralised training); None where there is none."""
+
+    directory: Path
+    config: RunConfig
+    history: list[dict[str, Any]]
+    summary: dict[str, Any]
+    ledger: Ledger
+    model: nn.Module | None
+
+
+def run(
+    source: Source,
+    overrides: Iterable[str] = (),
+    *,
+    out: str | Path | None = None,
+    resume: str | Path | None = None,
+    observers: Sequence[Observer] = (),
+) -> Run:
+    """Run a configuration to its end, in a new run directory, and return the result.
+
+    source: a RunConfig, a mapping, a TOML file's path or a method's name. out: the run directory (default:
+    ``runs/<label>-<hash>``). resume: go on with the run in this directory instead; `source` and `overrides` must then
+    describe the same run. Errors: `ConfigError`, `RunDirectoryError`, those of the task, `EngineError`.
+    """
+    config = read_config(source, overrides)
+    task = load_task(config)
+    ledger = Ledger()
+    if resume is None:
+        directory = RunDirectory.create(Path(out) if out else default_directory(config), config, task.holdings())
+        checkpoint = None
+    else:
+        directory, checkpoint = reopen(Path(resume), config)
+    server = Server(config, task)
+    engine = open_engine(config, task)
+    trackers = open_trackers(config, directory.path)
+    try:
+        if checkpoint:
+            server.state, ledger = checkpoint.server, checkpoint.ledger
+            engine.restore(directory.path / "checkpoint", checkpoint.clients)
+        federate(server, engine, task, ledger, directory, [*observers, *trackers])
+        model = final_model(server, engine, task)
+    finally:
+        engine.close()
+        for tracker in trackers:
+            tracker.close()
+    summary = directory.read_summary()
+    if summary is None:
+        summary = summarise(config, task, server.protocol.parameters.numel, directory.history)
+        if model is not None:
+            directory.write_model(parameters_of(model), buffers_of(model))
+        directory.write_summary(summary)
+    return Run(directory.path, config, directory.history, summary, ledger, model)
+
+
+def reopen(path: Path, config: RunConfig) -> tuple[RunDirectory, Any]:
+    """Return the directory and its checkpoint; `RunDirectoryError` if it holds another run than `config`."""
+    directory, checkpoint = RunDirectory.reopen(path)
+    stored = read_config(path / "config.toml")
+    if stored.identity() != config.identity():
+        raise RunDirectoryError(f"{path} holds another run ({stored.identity()}) than this ({config.identity()})")
+    return directory, checkpoint
+
+
+def default_directory(config: RunConfig) -> Path:
+    """Return ``runs/<label>-<hash>``, the label in lower case with dashes."""
+    words = "".join(c if c.isalnum() else " " for c in config.title.lower()).split()
+    return Path("runs") / f"{'-'.join(words)}-{config.identity()[:8]}"
+
+
+def open_engine(config: RunConfig, task: Task) -> Engine:
+    """Return the engine that the configuration names, with its dropouts."""
+    engine: Engine
+    if config.engine.kind == "pool":
+        sizes = {client: len(part) for client, part in enumerate(task.parts)}
+        engine = Pool(config, sizes, config.engine.workers)
+    else:
+        engine = InProcess(Client(config, task))
+    return Dropping(engine, config.federation.dropout, config.seed) if config.federation.dropout else engine
+
+
+def final_model(server: Server, engine: Engine, task: Task) -> nn.Module | None:
+    """Return the common model, or the one client's of pooled training; None where every client has its own."""
+    slots = server.state.slots
+    if server.method.data == "pooled":
+        slots = State.from_bytes(engine.read_state(0)).slots
+    if "weights" not in slots:
+        return None
+    model = task.build_model(0)
+    copy_into(parameters_of(model), slots["weights"])
+    copy_into(buffers_of(model), slots["buffers"])
+    return model.eval()

@@ -1,0 +1,27 @@
+"""The methods, a page each: the paper, and one choice for each question of `onebasin.config.Method`."""
+
+from importlib import import_module
+
+from onebasin.config import ConfigError
+from onebasin.methods.page import Page
+
+METHODS = (
+    "centralised",
+    "local-only",
+    "fedavg",
+    "adopt-one",
+    "fedprox",
+    "scaffold",
+    "fedavgm",
+    "fedadam",
+    "fedyogi",
+    "diloco",
+)
+
+
+def load_page(name: str) -> Page:
+    """Return the page of the method; `ConfigError` naming the methods that exist."""
+    if name not in METHODS:
+        raise ConfigError(f"method: got {name!r}; expected one of {', '.join(METHODS)}, or the path of a .toml file")
+    page: Page = import_module(f"onebasin.methods.{name.replace('-', '_')}").PAGE
+    return page

@@ -1,0 +1,85 @@
+"""The live display of one run, and its last words."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Table
+
+from onebasin.config import read_config
+from onebasin.launch import Run, run
+
+
+def human_bytes(count: float) -> str:
+    """Return a number of bytes in decimal units: 999 B, 1.23 kB, 45.6 MB."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if count < 1000 or unit == "GB":
+            break
+        count /= 1000
+    return f"{count:.0f} {unit}" if unit == "B" else f"{count:.3g} {unit}"
+
+
+class Display:
+    """An observer that draws: the round, who has answered, accuracy, bytes; failures as lines above."""
+
+    def __init__(self, console: Console, title: str, rounds: int) -> None:
+        self._bar = Progress(
+            SpinnerColumn(),
+            TextColumn("[bold]{task.description}"),
+            BarColumn(),
+            TextColumn("round {task.completed:.0f}/{task.total:.0f}"),
+            TextColumn("{task.fields[answered]}"),
+            TextColumn("[green]{task.fields[accuracy]}"),
+            TextColumn("[cyan]{task.fields[bytes]}"),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+            console=console,
+        )
+        self._task = self._bar.add_task(title, total=rounds, answered="", accuracy="", bytes="")
+
+    def __enter__(self) -> "Display":
+        self._bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.stop()
+
+    def on_reply(self, round: int, answered: int, asked: int) -> None:
+        self._bar.update(self._task, completed=round - 1, answered=f"{answered}/{asked} clients")
+
+    def on_round(self, record: dict[str, Any]) -> None:
+        accuracy = "" if record["accuracy"] is None else f"{record['accuracy']:.1%}"
+        total = human_bytes(record["bytes"]["total"])
+        self._bar.update(self._task, completed=record["round"], accuracy=accuracy, bytes=total)
+        for failure in record["failures"]:
+            self._bar.print(f"[yellow]round {record['round']}, client {failure['client']}: {failure['reason']}[/]")
+
+
+def play(source: str, overrides: Sequence[str], out: Path | None, resume: Path | None) -> Run:
+    """Run with a display on the terminal, and print what came of it."""
+    console = Console()
+    config = read_config(source, overrides)
+    with Display(console, config.title, config.federation.rounds) as display:
+        result = run(config, out=out, resume=resume, observers=[display])
+    console.print(outcome_table(result.summary))
+    console.print(f"run directory: {result.directory}", soft_wrap=True)
+    return result
+
+
+def outcome_table(summary: dict[str, Any]) -> Table:
+    """Return a run's summary as a table."""
+    table = Table(title=f"{summary['label']} on {summary['dataset']}, seed {summary['seed']}", show_header=False)
+    accuracy, cost = summary["accuracy"], summary["bytes"]
+    table.add_row("final accuracy", "not scored" if accuracy["final"] is None else f"{accuracy['final']:.2%}")
+    table.add_row("bytes, all clients", f"{human_bytes(cost['total'])} ({cost['total']:,})")
+    parts = ", ".join(f"{name} {human_bytes(cost[name])}" for name in ("up", "down", "init", "align"))
+    table.add_row("of which", parts)
+    table.add_row("with multicast downlink", human_bytes(cost["total_multicast"]))
+    for target, needed in summary["bytes_to_target"].items():
+        table.add_row(f"bytes to {float(target):.0%}", "not reached" if needed is None else human_bytes(needed))
+    if summary["failures"]:
+        table.add_row("failures", str(summary["failures"]))
+    table.add_row("seconds", f"{summary['seconds']:.1f}")
+    return table

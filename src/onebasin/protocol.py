@@ -1,0 +1,117 @@
+"""The protocol: what both sides know before the first byte, and how they read each other's messages."""
+
+import math
+import struct
+from dataclasses import dataclass
+from enum import IntFlag
+from typing import Any
+
+from torch import nn
+
+from onebasin.config import RunConfig
+from onebasin.training.weights import buffers_of, parameters_of
+from onebasin.updates.catalogue import make_codec
+from onebasin.updates.codec import Codec
+from onebasin.updates.dense import Exact
+from onebasin.wire.layout import Layout
+from onebasin.wire.message import Kind, Message, Section, WireError, decode_message, encode_message
+
+_SEED = struct.Struct("<Q")
+_DO = struct.Struct("<B")
+_REPORT = struct.Struct("<IIfff")
+_SLACK = 4096
+
+
+class Do(IntFlag):
+    """What an order asks for, in any combination."""
+
+    TRAIN = 1
+    SEND_UPDATE = 2
+    SEND_MODEL = 4
+    KEEP_MODEL = 8
+    SCORE = 16
+
+
+@dataclass(frozen=True)
+class Report:
+    """A client's numbers: its examples, the steps it made, its training loss, its own model's score (NaN if unasked)."""
+
+    examples: int
+    steps: int
+    loss: float = math.nan
+    accuracy: float = math.nan
+    test_loss: float = math.nan
+
+
+class Protocol:
+    """The run's number, the layouts of parameters and buffers, and the codecs of both directions.
+
+    Sections of an order: `do`; `seed` or `weights` (and `buffers`); `control` (SCAFFOLD's c).
+    Sections of a reply: `report`; `update` or `weights` (and `buffers`); `control` (the change of c_i).
+    """
+
+    def __init__(self, config: RunConfig, model: nn.Module) -> None:
+        self.run = int(config.identity(), 16)
+        self.parameters = Layout.of(parameters_of(model))
+        self.buffers = Layout.of(buffers_of(model))
+        foreign = [e for e in self.parameters.entries if str(e.dtype) != "torch.float32"]
+        if foreign or not len(self.parameters):
+            what = f"{foreign[0].name} is {foreign[0].dtype}" if foreign else "it has no parameters"
+            raise ValueError(f"task.model={config.task.model.kind!r}: {what}; every parameter must be float32")
+        self.exact: Codec = Exact(self.buffers)
+        if config.method.federated:
+            self.uplink = make_codec(config.method.uplink, self.parameters)
+            self.downlink = make_codec(config.method.downlink, self.parameters)
+        self.limit = 2 * (8 * self.parameters.numel + self.exact.coded_bytes) + _SLACK
+
+    def write(self, round: int, sender: int, sections: list[Section]) -> bytes:
+        """Return a message of this run."""
+        return encode_message(self.run, round, sender, sections)
+
+    def read(self, data: bytes, sender: int) -> Message:
+        """Return the message in `data`; `WireError` when it is damaged, too long, of another run or sender."""
+        message = decode_message(data, self.limit)
+        if message.run != self.run:
+            raise WireError(f"the message is of run {message.run:016x}, not of {self.run:016x}")
+        if message.sender != sender:
+            raise WireError(f"the message is from {message.sender}, not from {sender}")
+        return message
+
+
+def write_do(do: Do) -> Section:
+    return Section(Kind.CONTROL, "do", _DO.pack(do))
+
+
+def read_do(message: Message) -> Do:
+    value = _unpack(_DO, message, "do")[0]
+    if not value or value >= 2 * Do.SCORE:
+        raise WireError(f"the order asks for {value:#x}, which has no meaning")
+    return Do(value)
+
+
+def write_seed(seed: int) -> Section:
+    return Section(Kind.INIT, "seed", _SEED.pack(seed))
+
+
+def read_seed(message: Message) -> int:
+    seed: int = _unpack(_SEED, message, "seed")[0]
+    return seed
+
+
+def write_report(report: Report) -> Section:
+    body = _REPORT.pack(report.examples, report.steps, report.loss, report.accuracy, report.test_loss)
+    return Section(Kind.CONTROL, "report", body)
+
+
+def read_report(message: Message) -> Report:
+    report = Report(*_unpack(_REPORT, message, "report"))
+    if math.isinf(report.loss) or math.isinf(report.accuracy) or math.isinf(report.test_loss):
+        raise WireError(f"the report has an infinite number: {report}")
+    return report
+
+
+def _unpack(form: struct.Struct, message: Message, name: str) -> tuple[Any, ...]:
+    body = message.require(name)
+    if len(body) != form.size:
+        raise WireError(f"section {name!r} has {len(body)} bytes, not {form.size}")
+    return form.unpack(body)

@@ -1,0 +1,94 @@
+"""The run directory: config.toml, holdings.json, history.jsonl, ledger.csv, checkpoint/, summary.json, model.safetensors."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+
+from onebasin.config import RunConfig
+from onebasin.engines.engine import ClientId, Engine
+from onebasin.results.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from onebasin.results.files import write_whole
+from onebasin.state import State
+from onebasin.wire.layout import Tensors
+from onebasin.wire.ledger import Ledger
+
+LEDGER_HEAD = "round,client,direction,kind,bytes\n"
+
+
+class RunDirectoryError(ValueError):
+    """A directory that does not hold what was asked for."""
+
+
+class RunDirectory:
+    """One run's files. A round is written whole: its line of history, its ledger entries, then its checkpoint."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.history: list[dict[str, Any]] = []
+        self._client_files: dict[ClientId, str] = {}
+
+    @classmethod
+    def create(cls, path: Path, config: RunConfig, holdings: dict[str, Any]) -> "RunDirectory":
+        """Make the directory; `RunDirectoryError` if it already holds a run."""
+        if (path / "config.toml").exists():
+            raise RunDirectoryError(f"{path} already holds a run; continue it with --resume, or choose another --out")
+        (path / "checkpoint").mkdir(parents=True, exist_ok=True)
+        write_whole(path / "holdings.json", json.dumps(holdings).encode())
+        write_whole(path / "history.jsonl", b"")
+        write_whole(path / "ledger.csv", LEDGER_HEAD.encode())
+        write_whole(path / "config.toml", config.to_toml().encode())
+        return cls(path)
+
+    @classmethod
+    def reopen(cls, path: Path) -> tuple["RunDirectory", Checkpoint | None]:
+        """Return the directory as it was at its last checkpoint; what was written later is taken back."""
+        if not (path / "config.toml").exists():
+            raise RunDirectoryError(f"{path} holds no run: it has no config.toml")
+        directory = cls(path)
+        (path / "checkpoint").mkdir(exist_ok=True)
+        checkpoint = load_checkpoint(path / "checkpoint")
+        last = checkpoint.round if checkpoint else 0
+        directory._rewind(last)
+        if checkpoint:
+            directory._client_files = dict(checkpoint.clients)
+        return directory, checkpoint
+
+    def commit(self, record: dict[str, Any], ledger: Ledger, server: State, engine: Engine) -> None:
+        """Write one round."""
+        self.history.append(record)
+        with (self.path / "history.jsonl").open("a", encoding="utf-8") as file:
+            file.write(json.dumps(record) + "\n")
+        with (self.path / "ledger.csv").open("a", encoding="utf-8") as file:
+            for e in ledger.drain():
+                file.write(f"{e.round},{e.client},{e.direction},{e.kind.name.lower()},{e.bytes}\n")
+        self._client_files = save_checkpoint(
+            self.path / "checkpoint", record["round"], server, ledger, engine, self._client_files
+        )
+
+    def write_model(self, weights: Tensors, buffers: Tensors) -> None:
+        """Write the final model as an ordinary safetensors file of its parameters and buffers."""
+        tensors = {name: tensor.contiguous() for name, tensor in (weights | buffers).items()}
+        write_whole(self.path / "model.safetensors", safetensors.torch.save(tensors))
+
+    def write_summary(self, summary: dict[str, Any]) -> None:
+        """Write summary.json, which says that the run is finished."""
+        write_whole(self.path / "summary.json", json.dumps(summary, indent=2).encode())
+
+    def read_summary(self) -> dict[str, Any] | None:
+        """Return the summary of a finished run, else None."""
+        path = self.path / "summary.json"
+        return json.loads(path.read_bytes()) if path.exists() else None
+
+    def _rewind(self, last: int) -> None:
+        """Keep the rounds up to `last`: lines beyond it, or half a line, are from a round that did not end."""
+        history, ledger = self.path / "history.jsonl", self.path / "ledger.csv"
+        lines = history.read_text(encoding="utf-8").splitlines()[:last] if history.exists() else []
+        self.history = [json.loads(line) for line in lines]
+        if len(self.history) != last:
+            raise RunDirectoryError(f"{history} has {len(self.history)} rounds; the checkpoint is of round {last}")
+        write_whole(history, "".join(line + "\n" for line in lines).encode())
+        entries = ledger.read_text(encoding="utf-8").splitlines()[1:] if ledger.exists() else []
+        kept = [entry for entry in entries if entry.count(",") == 4 and int(entry.split(",", 1)[0]) <= last]
+        write_whole(ledger, (LEDGER_HEAD + "".join(entry + "\n" for entry in kept)).encode())

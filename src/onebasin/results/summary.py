@@ -1,0 +1,92 @@
+"""The summary of a finished run: what accuracy, for how many bytes, on what machine."""
+
+import os
+import platform
+import subprocess
+from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from onebasin.config import RunConfig
+from onebasin.tasks.task import Task
+
+TARGETS = {
+    "digits": (0.80, 0.90, 0.95),
+    "fashion-mnist": (0.84, 0.86, 0.88),
+    "mnist": (0.95, 0.97, 0.98, 0.99),
+    "har": (0.80, 0.85, 0.88, 0.90),
+    "cifar10": (0.60, 0.70, 0.75, 0.80),
+    "shakespeare": (0.40, 0.45, 0.50),
+}
+LAST = 10
+
+
+def summarise(config: RunConfig, task: Task, parameters: int, history: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Return what `summary.json` holds. Accuracies are of the rounds that were scored."""
+    scored = [record for record in history if record["accuracy"] is not None]
+    accuracies = [record["accuracy"] for record in scored]
+    last = accuracies[-LAST:]
+    targets = config.tracking.targets or TARGETS.get(task.dataset.name.split(":")[0], ())
+    reached = {f"{target:.2f}": _first(scored, target) for target in targets}
+    return {
+        "method": config.method.name,
+        "label": config.title,
+        "kind": "federated" if config.method.federated else "reference",
+        "dataset": task.dataset.name,
+        "model": config.task.model.kind,
+        "parameters": parameters,
+        "clients": len(task.parts),
+        "rounds": len(history),
+        "seed": config.seed,
+        "accuracy": {
+            "final": accuracies[-1] if scored else None,
+            "best": max(accuracies, default=None),
+            "last10": sum(last) / len(last) if last else None,
+        },
+        "bytes": history[-1]["bytes"],
+        "bytes_to_target": {target: record and record["bytes"]["total"] for target, record in reached.items()},
+        "rounds_to_target": {target: record and record["round"] for target, record in reached.items()},
+        "failures": sum(len(record["failures"]) for record in history),
+        "seconds": history[-1]["seconds"],
+        "dataset_bytes": task.dataset.compressed_bytes,
+        "config_hash": config.identity(),
+        "environment": environment(),
+    }
+
+
+@cache
+def environment() -> dict[str, Any]:
+    """Return the commit and machine that figures come from."""
+    return {
+        "commit": _commit(),
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+        "machine": f"{platform.system()} {platform.machine()}",
+        "cores": os.cpu_count(),
+    }
+
+
+def _first(scored: Sequence[dict[str, Any]], target: float) -> dict[str, Any] | None:
+    return next((record for record in scored if record["accuracy"] >= target), None)
+
+
+def _commit() -> str:
+    """The checkout's commit, marked when files differ from it; the package's version where there is no checkout."""
+    here = Path(__file__).parent
+    try:
+        described = subprocess.run(
+            ["git", "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"],
+            cwd=here,
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=10,
+        )
+        return described.stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        from importlib.metadata import version
+
+        return f"onebasin {version('onebasin')}"

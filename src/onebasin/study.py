@@ -1,0 +1,84 @@
+"""A study: a grid of runs in one TOML file.
+
+title = "..."              what the report is called
+seeds = [0, 1, 2]
+[base]                     beneath every arm: any tables of a run's configuration
+[grid]                     "a.b" = [values]: every arm is run with each
+[[arm]]                    label, method, any tables of a run's configuration
+[arm.grid]                 the same, for this arm alone; the label says which
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from onebasin.config import ConfigError, RunConfig, apply_overrides, merge, read_config, read_toml, validate
+
+Grid = dict[str, list[Any]]
+
+
+class Arm(BaseModel):
+    """One row of the comparison; what is not label or grid belongs to its configuration."""
+
+    model_config = ConfigDict(frozen=True, extra="allow", strict=True)
+
+    label: str
+    grid: Grid = {}
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        return dict(self.__pydantic_extra__ or {})
+
+
+class Study(BaseModel):
+    """The whole file."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    title: str
+    seeds: list[int] = Field(default=[0], min_length=1)
+    base: dict[str, Any] = {}
+    grid: Grid = {}
+    arm: list[Arm] = Field(min_length=1)
+
+
+def read_study(path: Path, overrides: Iterable[str] = ()) -> tuple[Study, list[RunConfig]]:
+    """Return the study and its runs, each configuration once; `ConfigError` names the arm that cannot be run."""
+    study = validate(Study, read_toml(path))
+    runs: dict[str, RunConfig] = {}
+    for arm in study.arm:
+        for label, raw in _variants(study, arm):
+            try:
+                config = read_config(apply_overrides(raw, overrides))
+            except ConfigError as error:
+                raise ConfigError(f"{path}: arm {label!r}: {error}") from None
+            runs.setdefault(config.identity(), config)
+    return study, list(runs.values())
+
+
+def _variants(study: Study, arm: Arm) -> Iterator[tuple[str, dict[str, Any]]]:
+    for seed, common, own in product(study.seeds, _points(study.grid), _points(arm.grid)):
+        raw = merge(study.base, arm.settings)
+        for key, value in {**common, **own}.items():
+            raw = _set(raw, key.split("."), value)
+        label = " ".join([arm.label, *(f"{key.split('.')[-1]}={value}" for key, value in own.items())])
+        yield label, {**raw, "label": label, "seed": seed}
+
+
+def _points(grid: Grid) -> list[dict[str, Any]]:
+    return [dict(zip(grid, values, strict=True)) for values in product(*grid.values())]
+
+
+def _set(table: Mapping[str, Any], keys: list[str], value: Any) -> dict[str, Any]:
+    """Return the table with one more value in it."""
+    inner = value if len(keys) == 1 else _set(_table(table.get(keys[0], {}), keys[0]), keys[1:], value)
+    return {**table, keys[0]: inner}
+
+
+def _table(value: Any, key: str) -> Mapping[str, Any]:
+    if isinstance(value, str):
+        return {"name" if key == "method" else "kind": value}
+    return value

@@ -1,0 +1,55 @@
+"""How well a model does: mean cross-entropy and accuracy, over classes or over next tokens."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+
+from onebasin.tasks.examples import Split
+
+
+@dataclass(frozen=True)
+class Score:
+    """accuracy: fraction of right predictions. loss: mean cross-entropy in nats. examples: how many predictions."""
+
+    accuracy: float
+    loss: float
+    examples: int
+
+
+def loss_of(logits: Tensor, targets: Tensor) -> Tensor:
+    """Mean cross-entropy in nats. logits [n, classes], targets [n]; or [n, length, classes] and [n, length]."""
+    return cross_entropy(logits.flatten(0, -2), targets.flatten())
+
+
+def evaluate(model: nn.Module, split: Split, batch: int = 1000) -> Score:
+    """Score a model on every example of a split, `batch` at a time, on the model's device.
+
+    The model predicts in evaluation mode; afterwards each of its modules is in the mode it was found in.
+    For sequences every position is a prediction. Raises ValueError if the split is empty or batch < 1.
+    """
+    if len(split) == 0:
+        raise ValueError("split: no examples; expected at least one")
+    if batch < 1:
+        raise ValueError(f"batch: {batch}; expected at least 1")
+    first = next(model.parameters(), None)
+    device = first.device if first is not None else torch.device("cpu")
+    modes = [(module, module.training) for module in model.modules()]
+    model.eval()
+    correct = torch.zeros((), dtype=torch.int64, device=device)
+    loss = torch.zeros((), dtype=torch.float64, device=device)
+    try:
+        with torch.inference_mode():
+            for inputs, targets in zip(split.inputs.split(batch), split.targets.split(batch), strict=True):
+                logits = model(inputs.to(device)).flatten(0, -2)
+                wanted = targets.to(device).flatten()
+                correct += (logits.argmax(1) == wanted).sum()
+                loss += cross_entropy(logits, wanted, reduction="none").sum(dtype=torch.float64)
+    finally:
+        for module, mode in modes:
+            module.training = mode
+    examples = split.targets.numel()
+    return Score(accuracy=int(correct) / examples, loss=float(loss) / examples, examples=examples)

@@ -1,0 +1,109 @@
+"""The models by name, built from a seed and checked against the data they are for."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import Any
+
+import torch
+from torch import nn
+
+from onebasin.tasks.examples import Dataset
+from onebasin.tasks.factory import FactoryError, resolve
+from onebasin.tasks.models.attention import transformer
+from onebasin.tasks.models.convolutional import cnn4, conv2, conv4, conv6, har_cnn, lenet5
+from onebasin.tasks.models.options import ModelError
+from onebasin.tasks.models.perceptron import mlp
+from onebasin.tasks.models.recurrent import gru
+from onebasin.tasks.models.residual import resnet20
+
+__all__ = ["MODELS", "ModelError", "build_model"]
+
+MODELS: Mapping[str, str] = MappingProxyType(
+    {
+        "mlp": "perceptron: hidden=[64], norm=none|batch",
+        "lenet5": "LeNet5, 61,706 parameters on 28x28",
+        "cnn4": "4 convolutions and a linear layer, 0.39M on 28x28: norm=batch|group|none, groups=4",
+        "conv2": "CONV-2 of the lottery tickets: bias=true",
+        "conv4": "CONV-4 of the lottery tickets, 1.93M on 28x28: bias=true",
+        "conv6": "CONV-6 of the lottery tickets, 2.26M on 32x32: bias=true",
+        "resnet20": "ResNet-20, 0.27M: norm=batch|group, groups=4, width=1.0, shortcut=A|B",
+        "har-cnn": "1-D convolutions over motion signals, 34k: width=32",
+        "gru": "character GRU, 186k: embedding=64, hidden=128, layers=2",
+        "transformer": "causal transformer, 424k: layers=2, heads=4, width=128",
+    }
+)
+
+_BUILDERS: Mapping[str, Callable[..., nn.Module]] = {
+    "mlp": mlp,
+    "lenet5": lenet5,
+    "cnn4": cnn4,
+    "conv2": conv2,
+    "conv4": conv4,
+    "conv6": conv6,
+    "resnet20": resnet20,
+    "har-cnn": har_cnn,
+    "gru": gru,
+    "transformer": transformer,
+}
+
+
+def build_model(name: str, dataset: Dataset, seed: int, **options: Any) -> nn.Module:
+    """Build a model by name, or by a user's "package.module:factory" called with the data set and the options.
+
+    The same seed gives the same weights, and torch's global generator is left as it was found. One training example
+    is passed through in evaluation mode: the output must be [1, classes], or [1, length, classes] for sequences.
+    Raises ModelError for an unknown name or option, a value out of range, or an output that does not fit the data.
+    """
+    if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 2**63:
+        raise ModelError(f"seed: {seed!r}; expected a whole number from 0 to 2**63 - 1")
+    with torch.random.fork_rng(devices=[]):
+        # Only the CPU's generator, which is the one that is restored: torch.manual_seed would reseed accelerators too.
+        torch.default_generator.manual_seed(seed)
+        model = _from_factory(name, dataset, options) if ":" in name else _built_in(name, dataset, options)
+        _check_output(name, model, dataset)
+    return model
+
+
+def _built_in(name: str, dataset: Dataset, options: Mapping[str, Any]) -> nn.Module:
+    if name not in _BUILDERS:
+        raise ModelError(
+            f"model: {name!r} is unknown; expected one of {', '.join(_BUILDERS)}, or package.module:factory"
+        )
+    builder = _BUILDERS[name]
+    known = [key for key, p in inspect.signature(builder).parameters.items() if p.kind is p.KEYWORD_ONLY]
+    for key in options:
+        if key not in known:
+            takes = f"it takes {', '.join(known)}" if known else "it takes none"
+            raise ModelError(f"model {name!r} has no option {key!r}; {takes}")
+    return builder(tuple(dataset.train.inputs.shape[1:]), dataset.classes, **options)
+
+
+def _from_factory(reference: str, dataset: Dataset, options: Mapping[str, Any]) -> nn.Module:
+    try:
+        factory = resolve(reference)
+    except FactoryError as error:
+        raise ModelError(f"model: {error}") from error
+    model = factory(dataset, **options)
+    if not isinstance(model, nn.Module):
+        raise ModelError(f"model: {reference!r} returned a {type(model).__name__}; expected a torch.nn.Module")
+    return model
+
+
+def _check_output(name: str, model: nn.Module, dataset: Dataset) -> None:
+    example = dataset.train.inputs[:1]
+    expected = [1, example.shape[1], dataset.classes] if dataset.sequence else [1, dataset.classes]
+    model.eval()
+    try:
+        with torch.no_grad():
+            output = model(example)
+    except Exception as error:  # a user's model may raise anything
+        raise ModelError(
+            f"model {name!r} cannot take {dataset.name}'s inputs {list(example.shape)}: {type(error).__name__}: {error}"
+        ) from error
+    model.train()
+    found = list(output.shape) if isinstance(output, torch.Tensor) else type(output).__name__
+    if found != expected:
+        raise ModelError(f"model {name!r} on {dataset.name}: output {found}; expected {expected}")

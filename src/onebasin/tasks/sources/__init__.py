@@ -1,0 +1,1 @@
+"""Readers of the built-in data sets, one file format a module."""

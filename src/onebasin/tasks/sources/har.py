@@ -1,0 +1,5 @@
+from onebasin.tasks.examples import Dataset
+
+
+def load(*args: object) -> Dataset:
+    raise NotImplementedError

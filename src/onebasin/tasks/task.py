@@ -1,0 +1,43 @@
+"""A task: the data, who holds what of it, and the model that is trained."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from onebasin.config import RunConfig
+from onebasin.seeds import derive
+from onebasin.tasks.dataset import Dataset, load_dataset
+from onebasin.tasks.models import build_model
+from onebasin.tasks.partition import holdings, partition
+
+
+@dataclass(frozen=True)
+class Task:
+    """parts: for each client its examples, as indices into ``dataset.train``."""
+
+    dataset: Dataset
+    parts: list[Tensor]
+    model_name: str
+    model_options: dict[str, object]
+
+    def build_model(self, seed: int) -> nn.Module:
+        """Return the model with the initial weights that belong to `seed`."""
+        return build_model(self.model_name, self.dataset, seed, **self.model_options)
+
+    def holdings(self) -> dict[str, object]:
+        """Return who holds how many examples of which class, as JSON values."""
+        counts = holdings(self.dataset, self.parts)
+        classes = ["sequences"] if self.dataset.sequence else list(self.dataset.class_names)
+        return {"classes": classes, "counts": counts}
+
+
+def load_task(config: RunConfig) -> Task:
+    """Return the run's task. Errors: those of `load_dataset`, `partition` and `build_model`."""
+    chosen = config.task
+    dataset = load_dataset(chosen.dataset)
+    seed = derive(config.seed, "partition")
+    parts = partition(chosen.partition.kind, dataset, chosen.clients, seed, **chosen.partition.options)
+    if config.method.data == "pooled":
+        parts = [torch.cat(parts).sort().values]
+    return Task(dataset, parts, chosen.model.kind, chosen.model.options)

@@ -1,0 +1,1 @@
+"""Local optimisation: what one client does with its own data between two messages."""

@@ -1,0 +1,29 @@
+"""Moving weights in and out of a module by name."""
+
+import torch
+from torch import nn
+
+from onebasin.wire.layout import Tensors
+
+
+def parameters_of(module: nn.Module) -> Tensors:
+    """Return the trained tensors, without copying; tied weights once, under their first name."""
+    return {name: parameter.detach() for name, parameter in module.named_parameters()}
+
+
+def buffers_of(module: nn.Module) -> Tensors:
+    """Return the buffers that belong to the state dict, without copying."""
+    persistent = module.state_dict().keys()
+    return {name: buffer.detach() for name, buffer in module.named_buffers() if name in persistent}
+
+
+def copy_into(targets: Tensors, values: Tensors) -> None:
+    """Overwrite each target with the value of its name."""
+    with torch.no_grad():
+        for name, target in targets.items():
+            target.copy_(values[name])
+
+
+def clone(tensors: Tensors) -> Tensors:
+    """Return copies that own their memory."""
+    return {name: tensor.detach().clone() for name, tensor in tensors.items()}

@@ -1,0 +1,1 @@
+"""How tensors become bytes and come back."""

@@ -1,0 +1,78 @@
+"""Codecs: how the values of a layout are written as bytes, and what the receiver then holds."""
+
+from abc import ABC, abstractmethod
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from onebasin.wire.layout import Layout, Tensors
+from onebasin.wire.message import WireError
+
+_FINGERPRINT_BYTES = 4
+
+
+class NotFinite(ValueError):
+    """A tensor with NaN or infinite values, which no codec sends."""
+
+
+class Codec(ABC):
+    """Writes the tensors of one layout. A body is 4 bytes of fingerprint, then the coded values in layout order.
+
+    ``decode(encode(x))`` is exactly what the receiver holds, on every machine.
+    """
+
+    name: str
+
+    def __init__(self, layout: Layout) -> None:
+        self.layout = layout
+        self._fingerprint = layout.fingerprint(self.name)
+
+    def encode(self, tensors: Tensors) -> bytes:
+        """Return the body. `NotFinite` before anything is sent when a value is NaN or infinite (or becomes so)."""
+        self.layout.check(tensors)
+        return self._fingerprint + self._write(tensors)
+
+    def decode(self, body: bytes) -> Tensors:
+        """Return the tensors in `body`; `WireError` when it is not a body of this codec and layout."""
+        if body[:_FINGERPRINT_BYTES] != self._fingerprint:
+            raise WireError(f"the body is not {self.name} for this model's layout of {len(self.layout)} tensors")
+        size = self.coded_bytes
+        if len(body) != _FINGERPRINT_BYTES + size:
+            raise WireError(f"the body has {len(body)} bytes, not {_FINGERPRINT_BYTES + size}")
+        return self._read(memoryview(body)[_FINGERPRINT_BYTES:])
+
+    @property
+    @abstractmethod
+    def coded_bytes(self) -> int:
+        """Bytes of the coded values."""
+
+    @abstractmethod
+    def _write(self, tensors: Tensors) -> bytes: ...
+
+    @abstractmethod
+    def _read(self, data: memoryview) -> Tensors: ...
+
+    def _split(self, values: Tensor) -> Tensors:
+        sizes = [entry.numel for entry in self.layout.entries]
+        return {e.name: v.view(e.shape) for e, v in zip(self.layout.entries, values.split(sizes), strict=True)}
+
+
+def flatten(tensors: Tensors) -> Tensor:
+    """Return all values as one new vector, in order."""
+    if not tensors:
+        return torch.zeros(0)
+    return torch.cat([tensor.detach().reshape(-1) for tensor in tensors.values()])
+
+
+def require_finite(tensors: Tensors) -> None:
+    """Raise `NotFinite` naming the first tensor with a NaN or infinite value."""
+    for name, tensor in tensors.items():
+        if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
+            count = int((~torch.isfinite(tensor)).sum())
+            raise NotFinite(f"{name} has {count} values that are NaN or infinite, of {tensor.numel()}")
+
+
+def to_array(data: memoryview, dtype: str) -> np.ndarray:
+    """Return a writable copy of `data` as little-endian numbers."""
+    return np.frombuffer(data, dtype=np.dtype(dtype).newbyteorder("<")).astype(np.dtype(dtype))

@@ -1,0 +1,1 @@
+"""What crosses between server and client: the message format, what its bytes mean, and what they cost."""

@@ -1,0 +1,68 @@
+"""Layout: the names, shapes and types of a model's tensors, which both sides know and no message repeats."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from hashlib import blake2b
+
+import torch
+from torch import Tensor
+
+Tensors = dict[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One tensor of a layout."""
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: torch.dtype
+
+    @property
+    def numel(self) -> int:
+        return math.prod(self.shape)
+
+
+@dataclass(frozen=True)
+class Layout:
+    """An ordered list of tensors: what a body of concatenated values means."""
+
+    entries: tuple[Entry, ...]
+
+    @classmethod
+    def of(cls, tensors: Mapping[str, Tensor]) -> "Layout":
+        """Return the layout of `tensors`, in their order."""
+        return cls(tuple(Entry(name, tuple(t.shape), t.dtype) for name, t in tensors.items()))
+
+    def __len__(self) -> int:
+        return len(self.entries)
+
+    @property
+    def names(self) -> list[str]:
+        return [entry.name for entry in self.entries]
+
+    @cached_property
+    def numel(self) -> int:
+        """Number of values in all tensors together."""
+        return sum(entry.numel for entry in self.entries)
+
+    def fingerprint(self, coding: str) -> bytes:
+        """Return 4 bytes that differ, in all likelihood, between layouts and between codings of one layout."""
+        lines = [
+            coding,
+            *(f"{e.name} {list(e.shape)} {str(e.dtype).removeprefix('torch.')}" for e in self.entries),
+        ]
+        return blake2b("\n".join(lines).encode(), digest_size=4).digest()
+
+    def check(self, tensors: Mapping[str, Tensor]) -> None:
+        """Raise `ValueError` naming the first tensor that does not fit."""
+        if list(tensors) != self.names:
+            raise ValueError(f"expected the tensors {self.names}, got {list(tensors)}")
+        for entry in self.entries:
+            tensor = tensors[entry.name]
+            if tuple(tensor.shape) != entry.shape or tensor.dtype != entry.dtype:
+                raise ValueError(
+                    f"{entry.name}: expected {list(entry.shape)} {entry.dtype}, got {list(tensor.shape)} {tensor.dtype}"
+                )
