@@ -246,8 +246,15 @@ class RunConfig(Frozen):
         return self.label or self.method.name
 
     def identity(self) -> str:
-        """Return 16 hex digits that name all that the result depends on: not the label, the engine or the tracking."""
-        kept = self.model_dump(mode="json", exclude={"label", "engine", "tracking"})
+        """Return 16 hex digits that name all that the result depends on: not the label, the engine or the tracking.
+
+        Values that equal their default are left out, so a setting that is added later renames no run of before.
+        """
+        kept = {"seed": self.seed}
+        for part in ("method", "task", "training", "federation"):
+            kept[part] = _significant(getattr(self, part))
+        if self.method.data == "pooled":
+            del kept["task"]["partition"], kept["task"]["clients"]
         return sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()[:16]
 
     def to_toml(self) -> str:
@@ -344,6 +351,17 @@ def _raw(source: Source) -> dict[str, Any]:
     if isinstance(source, Path) or source.endswith(".toml"):
         return read_toml(Path(source))
     return {"method": source}
+
+
+def _significant(model: BaseModel) -> dict[str, Any]:
+    """The values that differ from their defaults; what names a variant, and who holds what, always."""
+    kept: dict[str, Any] = dict(model.__pydantic_extra__ or {})
+    for name, field in type(model).model_fields.items():
+        value = getattr(model, name)
+        if name not in ("kind", "name", "partition", "clients") and value == field.default:
+            continue
+        kept[name] = _significant(value) if isinstance(value, BaseModel) else value
+    return kept
 
 
 def _parse_value(text: str) -> Any:

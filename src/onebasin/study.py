@@ -21,11 +21,12 @@ Grid = dict[str, list[Any]]
 
 
 class Arm(BaseModel):
-    """One row of the comparison; what is not label or grid belongs to its configuration."""
+    """One row of the comparison; what is not label, seeds or grid belongs to its configuration."""
 
     model_config = ConfigDict(frozen=True, extra="allow", strict=True)
 
     label: str
+    seeds: list[int] = []
     grid: Grid = {}
 
     @property
@@ -60,7 +61,7 @@ def read_study(path: Path, overrides: Iterable[str] = ()) -> tuple[Study, list[R
 
 
 def _variants(study: Study, arm: Arm) -> Iterator[tuple[str, dict[str, Any]]]:
-    for seed, common, own in product(study.seeds, _points(study.grid), _points(arm.grid)):
+    for seed, common, own in product(arm.seeds or study.seeds, _points(study.grid), _points(arm.grid)):
         raw = merge(study.base, arm.settings)
         for key, value in {**common, **own}.items():
             raw = _set(raw, key.split("."), value)

@@ -98,7 +98,10 @@ class Arm:
 
 @dataclass(frozen=True)
 class Section:
-    """One task and the arms that were run on it, references last."""
+    """One task and the arms that were run on it, by final accuracy, references last.
+
+    repeats: runs left out because the same configuration and seed was there twice.
+    """
 
     title: str
     arms: tuple[Arm, ...]
@@ -142,7 +145,12 @@ def _section(title: str, groups: list[list[RunRecord]]) -> Section:
     labels = _distinguished([(group[0].label, settings(group[0])) for group in kept])
     arms = [Arm(label, tuple(group)) for label, group in zip(labels, kept, strict=True)]
     repeats = sum(map(len, groups)) - sum(map(len, kept))
-    return Section(title, tuple(sorted(arms, key=lambda arm: arm.is_reference)), repeats)
+    return Section(title, tuple(sorted(arms, key=_best_first)), repeats)
+
+
+def _best_first(arm: Arm) -> tuple[bool, bool, float]:
+    accuracy = arm.accuracy()
+    return arm.is_reference, accuracy is None, -accuracy.mean if accuracy else 0.0
 
 
 def _one_per_seed(runs: list[RunRecord]) -> list[RunRecord]:

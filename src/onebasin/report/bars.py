@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from onebasin.report.aggregate import BYTE_KINDS, Arm, Section
 from onebasin.report.figures import blank
 from onebasin.report.ink import KIND_NAMES, drawing, light
-from onebasin.report.units import byte_text
+from onebasin.report.units import byte_text, tick_text
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -28,11 +28,11 @@ def bytes_figure(section: Section) -> Figure | None:
     parts = {arm.label: [_mean(arm, kind) for kind in BYTE_KINDS] for arm, _ in counted}
     kinds = [place for place in range(len(BYTE_KINDS)) if any(row[place] for row in parts.values())]
     with drawing():
-        width, rows = 8.6, _ROW_INCHES * len(counted)
+        width, rows = 8.75, _ROW_INCHES * len(counted)
         height = rows + 1.05
         figure = blank(width, height)
         scaled = figure.add_axes((2.3 / width, 0.5 / height, 3.2 / width, rows / height))
-        shares = figure.add_axes((6.55 / width, 0.5 / height, 1.95 / width, rows / height))
+        shares = figure.add_axes((6.6 / width, 0.5 / height, 1.95 / width, rows / height))
         most = max(total for _, total in counted)
         for row, (arm, total) in enumerate(counted):
             _stack(scaled, row, parts[arm.label], kinds, 1.0)
@@ -71,7 +71,7 @@ def _frame(axes: Axes, names: list[str], top: float, title: str) -> None:
     axes.set_xlim(0, top)
     axes.xaxis.set_major_locator(MaxNLocator(4))
     if top != 100.0:
-        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: byte_text(value) if value else "0"))
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: tick_text(value)))
     axes.grid(True, axis="x")
     axes.set_title(title, loc="left", fontsize=9, color=light("muted"), pad=6)
 
@@ -86,4 +86,4 @@ def _name_kinds(figure: Figure, kinds: list[str]) -> None:
         swatch.set_transform(figure.transFigure)
         figure.add_artist(swatch)
         figure.text(x + 0.2 / width, y, KIND_NAMES[kind], va="center", fontsize=9)
-        x += (0.45 + 0.075 * len(KIND_NAMES[kind])) / width
+        x += (0.42 + 0.064 * len(KIND_NAMES[kind])) / width

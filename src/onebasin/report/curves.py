@@ -190,13 +190,8 @@ def _scale_bytes(axes: Axes) -> None:
     powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
     axes.xaxis.set_major_locator(FixedLocator([k * 10.0**p for p in powers for k in steps]))
     axes.xaxis.set_minor_formatter(NullFormatter())
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: _plain_bytes(value)))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: units.tick_text(value)))
     axes.set_xlim(low, high)
-
-
-def _plain_bytes(value: float) -> str:
-    number, unit = units.byte_text(value).split()
-    return f"{float(number):g} {unit}"
 
 
 def _data_line(axes: Axes, size: int | None) -> None:

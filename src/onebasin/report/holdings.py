@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from onebasin.report import units
 from onebasin.report.aggregate import ReportError
 from onebasin.report.figures import blank
 from onebasin.report.ink import drawing, light
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _BUBBLES_UP_TO = 40
-_WIDTH, _RIGHT, _STRIP = 8.6, 0.15, 0.55
+_WIDTH, _RIGHT, _STRIP = 8.75, 0.2, 0.55
 
 
 def holdings_figure(classes: Sequence[str], counts: Sequence[Sequence[int]]) -> Figure:
@@ -34,16 +35,21 @@ def holdings_figure(classes: Sequence[str], counts: Sequence[Sequence[int]]) -> 
         pitch = min(room / max(clients, 1), 0.42)
         row = max(0.14, min(0.3, pitch)) if kinds <= 30 else max(0.06, 4.5 / kinds)
         height = 0.55 + kinds * row + 0.14 + _STRIP + 0.3
-        figure = blank(_WIDTH, height)
-        span = pitch * clients / _WIDTH
-        matrix = figure.add_axes((left / _WIDTH, 0.5 / height, span, kinds * row / height))
-        strip = figure.add_axes((left / _WIDTH, (0.64 + kinds * row) / height, span, _STRIP / height))
+        width = left + max(pitch * clients, 2.6) + _RIGHT
+        figure = blank(width, height)
+        span = pitch * clients / width
+        matrix = figure.add_axes((left / width, 0.5 / height, span, kinds * row / height))
+        strip = figure.add_axes((left / width, (0.64 + kinds * row) / height, span, _STRIP / height))
         if clients <= _BUBBLES_UP_TO:
             _bubbles(matrix, table, min(pitch, row))
         else:
             _cells(matrix, table)
         _frame_matrix(matrix, classes, clients, row, pitch)
         _totals(strip, table.sum(axis=1))
+        mark = "largest bubble" if clients <= _BUBBLES_UP_TO else "darkest cell"
+        note = f"{mark}: {units.plural(int(table.max()), 'example')}"
+        place = {"x": 1 - _RIGHT / width, "y": 0.12 / height}
+        figure.text(**place, s=note, ha="right", va="center", fontsize=8.5, color=light("muted"))
         return figure
 
 
@@ -84,7 +90,7 @@ def _frame_matrix(axes: Axes, classes: Sequence[str], clients: int, row: float, 
     axes.set_xticks(range(0, clients, step))
     axes.tick_params(length=0, labelsize=8.5)
     axes.tick_params(axis="y", labelcolor=light("ink"))
-    axes.set_xlabel("client", labelpad=4, loc="left")
+    axes.set_xlabel("client", labelpad=3, loc="left")
     for spine in axes.spines.values():
         spine.set_visible(False)
     axes.grid(True, axis="y" if clients > _BUBBLES_UP_TO else "both", lw=0.5)
@@ -97,7 +103,7 @@ def _visible(name: Any) -> str:
 
 
 def _totals(axes: Axes, totals: NDArray[np.int64]) -> None:
-    axes.bar(range(len(totals)), totals, width=0.72, color=light("reference"), lw=0)
+    axes.bar(range(len(totals)), totals, width=0.72, color=light("reference"), alpha=0.6, lw=0)
     axes.set_xlim(-0.5, len(totals) - 0.5)
     axes.set_ylim(0, max(int(totals.max()), 1))
     axes.set_xticks([])

@@ -65,10 +65,10 @@ class Look:
 
 
 def looks(arms: Iterable[Arm]) -> dict[str, Look]:
-    """A look for every label, in order of first appearance; references in grey dashes without marks."""
+    """A look for every label, in alphabetical order; references in grey dashes without marks."""
     found: dict[str, Look] = {}
     coloured = grey = 0
-    for arm in arms:
+    for arm in sorted(arms, key=lambda arm: arm.label):
         if arm.label in found:
             continue
         if arm.is_reference:

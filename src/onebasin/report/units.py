@@ -22,6 +22,12 @@ def _decimals(size: float) -> int:
     return 2 if size < 9.995 else 1 if size < 99.95 else 0
 
 
+def tick_text(count: float) -> str:
+    """Bytes on an axis, without trailing zeros: 25 MB, 1.5 kB."""
+    number, unit = byte_text(count).split()
+    return f"{float(number):g} {unit}" if count else "0"
+
+
 def percent_text(share: float | None, sd: float | None = None) -> str:
     """A share in [0, 1] as percent with one decimal, followed by its standard deviation where there is one."""
     if share is None:

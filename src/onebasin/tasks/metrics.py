@@ -43,7 +43,9 @@ def evaluate(model: nn.Module, split: Split, batch: int = 1000) -> Score:
     loss = torch.zeros((), dtype=torch.float64, device=device)
     try:
         with torch.inference_mode():
-            for inputs, targets in zip(split.inputs.split(batch), split.targets.split(batch), strict=True):
+            for inputs, targets in zip(
+                torch.split(split.inputs, batch), torch.split(split.targets, batch), strict=True
+            ):
                 logits = model(inputs.to(device)).flatten(0, -2)
                 wanted = targets.to(device).flatten()
                 correct += (logits.argmax(1) == wanted).sum()

@@ -27,7 +27,7 @@ PARTITIONS: Mapping[str, str] = MappingProxyType(
     }
 )
 
-# Redraws before a Dirichlet split is mended instead: with many clients and a small alpha no draw may leave all with one.
+# With many clients and a small alpha hardly any draw leaves an example to each: then the last draw is mended.
 _DRAWS = 100
 
 
@@ -91,10 +91,10 @@ def dirichlet(dataset: Dataset, clients: int, rng: np.random.Generator, *, alpha
 
 
 def classes_per_client(dataset: Dataset, clients: int, rng: np.random.Generator, *, classes: int = 2) -> list[Indices]:
-    """Give each client `classes` labels, every label to nearly as many clients, and each label's examples in equal parts.
+    """Give each client `classes` labels, and each label's examples in equal parts to its holders.
 
-    A client draws among the labels that fewest clients hold so far, so that with clients * classes >= labels none is
-    left over.
+    A client draws among the labels that fewest clients hold so far: every label has nearly as many holders, and with
+    clients * classes >= labels none is left over.
     """
     labels = _labels(dataset, "classes-per-client")
     present = np.unique(labels)
@@ -144,7 +144,7 @@ def shards(dataset: Dataset, clients: int, rng: np.random.Generator, *, shards: 
 
 
 def owner(dataset: Dataset, clients: int, rng: np.random.Generator, *, minimum: int = 0) -> list[Indices]:
-    """One client an owner with at least `minimum` training examples, in the owners' order; fewer are chosen at random."""
+    """One client an owner with at least `minimum` training examples, in their order; fewer are drawn at random."""
     if dataset.train.owners is None:
         raise PartitionError(f"partition 'owner': {dataset.name} has no owners; it works on har and shakespeare")
     if isinstance(minimum, bool) or not isinstance(minimum, int) or minimum < 0:

@@ -36,8 +36,9 @@ def load_task(config: RunConfig) -> Task:
     """Return the run's task. Errors: those of `load_dataset`, `partition` and `build_model`."""
     chosen = config.task
     dataset = load_dataset(chosen.dataset)
-    seed = derive(config.seed, "partition")
-    parts = partition(chosen.partition.kind, dataset, chosen.clients, seed, **chosen.partition.options)
     if config.method.data == "pooled":
-        parts = [torch.cat(parts).sort().values]
+        parts = [torch.arange(len(dataset.train))]
+    else:
+        seed = derive(config.seed, "partition")
+        parts = partition(chosen.partition.kind, dataset, chosen.clients, seed, **chosen.partition.options)
     return Task(dataset, parts, chosen.model.kind, chosen.model.options)

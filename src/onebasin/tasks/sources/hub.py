@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -49,7 +50,7 @@ def read_pictures(
         ) from error
 
 
-def read_columns(path: Path, *names: str) -> list[list[object]]:
+def read_columns(path: Path, *names: str) -> list[list[Any]]:
     """The named columns of a parquet file as Python lists. Raises DatasetCorrupt, DatasetNotFound (no pyarrow)."""
     try:
         import pyarrow

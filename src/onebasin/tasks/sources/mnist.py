@@ -12,7 +12,7 @@ from onebasin.tasks.examples import Dataset, DatasetCorrupt, Split
 from onebasin.tasks.sources import hub
 from onebasin.tasks.sources.idx import read_idx, write_idx_gz
 from onebasin.tasks.sources.pixels import compressed_size, normalised
-from onebasin.tasks.sources.places import Places, Search, locate
+from onebasin.tasks.sources.places import Layout, Places, locate
 
 TRAIN_IMAGES, TRAIN_LABELS = "train-images-idx3-ubyte", "train-labels-idx1-ubyte"
 TEST_IMAGES, TEST_LABELS = "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte"
@@ -44,11 +44,12 @@ def load(name: str, places: Places) -> Dataset:
 
     compressed_bytes: the two training files as gzip. Raises DatasetNotFound, DatasetCorrupt.
     """
-    search = Search(name, dict.fromkeys(FILES, (".gz", "")), places.folders(*FOLDERS[name]))
-    found, repository = locate(
-        search,
+    found = locate(
+        name,
+        [Layout(FILES, (".gz", ""))],
+        places.folders(*FOLDERS[name]),
         fetch=lambda: _fetch(name, places.cache_dir / name),
-        remedy=f"put the four IDX files into DIR/{name}/ and set ONEBASIN_DATA=DIR, "
+        remedy=f"put the four files into DIR/{name}/ and set ONEBASIN_DATA=DIR; "
         "or, where there is internet, pip install 'onebasin[hub]'",
     )
     train_images, train_labels = _read_pair(found.paths[TRAIN_IMAGES], found.paths[TRAIN_LABELS])
@@ -62,7 +63,7 @@ def load(name: str, places: Places) -> Dataset:
         class_names=CLASSES[name],
         owner_names=(),
         compressed_bytes=compressed_size(found.paths[TRAIN_IMAGES]) + compressed_size(found.paths[TRAIN_LABELS]),
-        source=f"hub:{repository}" if repository else str(found.folder),
+        source=found.source,
     )
 
 

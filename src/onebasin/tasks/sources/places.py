@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from onebasin.tasks.examples import DatasetNotFound
@@ -28,7 +28,7 @@ class Places:
         return cls(data_dir.expanduser() if data_dir else None, cache_dir.expanduser())
 
     def folders(self, *names: str) -> list[Path]:
-        """Folders to look in, in order: ROOT/<name>, ROOT/<name>/raw, ROOT/, for the data directory, then the cache."""
+        """ROOT/<name>, ROOT/<name>/raw and ROOT/, first for the data directory, then for the cache."""
         roots = [root for root in (self.data_dir, self.cache_dir) if root is not None]
         return [
             folder
@@ -38,60 +38,81 @@ class Places:
 
 
 @dataclass(frozen=True)
+class Layout:
+    """Files that lie in one folder, each under its name with one of the suffixes, the first that is there."""
+
+    files: tuple[str, ...]
+    suffixes: tuple[str, ...] = ("",)
+
+    def find(self, folder: Path) -> Mapping[str, Path]:
+        """{file: its path} for those of the files that the folder holds."""
+        candidates = {file: [folder / (file + suffix) for suffix in self.suffixes] for file in self.files}
+        held = {file: [path for path in paths if path.is_file()] for file, paths in candidates.items()}
+        return {file: paths[0] for file, paths in held.items() if paths}
+
+    def __str__(self) -> str:
+        endings = "|".join(end for end in self.suffixes if end)
+        optional = f"[{endings}]" if "" in self.suffixes else endings
+        return ", ".join(file + (optional if endings else "") for file in self.files)
+
+
+@dataclass(frozen=True)
 class Found:
-    """The folder that holds a data set, and the path of each wanted file in it."""
+    """Which layout was found, the folder that holds it, and the path of each of its files.
 
-    folder: Path
-    paths: Mapping[str, Path]
-
-
-@dataclass
-class Search:
-    """One look through the folders for all of the wanted files; remembers what each folder lacked.
-
-    wanted: {file name: suffixes that a compressed or plain copy of it may have, the best first}.
+    source: the folder, or "hub:<repository>" if the files were fetched just now.
     """
 
-    dataset: str
-    wanted: Mapping[str, Sequence[str]]
-    folders: Sequence[Path]
-    lacking: list[str] = field(default_factory=list)
+    layout: Layout
+    folder: Path
+    paths: Mapping[str, Path]
+    source: str
 
-    def run(self) -> Found | None:
-        """The first folder that holds every wanted file, or None."""
-        for folder in self.folders:
-            paths = {name: path for name in self.wanted if (path := _first(folder, name, self.wanted[name]))}
-            if len(paths) == len(self.wanted):
-                return Found(folder, paths)
-            missing = [name for name in self.wanted if name not in paths]
-            self.lacking.append(f"{folder} ({_reason(folder, missing, len(self.wanted))})")
-        return None
 
-    def not_found(self, hub: str, remedy: str) -> DatasetNotFound:
-        """The error to raise: files wanted, places looked, why the hub did not help, what to do."""
-        files = ", ".join(name + "|".join(endings) for name, endings in self._spelled())
-        looked = "".join(f"\n    {place}" for place in self.lacking)
-        return DatasetNotFound(
-            f"data set {self.dataset!r} was not found.\n"
-            f"  wanted: {files}\n"
-            f"  looked in:{looked}\n"
-            f"    the Hugging Face hub: {hub}\n"
+def locate(
+    dataset: str, layouts: Sequence[Layout], folders: Sequence[Path], fetch: Callable[[], str], remedy: str
+) -> Found:
+    """The first folder that holds all files of one of the layouts.
+
+    Where there is none, `fetch` puts the files into one of the folders and returns the repository they came from.
+    remedy: what a user can do about missing files. Raises DatasetNotFound, with what each folder lacked.
+    """
+    if found := _first(layouts, folders, None):
+        return found
+    lacking = "".join(f"\n    {folder} ({_lack(layouts, folder)})" for folder in folders)
+    wanted = "\n       or ".join(str(layout) for layout in layouts)
+    try:
+        repository = fetch()
+    except DatasetNotFound as failure:
+        raise DatasetNotFound(
+            f"data set {dataset!r} was not found.\n"
+            f"  wanted: {wanted}\n"
+            f"  looked in:{lacking}\n"
+            f"    the Hugging Face hub: {failure}\n"
             f"  what to do: {remedy}"
-        )
-
-    def _spelled(self) -> Iterator[tuple[str, list[str]]]:
-        for name, suffixes in self.wanted.items():
-            yield name, [f"[{suffix}]" for suffix in suffixes if suffix]
-
-
-def _first(folder: Path, name: str, suffixes: Iterable[str]) -> Path | None:
-    return next((path for suffix in suffixes if (path := folder / (name + suffix)).is_file()), None)
+        ) from failure
+    fetched = _first(layouts, folders, repository)
+    assert fetched is not None, f"fetching {dataset} wrote none of {wanted}"
+    return fetched
 
 
-def _reason(folder: Path, missing: Sequence[str], wanted: int) -> str:
+def _first(layouts: Sequence[Layout], folders: Sequence[Path], repository: str | None) -> Found | None:
+    for folder in folders:
+        for layout in layouts:
+            paths = layout.find(folder)
+            if len(paths) == len(layout.files):
+                return Found(layout, folder, paths, f"hub:{repository}" if repository else str(folder))
+    return None
+
+
+def _lack(layouts: Sequence[Layout], folder: Path) -> str:
     if not folder.is_dir():
         return "no such directory"
-    return "none of them" if len(missing) == wanted else f"lacks {', '.join(missing)}"
+    for layout in layouts:
+        held = layout.find(folder)
+        if held:
+            return f"lacks {', '.join(file for file in layout.files if file not in held)}"
+    return "none of them"
 
 
 @contextmanager
@@ -104,20 +125,3 @@ def replacing(path: Path) -> Iterator[Path]:
         os.replace(draft, path)
     finally:
         draft.unlink(missing_ok=True)
-
-
-def locate(search: Search, fetch: Callable[[], str], remedy: str) -> tuple[Found, str | None]:
-    """The wanted files from a folder; else `fetch` puts them into the last folder and returns the repository's name.
-
-    Returns what was found and, where it was fetched, the repository. Raises DatasetNotFound if `fetch` raises it.
-    """
-    if found := search.run():
-        return found, None
-    try:
-        repository = fetch()
-    except DatasetNotFound as failure:
-        raise search.not_found(str(failure), remedy) from failure
-    found = Search(search.dataset, search.wanted, search.folders).run()
-    if found is None:
-        raise search.not_found(f"{repository} was read but did not give the wanted files", remedy)
-    return found, repository
