@@ -26,10 +26,6 @@ class StudyError(RuntimeError):
 
 def compare_runs(study_path: Path, overrides: Sequence[str], out: Path, jobs: int, results: Path | None) -> None:
     """Run what is left of the study, print the table and write the report. `StudyError` if a run failed."""
-    from onebasin.report.page import write_report
-    from onebasin.report.table import comparison_table
-    from onebasin.results.records import find_runs
-
     console = Console()
     study, configs = read_study(study_path, overrides)
     homes = {config.identity(): find_home(config, out) for config in configs}
@@ -38,12 +34,17 @@ def compare_runs(study_path: Path, overrides: Sequence[str], out: Path, jobs: in
     failed = _run_all(left, homes, jobs or os.cpu_count() or 1, console)
     if results:
         export_results([homes[c.identity()] for c in configs], results)
-    wanted = set(homes.values())
-    records = [record for record in find_runs(out) if record.directory in wanted]
-    console.print(comparison_table(records))
-    console.print(f"report: {write_report(out)}", soft_wrap=True)
+    _report([homes[config.identity()] for config in configs], out, console)
     if failed:
         raise StudyError("\n".join(f"{label}: {reason}" for label, reason in failed.items()))
+
+
+def _report(directories: Sequence[Path], out: Path, console: Console) -> None:
+    from onebasin.report.page import write_report
+    from onebasin.report.table import comparison_table
+
+    console.print(comparison_table([load_run(directory) for directory in directories]))
+    console.print(f"report: {write_report(out)}", soft_wrap=True)
 
 
 def find_home(config: RunConfig, out: Path) -> Path:

@@ -126,7 +126,7 @@ def demo_runs(seeds: int = 3, more: bool = False, **changes: Any) -> list[RunRec
     arms = ARMS | (MORE_ARMS if more else {})
     defaults = {"method": "other"}
     return [
-        make_run(label, seed=seed, **(({} if "FedAvg" in label else defaults) | arm | changes))
+        make_run(label, seed=seed, **(({} if label.startswith("FedAvg ") else defaults) | arm | changes))
         for label, arm in arms.items()
         for seed in range(seeds)
     ]

@@ -194,8 +194,15 @@ def find_baseline(arms: Sequence[Arm], label: str | None = None) -> Arm | None:
 
 
 def _is_plain_fedavg(method: Any) -> bool:
-    plain = {"name": "fedavg", "start": "broadcast", "uplink": "fp32", "downlink": "fp32"}
-    return isinstance(method, dict) and all(method.get(key) == value for key, value in plain.items())
+    if not isinstance(method, dict):
+        return False
+    plain = {"start": "broadcast", "uplink": "fp32", "downlink": "fp32"}
+    parts = {"objective": "plain", "combine": "average"}
+    return (
+        method.get("name") == "fedavg"
+        and all(method.get(choice) == value for choice, value in plain.items())
+        and all(_kind(method.get(choice, kind)) == kind for choice, kind in parts.items())
+    )
 
 
 def saving(arm: Arm, baseline: Arm | None, target: str | None = None) -> float | None:

@@ -9,6 +9,9 @@ from onebasin.report import units
 from onebasin.report.aggregate import Arm, Section, Spread, find_baseline, planned_rounds, saving
 
 
+ARM = "arm"
+
+
 @dataclass(frozen=True)
 class Cell:
     """What stands in one place of a table: its text, the number it sorts by, and a small remark."""
@@ -37,7 +40,7 @@ def columns(section: Section, baseline: str | None = None) -> list[Column]:
     base = find_baseline(section.arms, baseline)
     versus = f"fewer than {base.label}" if base else ""
     listed = [
-        Column("arm", _name, 0),
+        Column(ARM, _name, 0),
         Column(
             "final %",
             _accuracy("final"),

@@ -53,7 +53,7 @@ def _opening_tag(width: float, height: float) -> str:
     )
 
 
-def save_png(figure: Figure, path: Path, dpi: int = 200) -> Path:
+def save_png(figure: Figure, path: Path, dpi: int = 160) -> Path:
     """Write the figure as PNG on light ground, for README files and slides."""
     buffer = BytesIO()
     figure.savefig(buffer, format="png", dpi=dpi, facecolor=light("paper"), metadata={"Software": None})

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from onebasin.report.aggregate import Section, sections
-from onebasin.report.columns import Cell, Column, columns
-from onebasin.report.units import MISSING, byte_text
+from onebasin.report.aggregate import Arm, Section, sections
+from onebasin.report.columns import ARM, Cell, Column, columns
+from onebasin.report.units import byte_text
 
 if TYPE_CHECKING:
     from rich.table import Table
 
     from onebasin.results.records import RunRecord
 
-_EDGES, _BETWEEN = 0, 2
+_BETWEEN = 2
 
 
 def comparison_tables(records: Sequence[RunRecord], width: int = 100, baseline: str | None = None) -> list[Table]:
@@ -35,10 +36,14 @@ def markdown_table(section: Section, baseline: str | None = None) -> str:
 
 
 def footnote(section: Section) -> str:
-    """What a reader of the table needs beside it: the size of the data, and what was counted."""
+    """What a reader of the table needs beside it: the size of the data, what was counted, what k/n means."""
     size = section.dataset_bytes
-    data = f"Training data, compressed: {byte_text(size)}. " if size else ""
-    return data + "Accuracy: mean ± sd over seeds. Bytes: unicast, all clients, headers included."
+    said = f"Training data, compressed: {byte_text(size)}. " if size else ""
+    said += "Accuracy: mean ± sd over seeds. Bytes: unicast, all clients, headers included."
+    reaches = [arm.bytes_to(target) for arm in section.arms for target in section.targets]
+    if any(0 < reach.reached < reach.n for reach in reaches):
+        said += " (k/n): k of n seeds reached the target; the mean is over those."
+    return said
 
 
 def _in_full(cell: Cell) -> str:
@@ -53,14 +58,14 @@ def _terminal_table(section: Section, width: int, baseline: str | None) -> Table
     table = Table(title=section.title, caption=footnote(section), box=None, padding=(0, _BETWEEN, 0, 0))
     table.title_justify, table.caption_justify, table.pad_edge = "left", "left", False
     for place, column in enumerate(shown):
-        justify = "right" if place else "left"
-        table.add_column(Text(column.heading), justify=justify, no_wrap=False, overflow="fold", vertical="bottom")
+        heading = Text(textwrap.fill(column.heading, _width(section, column), break_long_words=False))
+        table.add_column(heading, justify="right" if place else "left", no_wrap=place > 0, vertical="bottom")
     for arm in section.arms:
         row = [Text(column.cell(arm).text) for column in shown]
         if arm.unfinished:
-            row[0].append(f" [{len(arm.unfinished)} unfinished]", style="yellow")
+            row[0].append(_pending(arm), style="yellow")
         if arm.is_reference:
-            row = [text if text.plain == MISSING else Text(text.plain, style="dim") for text in row]
+            row = [row[0], *(Text(text.plain, style="dim") for text in row[1:])]
         table.add_row(*row)
     return table
 
@@ -78,6 +83,10 @@ def _fitting(section: Section, offered: list[Column], width: int) -> list[Column
 def _width(section: Section, column: Column) -> int:
     """The width of a column whose heading may break between words but whose cells may not."""
     texts = [column.cell(arm).text for arm in section.arms]
-    if column.rank == 0 and any(arm.unfinished for arm in section.arms) and column.heading == "arm":
-        texts += [f"{arm.label} [{len(arm.unfinished)} unfinished]" for arm in section.arms if arm.unfinished]
+    if column.heading == ARM:
+        texts = [text + _pending(arm) for text, arm in zip(texts, section.arms, strict=True)]
     return max(map(len, [*column.heading.split(), *texts]))
+
+
+def _pending(arm: Arm) -> str:
+    return f" ({len(arm.unfinished)} unfinished)" if arm.unfinished else ""
