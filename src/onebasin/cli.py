@@ -22,7 +22,10 @@ Overrides = Annotated[
 
 @app.command()
 def run(
-    source: Annotated[str, typer.Argument(metavar="METHOD.toml|NAME", help="A configuration, or a method's name.")],
+    source: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Argument(metavar="METHOD.toml|NAME", help="A configuration, or a method's name."),
+    ] = None,
     overrides: Overrides = None,
     out: Annotated[Optional[Path], typer.Option(help="The run directory [runs/LABEL-HASH].")] = None,  # noqa: UP045
     resume: Annotated[Optional[Path], typer.Option(help="Go on with the run in this directory.")] = None,  # noqa: UP045

@@ -1,5 +1,6 @@
 """The round loop: open, exchange, close, score, record; then the next round."""
 
+import math
 import time
 from collections.abc import Iterator
 from typing import Any, Protocol
@@ -101,4 +102,4 @@ def _score(server: Server, task: Task) -> tuple[float | None, float | None]:
     copy_into(parameters_of(model), server.state.slots["weights"])
     copy_into(buffers_of(model), server.state.slots["buffers"])
     score = evaluate(model, task.dataset.test)
-    return score.accuracy, score.loss
+    return score.accuracy, score.loss if math.isfinite(score.loss) else None

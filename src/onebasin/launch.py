@@ -8,12 +8,13 @@ from typing import Any
 from torch import nn
 
 from onebasin.client import Client
-from onebasin.config import RunConfig, Source, read_config
+from onebasin.config import ConfigError, RunConfig, Source, read_config
 from onebasin.engines.dropout import Dropping
 from onebasin.engines.engine import Engine
 from onebasin.engines.in_process import InProcess
 from onebasin.engines.pool import Pool
 from onebasin.federation import Observer, federate
+from onebasin.results.checkpoint import Checkpoint
 from onebasin.results.run_directory import RunDirectory, RunDirectoryError
 from onebasin.results.summary import summarise
 from onebasin.results.trackers import open_trackers
@@ -37,7 +38,7 @@ class Run:
 
 
 def run(
-    source: Source,
+    source: Source | None = None,
     overrides: Iterable[str] = (),
     *,
     out: str | Path | None = None,
@@ -47,10 +48,11 @@ def run(
     """Run a configuration to its end, in a new run directory, and return the result.
 
     source: a RunConfig, a mapping, a TOML file's path or a method's name. out: the run directory (default:
-    ``runs/<label>-<hash>``). resume: go on with the run in this directory instead; `source` and `overrides` must then
-    describe the same run. Errors: `ConfigError`, `RunDirectoryError`, those of the task, `EngineError`.
+    ``runs/<label>-<hash>``). resume: go on with the run in this directory instead; `source` may then be left out, or
+    must describe the same run (the engine may differ). Errors: `ConfigError`, `RunDirectoryError`, those of the task,
+    `EngineError`.
     """
-    config = read_config(source, overrides)
+    config = configure(source, overrides, resume)
     task = load_task(config)
     ledger = Ledger()
     if resume is None:
@@ -80,10 +82,19 @@ def run(
     return Run(directory.path, config, directory.history, summary, ledger, model)
 
 
-def reopen(path: Path, config: RunConfig) -> tuple[RunDirectory, Any]:
+def configure(source: Source | None, overrides: Iterable[str], resume: str | Path | None) -> RunConfig:
+    """Return the configuration of `source`, or else of the run that is to be resumed."""
+    if source is None:
+        if resume is None:
+            raise ConfigError("nothing to run: give a method's name or a configuration, or a run to resume")
+        source = RunDirectory.config_path(Path(resume))
+    return read_config(source, overrides)
+
+
+def reopen(path: Path, config: RunConfig) -> tuple[RunDirectory, Checkpoint | None]:
     """Return the directory and its checkpoint; `RunDirectoryError` if it holds another run than `config`."""
     directory, checkpoint = RunDirectory.reopen(path)
-    stored = read_config(path / "config.toml")
+    stored = read_config(RunDirectory.config_path(path))
     if stored.identity() != config.identity():
         raise RunDirectoryError(f"{path} holds another run ({stored.identity()}) than this ({config.identity()})")
     return directory, checkpoint

@@ -8,8 +8,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
-from onebasin.config import read_config
-from onebasin.launch import Run, run
+from onebasin.launch import Run, configure, run
 
 
 def human_bytes(count: float) -> str:
@@ -57,10 +56,10 @@ class Display:
             self._bar.print(f"[yellow]round {record['round']}, client {failure['client']}: {failure['reason']}[/]")
 
 
-def play(source: str, overrides: Sequence[str], out: Path | None, resume: Path | None) -> Run:
+def play(source: str | None, overrides: Sequence[str], out: Path | None, resume: Path | None) -> Run:
     """Run with a display on the terminal, and print what came of it."""
     console = Console()
-    config = read_config(source, overrides)
+    config = configure(source, overrides, resume)
     with Display(console, config.title, config.federation.rounds) as display:
         result = run(config, out=out, resume=resume, observers=[display])
     console.print(outcome_table(result.summary))

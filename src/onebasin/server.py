@@ -106,7 +106,7 @@ class Server:
                 buffers.add(parts.buffers, weight)
             if parts.control is not None:
                 control.add(parts.control, 1.0)
-        self.outcome.reports |= reports
+        self.outcome.reports = {**reports, **self.outcome.reports}
         if not reports:
             return {}
         if Do.SEND_UPDATE in self._asked:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from onebasin.results.records import RunRecord
 LENET = 61_706
 
 
-def make_run(
+def build_run(
     label: str = "FedAvg fp32",
     *,
     seed: int = 0,
@@ -121,17 +122,27 @@ MORE_ARMS: dict[str, dict[str, Any]] = {
 }
 
 
-def demo_runs(seeds: int = 3, more: bool = False, **changes: Any) -> list[RunRecord]:
+def build_demo(seeds: int = 3, more: bool = False, **changes: Any) -> list[RunRecord]:
     """The eight arms of the demo (eighteen with `more`), `seeds` runs each."""
     arms = ARMS | (MORE_ARMS if more else {})
     defaults = {"method": "other"}
     return [
-        make_run(label, seed=seed, **(({} if label.startswith("FedAvg ") else defaults) | arm | changes))
+        build_run(label, seed=seed, **(({} if label.startswith("FedAvg ") else defaults) | arm | changes))
         for label, arm in arms.items()
         for seed in range(seeds)
     ]
 
 
 @pytest.fixture
+def make_run() -> Callable[..., RunRecord]:
+    return build_run
+
+
+@pytest.fixture
+def demo_runs() -> Callable[..., list[RunRecord]]:
+    return build_demo
+
+
+@pytest.fixture
 def demo() -> list[RunRecord]:
-    return demo_runs()
+    return build_demo()

@@ -28,7 +28,7 @@ class InProcess:
 
     def answer(self, client: ClientId, order: bytes) -> bytes | Failure:
         """Run one client. Its state changes only if it has a reply to give."""
-        state = self._states.get(client, State())
+        state = self.state_of(client)
         try:
             work = self._client.begin(client, state, order)
             after, reply = self._client.finish(state, self._client.train(work))
@@ -51,8 +51,12 @@ class InProcess:
         self._states = {client: State.from_bytes((folder / name).read_bytes()) for client, name in files.items()}
         self._changed.clear()
 
+    def state_of(self, client: ClientId) -> State:
+        """Return what the client remembers."""
+        return self._states.get(client, State())
+
     def read_state(self, client: ClientId) -> bytes:
-        return self._states.get(client, State()).to_bytes()
+        return self.state_of(client).to_bytes()
 
     def close(self) -> None:
         self._states.clear()

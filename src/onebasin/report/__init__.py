@@ -1,15 +1,17 @@
 """Tables, figures and the written report; reads run directories and nothing else."""
 
-from onebasin.report.aggregate import Arm, ReportError, Section, Spread, find_baseline, saving, sections
+from onebasin.report.aggregate import sections
+from onebasin.report.arms import Arm, ReportError, Section, Spread
+from onebasin.report.baseline import find_baseline, saving
 from onebasin.report.page import write_report
-from onebasin.report.table import comparison_tables, markdown_table
+from onebasin.report.table import comparison_table, markdown_table
 
 __all__ = [
     "Arm",
     "ReportError",
     "Section",
     "Spread",
-    "comparison_tables",
+    "comparison_table",
     "find_baseline",
     "markdown_table",
     "saving",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import textwrap
 from typing import TYPE_CHECKING
 
-from onebasin.report.aggregate import BYTE_KINDS, Arm, Section
+from onebasin.report.arms import BYTE_KINDS, Arm, Section
 from onebasin.report.figures import blank
 from onebasin.report.ink import KIND_NAMES, drawing, light
 from onebasin.report.units import byte_text, tick_text
@@ -22,7 +22,7 @@ def bytes_figure(section: Section) -> Figure | None:
 
     The second panel keeps an arm readable whose bar is a sliver beside FedAvg's. None where no arm has finished.
     """
-    counted = [(arm, total.mean) for arm in section.arms if (total := arm.bytes()) and total.mean > 0]
+    counted = [(arm, spread.mean) for arm in section.arms if (spread := arm.bytes()) and spread.mean > 0]
     if not counted:
         return None
     parts = {arm.label: [_mean(arm, kind) for kind in BYTE_KINDS] for arm, _ in counted}

@@ -6,8 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from onebasin.report import units
-from onebasin.report.aggregate import Arm, Section, Spread, find_baseline, planned_rounds, saving
-
+from onebasin.report.arms import Arm, Section, Spread, planned_rounds
+from onebasin.report.baseline import saving, section_baseline
 
 ARM = "arm"
 
@@ -37,7 +37,7 @@ class Column:
 
 def columns(section: Section, baseline: str | None = None) -> list[Column]:
     """The columns for a section; savings are against the arm called `baseline`, or the one that is found."""
-    base = find_baseline(section.arms, baseline)
+    base = section_baseline(section, baseline)
     versus = f"fewer than {base.label}" if base else ""
     listed = [
         Column(ARM, _name, 0),
@@ -87,11 +87,10 @@ def columns(section: Section, baseline: str | None = None) -> list[Column]:
 
 
 def _name(arm: Arm) -> Cell:
-    seeds = units.plural(len(arm.finished), "seed")
-    if not arm.unfinished:
-        return Cell(arm.label, note=seeds)
     rounds = ", ".join(f"{len(run.history)} of {planned_rounds(run) or '?'}" for run in arm.unfinished)
-    return Cell(arm.label, note=f"{seeds}; {len(arm.unfinished)} unfinished: {rounds} rounds")
+    seeds = [units.plural(len(arm.finished), "seed")] if arm.finished else []
+    pending = [f"{len(arm.unfinished)} unfinished, at round {rounds}"] if arm.unfinished else []
+    return Cell(arm.label, note="; ".join(seeds + pending))
 
 
 def _accuracy(which: str) -> Callable[[Arm], Cell]:
@@ -131,7 +130,7 @@ def _to_target(target: str, base: Arm | None) -> Callable[[Arm], Cell]:
             return Cell("never")
         share = "" if reach.all else f" ({reach.reached}/{reach.n})"
         ratio = saving(arm, base, target)
-        note = f"{units.times_text(ratio)} fewer" if ratio and arm is not base else ""
+        note = units.ratio_words(ratio) if ratio and arm is not base else ""
         return Cell(units.byte_text(reach.spread.mean) + share, reach.spread.mean, note)
 
     return cell

@@ -8,25 +8,17 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from onebasin.report import units
-from onebasin.report.aggregate import Arm, Section
+from onebasin.report.arms import Arm, Section
 from onebasin.report.figures import blank
 from onebasin.report.ink import Look, drawing, light, looks
+from onebasin.report.scales import FloatArray, scale_accuracy, scale_bytes, shown
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-FloatArray = NDArray[np.float64]
-_STRETCH_FROM = 0.8
-_CLOSEST_TO_ONE = 0.9995
-# Percent, the most wanted first: a tick is left out where it would crowd one before it.
-_TICKS = (
-    *(0, 50, 90, 99, 99.9), *(80, 70, 60, 20, 95, 98), *(10, 30, 40, 85, 97, 96, 99.5),
-    *(88, 92, 94, 75, 65, 86, 82, 84, 87, 83, 93, 91, 89),
-)  # fmt: skip
 _KEY_INCHES = 3.7
 
 
@@ -63,7 +55,7 @@ def frontier_figure(section: Section, look: Mapping[str, Look] | None = None, ke
     """
     look = look or looks(section.arms)
     with drawing():
-        figure, axes = _stage(key, "total bytes, all clients, both ways")
+        figure, axes = _stage(key, "total bytes, all clients, both ways", 0.5)
         axes.set_xscale("log")
         drawn = []
         for arm in section.arms:
@@ -76,10 +68,10 @@ def frontier_figure(section: Section, look: Mapping[str, Look] | None = None, ke
             drawn.append((arm, float(line.accuracy[-1])))
         references = [(arm, s.mean) for arm in section.arms if arm.is_reference and (s := arm.accuracy())]
         for arm, accuracy in references:
-            axes.axhline(_shown(accuracy), color=light("reference"), lw=1.2, ls=look[arm.label].linestyle, zorder=1)
-        _scale_accuracy(axes, [score for _, score in drawn + references])
+            axes.axhline(shown(accuracy), color=light("reference"), lw=1.2, ls=look[arm.label].linestyle, zorder=1)
+        scale_accuracy(axes, [score for _, score in drawn + references])
         _data_line(axes, section.dataset_bytes)
-        _scale_bytes(axes)
+        scale_bytes(axes)
         _reference_names(axes, references)
         if key:
             _draw_key(figure, drawn, look)
@@ -92,7 +84,7 @@ def rounds_figure(section: Section, look: Mapping[str, Look] | None = None, key:
     with drawing():
         from matplotlib.ticker import MaxNLocator
 
-        figure, axes = _stage(key, "round")
+        figure, axes = _stage(key, "round", 0.15)
         drawn = []
         for arm in sorted(section.arms, key=lambda arm: not arm.is_reference):
             if (line := curve(arm)) is not None:
@@ -100,18 +92,18 @@ def rounds_figure(section: Section, look: Mapping[str, Look] | None = None, key:
                 drawn.append((arm, float(line.accuracy[-1])))
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.margins(x=0.02)
-        _scale_accuracy(axes, [score for _, score in drawn])
+        scale_accuracy(axes, [score for _, score in drawn])
         _reference_names(axes, [pair for pair in drawn if pair[0].is_reference])
         if key:
             _draw_key(figure, [pair for pair in drawn if not pair[0].is_reference], look)
         return figure
 
 
-def _stage(key: bool, xlabel: str) -> tuple[Figure, Axes]:
+def _stage(key: bool, xlabel: str, headroom: float) -> tuple[Figure, Axes]:
     plot, margin = 6.0, 1.15
-    figure = blank(0.75 + plot + (_KEY_INCHES + 0.6 if key else 0) + margin, 4.6)
-    width = float(figure.get_size_inches()[0])
-    axes = figure.add_axes((0.75 / width, 0.125, plot / width, 0.77))
+    width, height = 0.75 + plot + margin + (_KEY_INCHES + 0.6 if key else 0), 4.1 + headroom
+    figure = blank(width, height)
+    axes = figure.add_axes((0.75 / width, 0.57 / height, plot / width, 3.53 / height))
     axes.set_xlabel(xlabel, labelpad=7)
     axes.tick_params(length=3)
     axes.grid(True)
@@ -119,9 +111,9 @@ def _stage(key: bool, xlabel: str) -> tuple[Figure, Axes]:
 
 
 def _draw(axes: Axes, x: FloatArray, accuracy: FloatArray, sd: FloatArray | None, look: Look, whole: bool) -> None:
-    y = _shown(accuracy)
+    y = shown(accuracy)
     if sd is not None:
-        axes.fill_between(x, _shown(accuracy - sd), _shown(accuracy + sd), color=look.colour, alpha=0.13, lw=0)
+        axes.fill_between(x, shown(accuracy - sd), shown(accuracy + sd), color=look.colour, alpha=0.13, lw=0)
     width = 1.4 if look.ink == "reference" else 1.8
     opacity = 1.0 if whole else 0.45
     axes.plot(x, y, color=look.colour, ls=look.linestyle, lw=width, alpha=opacity, zorder=3)
@@ -130,68 +122,6 @@ def _draw(axes: Axes, x: FloatArray, accuracy: FloatArray, sd: FloatArray | None
         places = slice(None) if few else slice(-1, None)
         mark: dict[str, Any] = {"marker": look.marker, "ls": "none", "ms": 5 if few else 6.5}
         axes.plot(x[places], y[places], color=look.colour, mec=light("paper"), mew=0.9, zorder=4, **mark)
-
-
-def _shown(accuracy: Any) -> Any:
-    return np.minimum(accuracy, _CLOSEST_TO_ONE)
-
-
-def _scale_accuracy(axes: Axes, finals: Sequence[float]) -> None:
-    """Percent ticks; where something ends above 80%, equal steps upwards divide the error by equal factors."""
-    from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
-
-    values = [float(v) for line in axes.lines for v in np.asarray(line.get_ydata(), dtype=np.float64) if v == v]
-    bottom, top = min(values, default=0.0), max(values, default=1.0)
-    stretched = max(finals, default=0.0) >= _STRETCH_FROM
-    if stretched:
-        axes.set_yscale("function", functions=(_to_error_scale, _from_error_scale))
-        low, high = _to_error_scale(np.array([bottom, top]))
-        pad = 0.04 * max(high - low, 0.05)
-        bottom, top = (float(v) for v in _from_error_scale(np.array([low - pad, high + pad])))
-        ticks = _readable_ticks(bottom, top)
-        axes.set_ylabel("test accuracy, % (axis stretched towards 100)")
-    else:
-        pad = 0.04 * max(top - bottom, 0.05)
-        bottom, top = bottom - pad, top + pad
-        step = next(s for s in (0.5, 1, 2, 5, 10, 20) if (top - bottom) * 100 / s <= 9)
-        ticks = [step * k / 100 for k in range(math.floor(100 / step) + 1)]
-        axes.set_ylabel("test accuracy, %")
-    axes.set_ylim(max(bottom, 0.0), min(top, _CLOSEST_TO_ONE if stretched else 1.0))
-    axes.yaxis.set_major_locator(FixedLocator([t for t in ticks if bottom <= t <= top]))
-    axes.yaxis.set_minor_locator(NullLocator())
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:.4g}"))
-
-
-def _to_error_scale(accuracy: FloatArray) -> FloatArray:
-    return -np.log10(np.maximum(1 - np.asarray(accuracy, dtype=np.float64), 1e-5))
-
-
-def _from_error_scale(height: FloatArray) -> FloatArray:
-    return 1 - 10 ** -np.asarray(height, dtype=np.float64)
-
-
-def _readable_ticks(bottom: float, top: float) -> list[float]:
-    """The ticks within the axis that keep a fifteenth of its height between one another."""
-    low, high = _to_error_scale(np.array([bottom, top]))
-    heights = {tick: float(_to_error_scale(np.array(tick / 100))) for tick in _TICKS}
-    kept: list[float] = []
-    for tick, height in heights.items():
-        if low <= height <= high and all(abs(height - heights[other]) >= (high - low) / 15 for other in kept):
-            kept.append(tick)
-    return [tick / 100 for tick in kept]
-
-
-def _scale_bytes(axes: Axes) -> None:
-    from matplotlib.ticker import FixedLocator, FuncFormatter, NullFormatter
-
-    low, high = axes.get_xlim()
-    decades = math.log10(high / low)
-    steps = (1,) if decades > 4 else (1, 3) if decades > 2 else (1, 2, 5)
-    powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
-    axes.xaxis.set_major_locator(FixedLocator([k * 10.0**p for p in powers for k in steps]))
-    axes.xaxis.set_minor_formatter(NullFormatter())
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: units.tick_text(value)))
-    axes.set_xlim(low, high)
 
 
 def _data_line(axes: Axes, size: int | None) -> None:
@@ -212,7 +142,7 @@ def _reference_names(axes: Axes, references: list[tuple[Arm, float]]) -> None:
     """Names in the right margin at the height of their lines, moved apart where two would touch."""
     ordered = sorted(references, key=lambda pair: pair[1])
     heights = [
-        float(axes.transAxes.inverted().transform(axes.transData.transform((1, _shown(a))))[1]) for _, a in ordered
+        float(axes.transAxes.inverted().transform(axes.transData.transform((1, shown(a))))[1]) for _, a in ordered
     ]
     for (arm, accuracy), height in zip(ordered, spread_apart(heights, 0.085), strict=True):
         words = f"{_wrapped(arm.label, 16)}\n{units.percent_text(accuracy)}"
@@ -250,9 +180,10 @@ def _draw_key(figure: Figure, drawn: list[tuple[Arm, float]], look: Mapping[str,
 
     width, height = (float(v) for v in figure.get_size_inches())
     left, right = 1 - (_KEY_INCHES + 0.1) / width, 1 - 0.15 / width
-    step = min(0.3, height * 0.9 / max(len(drawn), 1)) / height
+    top = 4.0 / height
+    step = min(0.3, 3.9 / max(len(drawn), 1)) / height
     for place, (arm, accuracy) in enumerate(sorted(drawn, key=lambda pair: -pair[1])):
-        y, style = 0.88 - place * step, look[arm.label]
+        y, style = top - place * step, look[arm.label]
         at: dict[str, Any] = {"transform": figure.transFigure, "color": style.colour}
         figure.add_artist(Line2D([left, left + 0.5 / width], [y, y], ls=style.linestyle, lw=1.8, **at))
         figure.add_artist(Line2D([left + 0.25 / width], [y], marker=style.marker, ms=6, ls="none", **at))

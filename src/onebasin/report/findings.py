@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from onebasin.report import units
-from onebasin.report.aggregate import Arm, Section, find_baseline, saving, seed_of
+from onebasin.report.arms import Arm, Section, seed_of
+from onebasin.report.baseline import saving, section_baseline
 
 _CLOSE = 0.01
 
 
 def findings(section: Section, baseline: str | None = None) -> list[str]:
     """Plain sentences: the most accurate federated arm, the cheapest within one point of it, the references."""
-    base = find_baseline(section.arms, baseline)
+    base = section_baseline(section, baseline)
     said = []
     scored = [(a.mean, arm) for arm in section.arms if not arm.is_reference and (a := arm.accuracy())]
     if scored:
@@ -40,7 +41,7 @@ def warnings(section: Section) -> list[str]:
         said.append("The arms were not all run with the same seeds.")
     unfinished = sum(len(arm.unfinished) for arm in section.arms)
     if unfinished:
-        said.append(f"{units.plural(unfinished, 'run')} not finished; the figures of the table leave them out.")
+        said.append(f"{units.plural(unfinished, 'run')} not finished: not counted in the tables.")
     if section.repeats:
         said.append(f"{units.plural(section.repeats, 'run')} left out: same configuration and seed as another.")
     commits = {commit for run in section.runs if (commit := run.summary.get("environment", {}).get("commit"))}
@@ -53,8 +54,8 @@ def _with_cost(arm: Arm, base: Arm | None) -> str:
     total, ratio = arm.bytes(), saving(arm, base)
     cost = f", for {units.byte_text(total.mean)}" if total else ""
     if base and arm is not base and ratio:
-        way, times = ("fewer", ratio) if ratio >= 1 else ("more", 1 / ratio)
-        cost += f" ({units.times_text(times)} {way} than {base.label})" if times > 1.005 else ""
+        words = units.ratio_words(ratio)
+        cost += f" ({words} {'as' if words == 'as many' else 'than'} {base.label})"
     return f"{arm.label}, {_accuracy(arm)}{cost}"
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from onebasin.report import units
-from onebasin.report.aggregate import Arm, Section, planned_rounds, seed_of
+from onebasin.report.arms import Arm, Section, planned_rounds, seed_of
 from onebasin.report.columns import Column
 from onebasin.report.ink import Look
 
@@ -48,7 +48,7 @@ def key(section: Section, look: Mapping[str, Look]) -> str:
     return f'<ol class="key">{"".join(items)}</ol>'
 
 
-def table(section: Section, shown: Sequence[Column], look: Mapping[str, Look], caption: str) -> str:
+def table(section: Section, shown: Sequence[Column], look: Mapping[str, Look], note: str) -> str:
     """A table whose headings sort it, where scripts run; every cell carries the number that it sorts by."""
     heads = "".join(
         f'<th scope="col"><button type="button" title="{escape(column.meaning)}">{escape(column.heading)}</button></th>'
@@ -56,8 +56,9 @@ def table(section: Section, shown: Sequence[Column], look: Mapping[str, Look], c
     )
     rows = "".join(_row(arm, shown, look[arm.label]) for arm in section.arms)
     return (
-        f'<div class="scroll"><table class="sortable"><caption>{escape(caption)}</caption>'
-        f"<thead><tr>{heads}</tr></thead><tbody>{rows}</tbody></table></div>"
+        f'<div class="scroll"><table class="sortable"><thead><tr>{heads}</tr></thead>'
+        f"<tbody>{rows}</tbody></table></div>"
+        f'<p class="note">{escape(note)}</p>'
     )
 
 
@@ -67,7 +68,7 @@ def _row(arm: Arm, shown: Sequence[Column], look: Look) -> str:
         cell = column.cell(arm)
         note = f"<small>{escape(cell.note)}</small>" if cell.note else ""
         if place == 0:
-            cells.append(f'<th scope="row">{swatch(look)}<span>{escape(cell.text)}{note}</span></th>')
+            cells.append(f'<th scope="row"><div>{swatch(look)}<span>{escape(cell.text)}{note}</span></div></th>')
         else:
             value = "" if cell.value is None else f' data-value="{cell.value!r}"'
             cells.append(f"<td{value}>{escape(cell.text)}{note}</td>")

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onebasin.report import units
-from onebasin.report.aggregate import ReportError
+from onebasin.report.arms import ReportError
 from onebasin.report.figures import blank
 from onebasin.report.ink import drawing, light
 

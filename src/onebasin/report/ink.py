@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
-from onebasin.report.aggregate import BYTE_KINDS, Arm
+from onebasin.report.arms import BYTE_KINDS, Arm
 
 # (light, dark); hues in the manner of Okabe & Ito (2008), darkened or lightened to keep contrast on their ground.
 INKS = {
@@ -91,7 +92,7 @@ def drawing() -> Iterator[None]:
     """Matplotlib settings for every figure, undone afterwards; the file's bytes depend on the data alone."""
     import matplotlib
 
-    settings = {
+    settings: dict[Any, Any] = {
         "svg.fonttype": "none",
         "font.family": "DejaVu Sans",
         "font.size": 9.5,

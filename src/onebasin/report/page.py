@@ -9,8 +9,10 @@ from string import Template
 from typing import TYPE_CHECKING
 
 from onebasin.report import fragments, units
-from onebasin.report.aggregate import Arm, ReportError, Section, find_baseline, sections, seed_of
+from onebasin.report.aggregate import sections
+from onebasin.report.arms import Arm, ReportError, Section, seed_of
 from onebasin.report.bars import bytes_figure
+from onebasin.report.baseline import find_baseline, section_baseline
 from onebasin.report.columns import columns
 from onebasin.report.curves import frontier_figure, rounds_figure
 from onebasin.report.figures import save_png, svg_text
@@ -90,6 +92,8 @@ def write_report(root: Path, out: Path | None = None, baseline: str | None = Non
             "is finished, summary.json; `onebasin run METHOD --out DIR` makes one"
         )
     found = sections(records)
+    if baseline is not None:
+        find_baseline([arm for section in found for arm in section.arms], baseline)
     look = looks(arm for section in found for arm in section.arms)
     target = _target(root, out)
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -116,17 +120,8 @@ def _page(found: list[Section], look: Mapping[str, Look], root: Path, baseline: 
         script=SCRIPT,
         lead=f"{units.plural(runs, 'run')} on {units.plural(len(found), 'task')}: accuracy, and the bytes it cost.",
         contents=f"<nav><ul>{links}</ul></nav>" if len(found) > 1 else "",
-        sections="".join(
-            _section(section, look, root, number, _known(section, baseline, len(found)))
-            for number, section in enumerate(found, 1)
-        ),
+        sections="".join(_section(section, look, root, number, baseline) for number, section in enumerate(found, 1)),
     )
-
-
-def _known(section: Section, baseline: str | None, tasks: int) -> str | None:
-    """The named baseline; with several tasks, those that lack it fall back to the one that is found."""
-    lacks = all(arm.label.casefold() != (baseline or "").casefold() for arm in section.arms)
-    return None if tasks > 1 and lacks else baseline
 
 
 def _section(section: Section, look: Mapping[str, Look], root: Path, number: int, baseline: str | None) -> str:
@@ -138,13 +133,13 @@ def _section(section: Section, look: Mapping[str, Look], root: Path, number: int
     return _SECTION.substitute(
         anchor=name,
         title=escape(section.title),
-        compared=escape(_compared(section, find_baseline(section.arms, baseline))),
+        compared=escape(_compared(section, section_baseline(section, baseline))),
         findings="".join(f"<li>{escape(text)}</li>" for text in findings(section, baseline)),
         warnings=f'<ul class="warnings">{cautions}</ul>' if cautions else "",
         frontier=_plot(frontier_figure(section, look, key=False), f"{name}-frontier", _FRONTIER_CAPTION, key),
         outcome=fragments.table(section, [c for c in shown if c.group == "outcome"], look, footnote(section)),
         rounds=_plot(rounds_figure(section, look, key=False), f"{name}-rounds", _ROUNDS_CAPTION, key),
-        bytes=_plot(bytes_figure(section), f"{name}-bytes", "Means over finished runs."),
+        bytes=_plot(bytes_figure(section), f"{name}-bytes", _BYTES_CAPTION),
         cost=fragments.table(section, cost, look, "Means over finished runs; multicast: one downlink for all clients."),
         holdings=_holdings(section, name),
         failures=fragments.failures(section),
@@ -159,6 +154,7 @@ _FRONTIER_CAPTION = (
     "had cost and ends in its mark. Dashed: references, for which no model travels. Dotted: sending the data instead."
 )
 _ROUNDS_CAPTION = "Mean over seeds, band of one standard deviation. A round is not a unit of cost."
+_BYTES_CAPTION = "Means over finished runs. On the right each arm's own total is 100%, so that small ones can be read."
 
 
 def _compared(section: Section, base: Arm | None) -> str:

@@ -19,11 +19,12 @@ html { -webkit-text-size-adjust: 100%; }
 body { margin: 0 auto; padding: 2.5rem 1.25rem 5rem; max-width: 76rem; background: var(--paper); color: var(--ink);
   font: 16px/1.55 system-ui, -apple-system, "Segoe UI", Roboto, "Helvetica Neue", "DejaVu Sans", sans-serif; }
 h1 { font-size: 1.9rem; line-height: 1.2; margin: 0 0 .3rem; letter-spacing: -.01em; }
-h2 { font-size: 1.35rem; line-height: 1.3; margin: 3.5rem 0 .6rem; padding-top: 1.2rem; border-top: 2px solid var(--ink); }
+h2 { font-size: 1.35rem; line-height: 1.3; margin: 3.5rem 0 .6rem; padding-top: 1.2rem;
+  border-top: 2px solid var(--ink); }
 h3 { font-size: 1.05rem; margin: 2.6rem 0 .4rem; }
 p, li { max-width: 46rem; }
-p { margin: .4rem 0 .8rem; }
-small, .lead, figcaption, caption { color: var(--muted); }
+p { margin: .4rem 0 .8rem; text-wrap: pretty; }
+small, .lead, .note, figcaption { color: var(--muted); }
 small { font-size: .8rem; }
 nav ul, ul.findings { padding-left: 1.2rem; }
 a { color: var(--up); }
@@ -32,10 +33,10 @@ code { overflow-wrap: anywhere; }
 pre { background: var(--wash); padding: .9rem 1rem; overflow-x: auto; border-radius: 6px; margin: .6rem 0 1rem; }
 .warnings { list-style: none; padding: .55rem .9rem; background: var(--wash); border-left: 3px solid var(--init);
   font-size: .9rem; max-width: 46rem; }
-figure { margin: .8rem 0 0; }
+figure { margin: .8rem 0 1.6rem; }
 figcaption { font-size: .88rem; max-width: 46rem; margin-top: .5rem; }
 .scroll { overflow-x: auto; }
-.plot > svg { display: block; width: 100%; height: auto; min-width: 33rem; }
+.plot > svg { display: block; width: 100%; height: auto; min-width: 30rem; }
 .plot svg text { font-family: inherit !important; font-variant-numeric: tabular-nums; }
 .withkey { display: grid; gap: .5rem 1.5rem; align-items: start; }
 @media (min-width: 64rem) { .withkey { grid-template-columns: minmax(0, 1fr) 20rem; } }
@@ -46,7 +47,7 @@ figcaption { font-size: .88rem; max-width: 46rem; margin-top: .5rem; }
 .key small { white-space: nowrap; font-variant-numeric: tabular-nums; }
 .swatch { width: 2.1rem; height: .7rem; flex: none; vertical-align: baseline; }
 table { border-collapse: collapse; font-size: .88rem; line-height: 1.35; font-variant-numeric: tabular-nums; }
-caption { caption-side: bottom; text-align: left; font-size: .85rem; padding-top: .6rem; }
+.note { font-size: .85rem; margin-top: .6rem; }
 th, td { padding: .45rem .7rem; text-align: right; border-bottom: 1px solid var(--rule); white-space: nowrap;
   vertical-align: top; }
 td small { display: block; }
@@ -54,11 +55,11 @@ thead th { vertical-align: bottom; color: var(--muted); font-weight: 500; border
 th:first-child, .words th, .words td { text-align: left; }
 .words td { white-space: normal; }
 .words td:last-child { overflow-wrap: anywhere; min-width: 16rem; }
-tbody th { font-weight: 500; position: sticky; left: 0; background: var(--paper); display: flex; gap: .6rem;
-  align-items: baseline; min-width: 12rem; white-space: normal; }
+tbody th { font-weight: 500; position: sticky; left: 0; background: var(--paper); min-width: 12rem;
+  white-space: normal; }
+tbody th div { display: flex; gap: .6rem; align-items: baseline; }
 tbody th small { display: block; font-weight: 400; }
-tr.reference td { color: var(--muted); }
-tr.reference td:nth-child(2) { color: inherit; }
+tr.reference td:not([data-value]) { color: var(--muted); }
 th button { all: unset; cursor: pointer; max-width: 8rem; display: inline-block; white-space: normal; }
 th button:hover, th[aria-sort] button { color: var(--ink); }
 th button:focus-visible { outline: 2px solid var(--up); outline-offset: 3px; }

@@ -3,28 +3,53 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from onebasin.report.aggregate import Arm, Section, sections
+from onebasin.report.aggregate import sections
+from onebasin.report.arms import Arm, Section
+from onebasin.report.baseline import find_baseline
 from onebasin.report.columns import ARM, Cell, Column, columns
 from onebasin.report.units import byte_text
 
 if TYPE_CHECKING:
+    from rich.console import Console, ConsoleOptions
     from rich.table import Table
 
     from onebasin.results.records import RunRecord
 
 _BETWEEN = 2
+_HEADING = 11  # headings longer than this may break
 
 
-def comparison_tables(records: Sequence[RunRecord], width: int = 100, baseline: str | None = None) -> list[Table]:
-    """One rich table a task, no wider than `width` characters where its names allow.
+@dataclass(frozen=True)
+class Comparison:
+    """One table a task, fitted to the console that prints it.
 
-    Columns give way in order of importance: the arm and its final accuracy always stay.
+    Columns give way in order of importance where the console is narrow: the arm and its final accuracy always stay.
+    """
+
+    sections: tuple[Section, ...]
+    baseline: str | None = None
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[Table | str]:
+        for place, section in enumerate(self.sections):
+            if place:
+                yield ""
+            yield terminal_table(section, options.max_width, self.baseline)
+
+
+def comparison_table(records: Sequence[RunRecord], baseline: str | None = None) -> Comparison:
+    """The comparison of runs, to be printed by a rich console.
+
+    baseline: the label of the arm that savings are measured against; left out, FedAvg in fp32.
     Raises ReportError when there is no run, or no arm called `baseline`.
     """
-    return [_terminal_table(section, width, baseline) for section in sections(records)]
+    found = tuple(sections(records))
+    if baseline is not None:
+        find_baseline([arm for section in found for arm in section.arms], baseline)
+    return Comparison(found, baseline)
 
 
 def markdown_table(section: Section, baseline: str | None = None) -> str:
@@ -50,7 +75,8 @@ def _in_full(cell: Cell) -> str:
     return f"{cell.text} ({cell.note})" if cell.note else cell.text
 
 
-def _terminal_table(section: Section, width: int, baseline: str | None) -> Table:
+def terminal_table(section: Section, width: int = 100, baseline: str | None = None) -> Table:
+    """One section as a rich table no wider than `width` characters where its names allow."""
     from rich.table import Table
     from rich.text import Text
 
@@ -85,7 +111,7 @@ def _width(section: Section, column: Column) -> int:
     texts = [column.cell(arm).text for arm in section.arms]
     if column.heading == ARM:
         texts = [text + _pending(arm) for text, arm in zip(texts, section.arms, strict=True)]
-    return max(map(len, [*column.heading.split(), *texts]))
+    return max([*map(len, column.heading.split()), *map(len, texts), min(len(column.heading), _HEADING)])
 
 
 def _pending(arm: Arm) -> str:

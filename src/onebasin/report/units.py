@@ -47,6 +47,13 @@ def times_text(ratio: float | None) -> str:
     return f"{ratio:.2f}×" if ratio < 0.995 else f"{ratio:.1f}×" if ratio < 99.5 else f"{ratio:,.0f}×"
 
 
+def ratio_words(saving: float) -> str:
+    """A saving in words: 3.9× fewer, 1.2× more, or "as many" where the difference would not show."""
+    if 0.95 < saving < 1.05:
+        return "as many"
+    return f"{times_text(saving)} fewer" if saving > 1 else f"{times_text(1 / saving)} more"
+
+
 def seconds_text(seconds: float | None) -> str:
     """A duration: 0.8 s, 42 s, 3 min 20 s, 2 h 5 min."""
     if seconds is None:

@@ -29,6 +29,13 @@ class RunDirectory:
         self.history: list[dict[str, Any]] = []
         self._client_files: dict[ClientId, str] = {}
 
+    @staticmethod
+    def config_path(path: Path) -> Path:
+        """Return the directory's configuration; `RunDirectoryError` if it holds no run."""
+        if not (path / "config.toml").exists():
+            raise RunDirectoryError(f"{path} holds no run: it has no config.toml")
+        return path / "config.toml"
+
     @classmethod
     def create(cls, path: Path, config: RunConfig, holdings: dict[str, Any]) -> "RunDirectory":
         """Make the directory; `RunDirectoryError` if it already holds a run."""
@@ -44,8 +51,7 @@ class RunDirectory:
     @classmethod
     def reopen(cls, path: Path) -> tuple["RunDirectory", Checkpoint | None]:
         """Return the directory as it was at its last checkpoint; what was written later is taken back."""
-        if not (path / "config.toml").exists():
-            raise RunDirectoryError(f"{path} holds no run: it has no config.toml")
+        cls.config_path(path)
         directory = cls(path)
         (path / "checkpoint").mkdir(exist_ok=True)
         checkpoint = load_checkpoint(path / "checkpoint")

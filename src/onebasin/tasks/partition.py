@@ -211,8 +211,8 @@ def _labels(dataset: Dataset, kind: str) -> Indices:
 
 
 def _check_alpha(alpha: float) -> None:
-    if isinstance(alpha, bool) or not isinstance(alpha, int | float) or not 0 < alpha < float("inf"):
-        raise PartitionError(f"alpha: {alpha!r}; expected a number above 0")
+    if isinstance(alpha, bool) or not isinstance(alpha, int | float) or not 0 < alpha <= 1e9:
+        raise PartitionError(f"alpha: {alpha!r}; expected a number above 0, and at most 1e9")
 
 
 def _check_clients(clients: int | None, examples: int) -> None:

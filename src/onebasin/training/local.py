@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from onebasin.config import Training
 from onebasin.seeds import derive, generator
@@ -54,6 +55,8 @@ def train_locally(
     """
     if len(indices) == 0:
         raise TrainingFailed("this client holds no examples")
+    if min(len(indices), recipe.batch) == 1 and any(isinstance(m, _BatchNorm) for m in model.modules()):
+        raise TrainingFailed(f"BatchNorm cannot train on batches of 1 (batch={recipe.batch}, examples={len(indices)})")
     parameters, buffers = parameters_of(model), buffers_of(model)
     copy_into(parameters, start.weights)
     copy_into(buffers, start.buffers)

@@ -59,7 +59,7 @@ class Int8(Codec):
 
     def _write(self, tensors: Tensors) -> bytes:
         require_finite(tensors)
-        scales = torch.stack([_scale(tensor) for tensor in tensors.values()])
+        scales = torch.tensor([_scale(tensor) for tensor in tensors.values()], dtype=torch.float32)
         quantised = {
             name: torch.round(tensor / scale).clamp_(-INT8_LEVELS, INT8_LEVELS).to(torch.int8)
             for (name, tensor), scale in zip(tensors.items(), scales, strict=True)
@@ -102,11 +102,10 @@ class Exact(Codec):
         return _finite(tensors)
 
 
-def _scale(tensor: torch.Tensor) -> torch.Tensor:
+def _scale(tensor: torch.Tensor) -> float:
     """The scale of a tensor; 1 for one without values or with zeros only, so that nothing is divided by 0."""
-    largest = tensor.abs().max() if tensor.numel() else tensor.new_zeros(())
-    scale = largest / INT8_LEVELS
-    return torch.where(scale > 0, scale, torch.ones_like(scale))
+    largest = tensor.abs().max() if tensor.numel() else torch.zeros(())
+    return float(largest / INT8_LEVELS) or 1.0
 
 
 def _finite(tensors: Tensors) -> Tensors:

@@ -38,7 +38,8 @@ def load(part: str, places: Places) -> Dataset:
     found = locate(
         f"cifar10:{part}" if part else "cifar10",
         [Layout((*training, "test_batch.bin"), (".xz", ""))],
-        places.folders("cifar10", "cifar10/cifar-10-batches-bin", "cifar-10-batches-bin"),
+        places,
+        ("cifar10", "cifar10/cifar-10-batches-bin", "cifar-10-batches-bin"),
         fetch=lambda: _fetch(places.cache_dir / "cifar10"),
         remedy="put the files into DIR/cifar10/ and set ONEBASIN_DATA=DIR (with only the first N training batches, ask "
         "for cifar10:N); or, where there is internet, pip install 'onebasin[hub]'",

@@ -27,7 +27,7 @@ PEOPLE = 30
 STEPS = 128
 REPOSITORY = "udayl/UCI_HAR"
 
-_FOLDERS = ("uci-har", "har", "UCI HAR Dataset", "uci-har/UCI HAR Dataset", "har/UCI HAR Dataset")
+_FOLDERS = ("har", "uci-har", "UCI HAR Dataset", "har/UCI HAR Dataset", "uci-har/UCI HAR Dataset")
 
 
 def _published_files(part: str) -> dict[str, str]:
@@ -62,7 +62,8 @@ def load(places: Places) -> Dataset:
     found = locate(
         "har",
         [Layout((ARRAYS,)), Layout(_PUBLISHED)],
-        places.folders(*_FOLDERS),
+        places,
+        _FOLDERS,
         fetch=lambda: _fetch(places.cache_dir / "har"),
         remedy="unpack UCI's 'Human Activity Recognition Using Smartphones' archive so that DIR/har/train and "
         "DIR/har/test are its folders, and set ONEBASIN_DATA=DIR; or, where there is internet, "

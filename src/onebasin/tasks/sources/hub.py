@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import io
+import socket
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
+from urllib.request import getproxies
 
 import numpy as np
 import numpy.typing as npt
@@ -18,13 +21,28 @@ def download(repository: str, file: str, revision: str | None = None) -> Path:
     """The local path of one file of a hub data set. Raises DatasetNotFound, with the reason, if it cannot be had."""
     try:
         from huggingface_hub import hf_hub_download
+        from huggingface_hub.constants import ENDPOINT
     except ImportError as error:
         raise DatasetNotFound(f"{repository} needs the optional package huggingface_hub: {_EXTRA}") from error
+    # The client would try for half a minute to reach a host that has no address; its own cache may hold the file.
+    offline = not _has_address(ENDPOINT)
     try:
-        return Path(hf_hub_download(repository, file, repo_type="dataset", revision=revision))
+        return Path(hf_hub_download(repository, file, repo_type="dataset", revision=revision, local_files_only=offline))
     except Exception as error:  # the client's errors have no common base but Exception: no network, no file, refused
-        reason = " ".join(str(error).split())
-        raise DatasetNotFound(f"{repository}/{file}: {type(error).__name__}: {reason[:300]}") from error
+        reason = " ".join(f"{type(error).__name__}: {error}".split())[:300]
+        if offline:
+            reason = f"{ENDPOINT} cannot be reached from here"
+        raise DatasetNotFound(f"{repository}/{file}: {reason}") from error
+
+
+def _has_address(url: str) -> bool:
+    if getproxies():
+        return True
+    try:
+        socket.getaddrinfo(urlsplit(url).hostname, None)
+    except OSError:
+        return False
+    return True
 
 
 def read_pictures(

@@ -25,8 +25,8 @@ CLASSES = {
     ),
 }  # fmt: skip
 FOLDERS = {
-    "mnist": ("mnist", "MNIST"),
-    "fashion-mnist": ("fashion-mnist", "FashionMNIST", "fashion_mnist"),
+    "mnist": ("mnist", "mnist/raw", "MNIST/raw"),
+    "fashion-mnist": ("fashion-mnist", "fashion-mnist/raw", "FashionMNIST/raw"),
 }
 REPOSITORIES = {
     "mnist": ("ylecun/mnist", "mnist"),
@@ -47,7 +47,8 @@ def load(name: str, places: Places) -> Dataset:
     found = locate(
         name,
         [Layout(FILES, (".gz", ""))],
-        places.folders(*FOLDERS[name]),
+        places,
+        FOLDERS[name],
         fetch=lambda: _fetch(name, places.cache_dir / name),
         remedy=f"put the four files into DIR/{name}/ and set ONEBASIN_DATA=DIR; "
         "or, where there is internet, pip install 'onebasin[hub]'",

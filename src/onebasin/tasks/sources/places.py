@@ -28,12 +28,16 @@ class Places:
         return cls(data_dir.expanduser() if data_dir else None, cache_dir.expanduser())
 
     def folders(self, *names: str) -> list[Path]:
-        """ROOT/<name>, ROOT/<name>/raw and ROOT/, first for the data directory, then for the cache."""
+        """ROOT/<name> for each name, and ROOT itself, first for the data directory, then for the cache.
+
+        Only those that exist, but the roots always.
+        """
         roots = [root for root in (self.data_dir, self.cache_dir) if root is not None]
         return [
             folder
             for root in roots
-            for folder in (*(root / name / inner for name in names for inner in ("", "raw")), root)
+            for folder in (*(root / name for name in names), root)
+            if folder == root or folder.is_dir()
         ]
 
 
@@ -52,8 +56,8 @@ class Layout:
 
     def __str__(self) -> str:
         endings = "|".join(end for end in self.suffixes if end)
-        optional = f"[{endings}]" if "" in self.suffixes else endings
-        return ", ".join(file + (optional if endings else "") for file in self.files)
+        optional = f"[{endings}]" if endings and "" in self.suffixes else endings
+        return _listed([file + optional for file in self.files])
 
 
 @dataclass(frozen=True)
@@ -70,16 +74,17 @@ class Found:
 
 
 def locate(
-    dataset: str, layouts: Sequence[Layout], folders: Sequence[Path], fetch: Callable[[], str], remedy: str
+    dataset: str, layouts: Sequence[Layout], places: Places, names: Sequence[str], fetch: Callable[[], str], remedy: str
 ) -> Found:
-    """The first folder that holds all files of one of the layouts.
+    """The first of `places.folders(*names)` that holds all files of one of the layouts.
 
-    Where there is none, `fetch` puts the files into one of the folders and returns the repository they came from.
+    Where there is none, `fetch` writes them into the cache and returns the repository they came from.
     remedy: what a user can do about missing files. Raises DatasetNotFound, with what each folder lacked.
     """
+    folders = places.folders(*names)
     if found := _first(layouts, folders, None):
         return found
-    lacking = "".join(f"\n    {folder} ({_lack(layouts, folder)})" for folder in folders)
+    looked = "".join(f"\n    {folder}: {_lack(layouts, folder)}" for folder in folders)
     wanted = "\n       or ".join(str(layout) for layout in layouts)
     try:
         repository = fetch()
@@ -87,11 +92,11 @@ def locate(
         raise DatasetNotFound(
             f"data set {dataset!r} was not found.\n"
             f"  wanted: {wanted}\n"
-            f"  looked in:{lacking}\n"
+            f"  looked in:{looked}\n"
             f"    the Hugging Face hub: {failure}\n"
             f"  what to do: {remedy}"
         ) from failure
-    fetched = _first(layouts, folders, repository)
+    fetched = _first(layouts, places.folders(*names), repository)
     assert fetched is not None, f"fetching {dataset} wrote none of {wanted}"
     return fetched
 
@@ -111,8 +116,13 @@ def _lack(layouts: Sequence[Layout], folder: Path) -> str:
     for layout in layouts:
         held = layout.find(folder)
         if held:
-            return f"lacks {', '.join(file for file in layout.files if file not in held)}"
+            return f"lacks {_listed([file for file in layout.files if file not in held])}"
     return "none of them"
+
+
+def _listed(names: Sequence[str], most: int = 7) -> str:
+    shown = ", ".join(names[:most])
+    return shown if len(names) <= most else f"{shown} and {len(names) - most} more"
 
 
 @contextmanager

@@ -40,7 +40,8 @@ def load(places: Places) -> Dataset:
     found = locate(
         "shakespeare",
         [Layout((FILE,))],
-        places.folders("tinyshakespeare", "shakespeare"),
+        places,
+        ("shakespeare", "tinyshakespeare"),
         fetch=lambda: _fetch(places.cache_dir / "shakespeare"),
         remedy="put input.txt of github.com/karpathy/char-rnn (data/tinyshakespeare) into DIR/shakespeare/ and set "
         "ONEBASIN_DATA=DIR; or, where there is internet, pip install 'onebasin[hub]'",

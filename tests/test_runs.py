@@ -1,0 +1,296 @@
+"""Whole runs on the embedded data: bytes that a spy counts, resuming, failing, other engines."""
+
+import csv
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import safetensors.torch
+import torch
+
+import onebasin as ob
+from onebasin import launch
+from onebasin.config import RunConfig
+from onebasin.engines.engine import Engine, Failure, Reply
+from onebasin.methods import METHODS
+from onebasin.results.run_directory import RunDirectoryError
+from onebasin.wire.message import ENVELOPE_BYTES
+
+MakeConfig = Callable[..., RunConfig]
+
+
+class Spy:
+    """Counts every byte that passes an engine, by direction."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self.down: list[int] = []
+        self.up: list[int] = []
+
+    def exchange(self, orders: Mapping[int, bytes]) -> Iterator[Reply]:
+        self.down += [len(order) for order in orders.values()]
+        for client, reply in self._engine.exchange(orders):
+            if not isinstance(reply, Failure):
+                self.up.append(len(reply))
+            yield client, reply
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._engine, name)
+
+
+@pytest.fixture
+def spies(monkeypatch: pytest.MonkeyPatch) -> list[Spy]:
+    """Put a spy around the engine of every run that follows."""
+    made: list[Spy] = []
+    open_engine = launch.open_engine
+
+    def spied(*arguments: Any) -> Spy:
+        made.append(Spy(open_engine(*arguments)))
+        return made[-1]
+
+    monkeypatch.setattr(launch, "open_engine", spied)
+    return made
+
+
+VARIANTS = [
+    *[(method, ()) for method in METHODS],
+    ("fedavg", ("method.start=shared-seed",)),
+    ("fedavg", ("method.start=local", "method.uplink=fp16", "method.downlink=int8")),
+    ("fedavg", ("federation.cohort=2", "federation.dropout=0.3")),
+    ("scaffold", ("method.uplink=int8", "federation.cohort=3")),
+    ("fedavg", ("task.model.norm=batch",)),
+]
+
+
+@pytest.mark.parametrize(("method", "overrides"), VARIANTS)
+def test_the_ledger_is_what_a_spy_counts(
+    method: str, overrides: tuple[str, ...], quick_config: MakeConfig, spies: list[Spy], tmp_path: Path
+) -> None:
+    result = ob.run(quick_config(method, *overrides), out=tmp_path / "run")
+    counted = result.summary["bytes"]
+    assert counted["total"] == sum(spies[0].down) + sum(spies[0].up)
+    assert counted["total"] == counted["up"] + counted["down"] + counted["init"] + counted["align"]
+    assert counted["total_multicast"] <= counted["total"]
+    rows = list(csv.DictReader((tmp_path / "run" / "ledger.csv").open()))
+    assert sum(int(row["bytes"]) for row in rows if row["direction"] == "up") == sum(spies[0].up)
+    assert sum(int(row["bytes"]) for row in rows if row["direction"] == "down") == sum(spies[0].down)
+    assert sum(int(row["bytes"]) for row in rows if row["kind"] == "control") == counted["control"]
+
+
+def test_fedavg_costs_its_closed_form(quick_config: MakeConfig, spies: list[Spy], tmp_path: Path) -> None:
+    """LeNet5 takes digits no more than an MLP does here: 64*64+64 + 64*10+10 = 4,810 parameters at 4 bytes."""
+    result = ob.run(quick_config("fedavg"), out=tmp_path / "run")
+    messages = 2 * 3 * 4
+    payload = messages * 4 * 4810
+    assert result.summary["parameters"] == 4810
+    order_header = ENVELOPE_BYTES + (6 + len("do") + 1) + (6 + len("weights") + 4)
+    reply_header = ENVELOPE_BYTES + (6 + len("report") + 20) + (6 + len("update") + 4)
+    assert (order_header, reply_header) == (56, 78)
+    assert result.summary["bytes"]["total"] == payload + messages // 2 * (order_header + reply_header)
+    assert set(spies[0].down) == {4 * 4810 + order_header}
+    assert set(spies[0].up) == {4 * 4810 + reply_header}
+
+
+def test_a_shared_seed_gives_the_same_model_for_one_download_less(quick_config: MakeConfig, tmp_path: Path) -> None:
+    sent = ob.run(quick_config("fedavg"), out=tmp_path / "sent")
+    seeded = ob.run(quick_config("fedavg", "method.start=shared-seed"), out=tmp_path / "seeded")
+    assert_same_model(sent.directory, seeded.directory)
+    saved = sent.summary["bytes"]["total"] - seeded.summary["bytes"]["total"]
+    assert saved == 4 * (4 * 4810 + 4 + len("weights") - 8 - len("seed"))
+    assert seeded.summary["bytes"]["init"] == 4 * (6 + len("seed") + 8)
+
+
+def test_the_pool_and_the_single_process_give_the_same_bits(quick_config: MakeConfig, tmp_path: Path) -> None:
+    config = quick_config("scaffold", "method.uplink=int8", "federation.dropout=0.2")
+    single = ob.run(config, out=tmp_path / "single")
+    pool = ob.run(config, ["engine.kind=pool", "engine.workers=2"], out=tmp_path / "pool")
+    assert_same_run(single.directory, pool.directory)
+
+
+class Cut(Exception):
+    """A run that ends where it must not."""
+
+
+class CutAfter:
+    """An observer that ends the run in the middle of a round."""
+
+    def __init__(self, round: int) -> None:
+        self._round = round
+
+    def on_reply(self, round: int, answered: int, asked: int) -> None:
+        if round > self._round and answered == 2:
+            raise Cut
+
+    def on_round(self, record: dict[str, Any]) -> None:
+        pass
+
+
+@pytest.mark.parametrize(
+    ("method", "engine"),
+    [
+        *[(method, "single") for method in ("scaffold", "fedadam", "adopt-one", "local-only", "centralised")],
+        ("diloco", "pool"),
+    ],
+)
+def test_a_resumed_run_equals_one_never_stopped(
+    method: str, engine: str, quick_config: MakeConfig, tmp_path: Path
+) -> None:
+    config = quick_config(method, f"engine.kind={engine}", "engine.workers=2", "federation.rounds=4")
+    whole = ob.run(config, out=tmp_path / "whole")
+    if method != "centralised":
+        with pytest.raises(Cut):
+            ob.run(config, out=tmp_path / "cut", observers=[CutAfter(2)])
+    else:
+        with pytest.raises(ZeroDivisionError):
+            ob.run(config, out=tmp_path / "cut", observers=[RaiseAt(2)])
+    ob.run(config, resume=tmp_path / "cut")
+    assert_same_run(whole.directory, tmp_path / "cut")
+
+
+class RaiseAt:
+    def __init__(self, round: int) -> None:
+        self._round = round
+
+    def on_reply(self, round: int, answered: int, asked: int) -> None:
+        pass
+
+    def on_round(self, record: dict[str, Any]) -> None:
+        _ = 1 / (self._round - record["round"])
+
+
+@pytest.mark.parametrize("engine", ["single", "pool"])
+def test_a_killed_run_goes_on_to_the_same_end(engine: str, quick_config: MakeConfig, tmp_path: Path) -> None:
+    config = quick_config("scaffold", f"engine.kind={engine}", "engine.workers=2", "federation.rounds=60")
+    whole = ob.run(config, out=tmp_path / "whole")
+    killed = tmp_path / "killed"
+    (tmp_path / "config.toml").write_text(config.to_toml())
+    command = [sys.executable, "-m", "onebasin", "run", str(tmp_path / "config.toml"), "--out", str(killed)]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
+    history = killed / "history.jsonl"
+    while process.poll() is None and not (history.exists() and history.stat().st_size > 500):
+        time.sleep(0.01)
+    time.sleep(random.random() * 0.3)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    ob.run(resume=killed)
+    assert_same_run(whole.directory, killed)
+
+
+def test_half_written_lines_are_taken_back(quick_config: MakeConfig, tmp_path: Path) -> None:
+    config = quick_config("fedavg")
+    whole = ob.run(config, out=tmp_path / "whole")
+    with pytest.raises(Cut):
+        ob.run(config, out=tmp_path / "cut", observers=[CutAfter(1)])
+    with (tmp_path / "cut" / "history.jsonl").open("a") as file:
+        file.write('{"round": 2, "accur')
+    with (tmp_path / "cut" / "ledger.csv").open("a") as file:
+        file.write("2,0,down,init,19240\n2,1,do")
+    ob.run(config, resume=tmp_path / "cut")
+    assert_same_run(whole.directory, tmp_path / "cut")
+
+
+def test_a_directory_is_not_written_over_or_mistaken(quick_config: MakeConfig, tmp_path: Path) -> None:
+    ob.run(quick_config("fedavg"), out=tmp_path / "run")
+    with pytest.raises(RunDirectoryError, match="already holds a run"):
+        ob.run(quick_config("fedavg"), out=tmp_path / "run")
+    with pytest.raises(RunDirectoryError, match="holds another run"):
+        ob.run(quick_config("fedprox"), resume=tmp_path / "run")
+    with pytest.raises(RunDirectoryError, match="holds no run"):
+        ob.run(resume=tmp_path / "nothing")
+
+
+def test_a_damaged_checkpoint_is_named(quick_config: MakeConfig, tmp_path: Path) -> None:
+    with pytest.raises(Cut):
+        ob.run(quick_config("scaffold"), out=tmp_path / "run", observers=[CutAfter(1)])
+    damaged = tmp_path / "run" / "checkpoint" / "server-000001.safetensors"
+    damaged.write_bytes(damaged.read_bytes()[:-100])
+    with pytest.raises(ValueError, match="server-000001.safetensors: the checkpoint is damaged"):
+        ob.run(resume=tmp_path / "run")
+
+
+def test_nan_losses_are_recorded_and_the_run_goes_on(quick_config: MakeConfig, tmp_path: Path) -> None:
+    result = ob.run(quick_config("fedavg", "training.lr=1e30", "training.momentum=0.9"), out=tmp_path / "run")
+    assert len(result.history) == 3
+    failures = result.history[0]["failures"]
+    assert len(failures) == 4
+    assert "loss became" in failures[0]["reason"] or "NaN or infinite" in failures[0]["reason"]
+    assert result.summary["failures"] == 12
+
+
+def test_dropouts_are_recorded_charged_and_repeatable(quick_config: MakeConfig, tmp_path: Path) -> None:
+    config = quick_config("fedavg", "federation.dropout=0.5", "federation.rounds=6")
+    first = ob.run(config, out=tmp_path / "a")
+    again = ob.run(config, out=tmp_path / "b")
+    assert_same_run(first.directory, again.directory)
+    dropped = sum(len(record["failures"]) for record in first.history)
+    assert 0 < dropped < 24
+    assert {f["reason"] for record in first.history for f in record["failures"]} == {"dropped out"}
+    order, reply = 4 * 4810 + 56, 4 * 4810 + 78
+    assert first.summary["bytes"]["total"] == 24 * order + (24 - dropped) * reply
+
+
+def test_clients_are_sampled_anew_each_round(quick_config: MakeConfig, tmp_path: Path) -> None:
+    result = ob.run(quick_config("fedavg", "federation.cohort=2", "federation.rounds=8"), out=tmp_path / "run")
+    rows = list(csv.DictReader((tmp_path / "run" / "ledger.csv").open()))
+    cohorts = [{r["client"] for r in rows if r["round"] == str(n) and r["direction"] == "up"} for n in range(1, 9)]
+    assert all(len(cohort) == 2 for cohort in cohorts)
+    assert len({frozenset(cohort) for cohort in cohorts}) > 1
+    assert result.summary["bytes"]["init"] == 4 * (4 * 4810 + 4 + 6 + len("weights")), "each client's first model"
+
+
+def test_batchnorm_statistics_travel_and_are_charged(quick_config: MakeConfig, tmp_path: Path) -> None:
+    plain = ob.run(quick_config("fedavg"), out=tmp_path / "plain")
+    normed = ob.run(quick_config("fedavg", "task.model.norm=batch"), out=tmp_path / "normed")
+    saved = safetensors.torch.load_file(normed.directory / "model.safetensors")
+    running = [name for name in saved if name.endswith("running_mean")]
+    assert running
+    assert all(saved[name].abs().sum() > 0 for name in running)
+    extra = 4 * (normed.summary["parameters"] - plain.summary["parameters"])
+    statistics = 64 * 4 * 2 + 8 + 4 + 6 + len("buffers")
+    per_message = (normed.summary["bytes"]["total"] - plain.summary["bytes"]["total"]) / 24
+    assert per_message == extra + statistics
+
+
+def test_run_directory_has_what_is_promised(quick_config: MakeConfig, tmp_path: Path) -> None:
+    result = ob.run(quick_config("fedavg"), out=tmp_path / "run")
+    summary = json.loads((tmp_path / "run" / "summary.json").read_text())
+    assert summary == result.summary
+    assert {"method", "dataset", "model", "parameters", "clients", "rounds", "seed", "accuracy", "bytes"} <= set(
+        summary
+    )
+    assert {"bytes_to_target", "seconds"} <= set(summary)
+    assert set(summary["accuracy"]) == {"final", "best", "last10"}
+    assert {"up", "down", "init", "align", "total", "total_multicast"} <= set(summary["bytes"])
+    lines = (tmp_path / "run" / "history.jsonl").read_text().splitlines()
+    assert [json.loads(line)["round"] for line in lines] == [1, 2, 3]
+    assert ob.read_config(tmp_path / "run" / "config.toml").identity() == result.config.identity()
+    assert result.model is not None
+    saved = safetensors.torch.load_file(tmp_path / "run" / "model.safetensors")
+    assert all(torch.equal(saved[name], p) for name, p in result.model.state_dict().items())
+    assert len(list((tmp_path / "run" / "checkpoint").iterdir())) == 2, "only the last round's files are kept"
+
+
+def assert_same_model(a: Path, b: Path) -> None:
+    first, second = (safetensors.torch.load_file(path / "model.safetensors") for path in (a, b))
+    assert first.keys() == second.keys()
+    assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+def assert_same_run(a: Path, b: Path) -> None:
+    """Same weights, ledger and history, but for the clock."""
+    assert (a / "ledger.csv").read_bytes() == (b / "ledger.csv").read_bytes()
+    histories = [
+        [{**json.loads(line), "seconds": 0} for line in (path / "history.jsonl").read_text().splitlines()]
+        for path in (a, b)
+    ]
+    assert histories[0] == histories[1]
+    if (a / "model.safetensors").exists():
+        assert_same_model(a, b)

@@ -1,0 +1,94 @@
+import struct
+import zlib
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from onebasin.wire.message import (
+    ENVELOPE_BYTES,
+    MAX_SECTIONS,
+    SERVER,
+    Kind,
+    Section,
+    WireError,
+    bytes_by_kind,
+    decode_message,
+    encode_message,
+)
+
+sections_strategy = st.lists(
+    st.builds(
+        Section,
+        st.sampled_from(Kind),
+        st.text("abcdefghijklmnopqrstuvwxyz-", min_size=1, max_size=32),
+        st.binary(max_size=200),
+    ),
+    max_size=8,
+    unique_by=lambda section: section.name,
+)
+EXAMPLE = encode_message(7, 3, 5, [Section(Kind.UPDATE, "update", b"\x01\x02"), Section(Kind.CONTROL, "do", b"\x03")])
+
+
+def test_bytes_are_as_documented() -> None:
+    body = b"1BSN" + bytes([1, 1]) + struct.pack("<QIII", 0x0102, 9, SERVER, 39) + bytes([4, 2, 1, 0, 0, 0]) + b"do\x07"
+    expected = body + struct.pack("<I", zlib.crc32(body))
+    assert encode_message(0x0102, 9, SERVER, [Section(Kind.CONTROL, "do", b"\x07")]) == expected
+    assert len(expected) == ENVELOPE_BYTES + 6 + 2 + 1 == 39
+
+
+@given(st.integers(0, 2**64 - 1), st.integers(0, 2**32 - 1), st.integers(0, 2**32 - 1), sections_strategy)
+def test_decoding_gives_back_what_was_encoded(run: int, round: int, sender: int, sections: list[Section]) -> None:
+    message = decode_message(encode_message(run, round, sender, sections))
+    assert (message.run, message.round, message.sender) == (run, round, sender)
+    assert list(message.sections) == sections
+
+
+@given(sections_strategy)
+def test_costs_by_kind_add_up(sections: list[Section]) -> None:
+    data = encode_message(1, 1, 1, sections)
+    costs = bytes_by_kind(data)
+    assert sum(costs.values()) == len(data)
+    assert costs[Kind.UPDATE] == sum(s.size for s in sections if s.kind == Kind.UPDATE)
+    assert costs[Kind.CONTROL] == ENVELOPE_BYTES + sum(s.size for s in sections if s.kind == Kind.CONTROL)
+
+
+def test_every_truncation_and_every_bit_flip_is_noticed() -> None:
+    for size in range(len(EXAMPLE)):
+        with pytest.raises(WireError):
+            decode_message(EXAMPLE[:size])
+    for bit in range(8 * len(EXAMPLE)):
+        altered = bytearray(EXAMPLE)
+        altered[bit // 8] ^= 1 << bit % 8
+        with pytest.raises(WireError):
+            decode_message(bytes(altered))
+    with pytest.raises(WireError):
+        decode_message(EXAMPLE + b"\x00")
+
+
+@given(st.binary(max_size=300))
+def test_any_bytes_with_a_right_checksum_decode_or_raise_wire_error(noise: bytes) -> None:
+    total = ENVELOPE_BYTES + len(noise)
+    for count in (0, 1, 2, 200):
+        body = b"1BSN" + bytes([1, count]) + struct.pack("<QIII", 1, 1, 1, total) + noise
+        data = body + struct.pack("<I", zlib.crc32(body))
+        try:
+            message = decode_message(data)
+        except WireError:
+            continue
+        assert encode_message(1, 1, 1, message.sections) == data
+
+
+def test_bounds_are_checked_before_anything_else() -> None:
+    with pytest.raises(WireError, match=r"at most 10 are allowed"):
+        decode_message(EXAMPLE, limit=10)
+
+
+def test_what_the_format_cannot_hold_is_refused() -> None:
+    many = [Section(Kind.INIT, f"s{n}", b"") for n in range(MAX_SECTIONS + 1)]
+    with pytest.raises(ValueError, match="at most 64 sections"):
+        encode_message(1, 1, 1, many)
+    with pytest.raises(ValueError, match="different names"):
+        encode_message(1, 1, 1, [Section(Kind.INIT, "a", b""), Section(Kind.INIT, "a", b"")])
+    with pytest.raises(ValueError, match="1 to 32 ASCII"):
+        encode_message(1, 1, 1, [Section(Kind.INIT, "x" * 33, b"")])
