@@ -89,6 +89,9 @@ def test_baseline_is_fedavg_in_fp32_or_the_named_arm(demo):
 def test_of_a_tuning_sweep_the_strongest_is_the_baseline(make_run):
     slow, fast = (with_final(make_run(epochs=e), 0.81, cost) for e, cost in ((1, 9_000_000), (5, 4_000_000)))
     assert find_baseline(sections([slow, fast])[0].arms).label == "FedAvg fp32 (epochs=5)"
+    named = with_final(make_run(epochs=1), 0.81, 9_000_000)
+    sweep = with_final(make_run("FedAvg sweep", epochs=5), 0.81, 4_000_000)
+    assert find_baseline(sections([named, sweep])[0].arms).label == "FedAvg fp32"
 
 
 def test_no_baseline_without_plain_fedavg(make_run):

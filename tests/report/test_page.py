@@ -130,6 +130,22 @@ def test_each_task_has_its_own_section_and_picture(tmp_path, make_run):
     assert (tmp_path / "out" / "frontier-2.png").exists()
 
 
+def test_the_pooled_reference_does_not_hide_the_clients(tmp_path, make_run):
+    pooled = make_run("A pooled one", uplink="none", method="centralised")
+    pooled.holdings["counts"] = [[6000] * 10]
+    text = write_report(save([pooled, make_run()], tmp_path / "runs")).read_text(encoding="utf-8")
+    assert "Dirichlet(0.3) · 10 clients" in text
+    assert "The same for every run." in text
+
+
+def test_mixed_and_uncommitted_code_is_owned_up_to(tmp_path, make_run):
+    clean, changed = make_run(seed=0), make_run(seed=1)
+    changed.summary["environment"] = clean.summary["environment"] | {"commit": "def5678-dirty"}
+    words = " ".join(parsed(write_report(save([clean, changed], tmp_path / "runs"))).words)
+    assert "The runs come from 2 commits: abc1234, def5678-dirty." in words
+    assert "uncommitted changes" in words
+
+
 def test_runs_without_holdings_or_environment_are_reported(tmp_path, make_run):
     run = make_run()
     run.holdings.clear()

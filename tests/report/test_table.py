@@ -4,6 +4,7 @@ import pytest
 from rich.console import Console
 
 from onebasin.report import ReportError, comparison_table, markdown_table, sections
+from onebasin.report.columns import columns
 
 
 def printed(records, width, **options):
@@ -63,9 +64,10 @@ def test_labels_are_not_read_as_markup(make_run):
 
 
 def test_markdown_has_every_column_and_no_stray_bar(make_run):
-    text = markdown_table(sections([make_run("a|b"), make_run("c")])[0])
+    section = sections([make_run("a|b"), make_run("c")])[0]
+    text = markdown_table(section)
     lines = text.splitlines()
     assert len(lines) == 4
     assert "| a\\|b (1 seed) |" in text
-    assert {line.replace("\\|", "").count("|") for line in lines} == {lines[0].count("|")}
+    assert {line.replace("\\|", "").count("|") for line in lines} == {len(columns(section)) + 1}
     assert "multicast" in lines[0]

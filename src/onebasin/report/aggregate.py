@@ -28,7 +28,7 @@ def sections(records: Sequence[RunRecord]) -> list[Section]:
         arms = tasks.setdefault(_key(_task(record)), {})
         arms.setdefault(_key([record.label, settings(record)]), []).append(record)
     groups = [list(arms.values()) for arms in tasks.values()]
-    titles = _distinguished([(_title(runs[0][0]), _task(runs[0][0])) for runs in groups])
+    titles = _distinguished([(_title(runs), _task(runs[0][0])) for runs in groups])
     return [_section(title, runs) for title, runs in zip(titles, groups, strict=True)]
 
 
@@ -74,9 +74,10 @@ def _task(run: RunRecord) -> dict[str, Any]:
     return task if isinstance(task, dict) else {name: run.summary.get(name) for name in ("dataset", "model")}
 
 
-def _title(run: RunRecord) -> str:
-    task = _task(run)
-    clients = len(run.holdings.get("counts", ())) or task.get("clients")
+def _title(groups: list[list[RunRecord]]) -> str:
+    task = _task(groups[0][0])
+    # Pooled training sees one holder, and a partition by owner finds the number of clients itself.
+    clients = max(len(run.holdings.get("counts", ())) for runs in groups for run in runs) or task.get("clients")
     parts = [_kind(task.get("dataset")), _kind(task.get("model")), _partition_text(task.get("partition"))]
     return " · ".join([part for part in parts if part] + ([f"{clients} clients"] if clients else []))
 

@@ -12,8 +12,8 @@ def find_baseline(arms: Sequence[Arm], label: str | None = None) -> Arm | None:
     """The arm that savings are measured against.
 
     With `label` the arm of that name (ReportError if there is none). Without, FedAvg from a broadcast start with
-    fp32 both ways; of several (a tuning sweep) the strongest: fewest bytes to the hardest target that one of them
-    reached with every seed. None where there is no such arm.
+    fp32 both ways; of several the one that is called "FedAvg fp32", or else the strongest: fewest bytes to the hardest
+    target that one of them reached with every seed. None where there is no such arm.
     """
     if label is not None:
         for arm in arms:
@@ -21,6 +21,9 @@ def find_baseline(arms: Sequence[Arm], label: str | None = None) -> Arm | None:
                 return arm
         raise ReportError(f"baseline: no arm is called {label!r}; there are: {', '.join(a.label for a in arms)}")
     candidates = [arm for arm in arms if arm.finished and _is_plain_fedavg(arm.runs[0].config.get("method"))]
+    for arm in candidates:
+        if arm.label.casefold() == "fedavg fp32":
+            return arm
     targets = {name for arm in candidates for run in arm.finished for name in run.summary.get("bytes_to_target", {})}
     for target in sorted(targets, key=float, reverse=True):
         costs = [(reach.spread.mean, arm) for arm in candidates if (reach := arm.bytes_to(target)).spread and reach.all]

@@ -44,9 +44,11 @@ def warnings(section: Section) -> list[str]:
         said.append(f"{units.plural(unfinished, 'run')} not finished: not counted in the tables.")
     if section.repeats:
         said.append(f"{units.plural(section.repeats, 'run')} left out: same configuration and seed as another.")
-    commits = {commit for run in section.runs if (commit := run.summary.get("environment", {}).get("commit"))}
+    commits = {str(commit) for run in section.runs if (commit := run.summary.get("environment", {}).get("commit"))}
     if len(commits) > 1:
-        said.append(f"The runs come from {len(commits)} commits: {', '.join(sorted(map(str, commits)))}.")
+        said.append(f"The runs come from {len(commits)} commits: {', '.join(sorted(commits))}.")
+    if any(commit.endswith("-dirty") for commit in commits):
+        said.append("Some runs come from a checkout with uncommitted changes (-dirty).")
     return said
 
 

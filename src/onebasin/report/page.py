@@ -179,7 +179,9 @@ def _holdings(section: Section, name: str) -> str:
     holders = [run for run in section.runs if run.holdings.get("classes") and run.holdings.get("counts")]
     if not holders:
         return "<p>Not recorded for this task.</p>"
-    first = holders[0]
+    most = max(len(run.holdings["counts"]) for run in holders)  # pooled training sees a single holder
+    holders = [run for run in holders if len(run.holdings["counts"]) == most]
+    first = min(holders, key=lambda run: (seed_of(run) is None, seed_of(run)))
     figure = holdings_figure([str(label) for label in first.holdings["classes"]], first.holdings["counts"])
     differ = any(run.holdings != first.holdings for run in holders)
     caption = f"Seed {seed_of(first)}; other seeds divide the data anew." if differ else "The same for every run."

@@ -82,7 +82,8 @@ def scale_bytes(axes: Axes) -> None:
     decades = math.log10(high / low)
     steps = (1,) if decades > 4 else (1, 3) if decades > 2 else (1, 2, 5)
     powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
-    axes.xaxis.set_major_locator(FixedLocator([k * 10.0**p for p in powers for k in steps]))
+    ticks = [k * 10.0**p for p in powers for k in steps]
+    axes.xaxis.set_major_locator(FixedLocator([t for t in ticks if low <= t <= high]))
     axes.xaxis.set_minor_formatter(NullFormatter())
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: units.tick_text(value)))
     axes.set_xlim(low, high)

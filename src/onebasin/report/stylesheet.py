@@ -51,6 +51,7 @@ table { border-collapse: collapse; font-size: .88rem; line-height: 1.35; font-va
 th, td { padding: .45rem .7rem; text-align: right; border-bottom: 1px solid var(--rule); white-space: nowrap;
   vertical-align: top; }
 td small { display: block; }
+table small { font-size: .88em; }
 thead th { vertical-align: bottom; color: var(--muted); font-weight: 500; border-bottom: 1px solid var(--muted); }
 th:first-child, .words th, .words td { text-align: left; }
 .words td { white-space: normal; }

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -25,11 +27,23 @@ def loss_of(logits: Tensor, targets: Tensor) -> Tensor:
     return cross_entropy(logits.flatten(0, -2), targets.flatten())
 
 
-def evaluate(model: nn.Module, split: Split, batch: int = 1000) -> Score:
-    """Score a model on every example of a split, `batch` at a time, on the model's device.
+@contextmanager
+def evaluation_mode(model: nn.Module) -> Iterator[None]:
+    """Put the model into evaluation mode; afterwards each of its modules is in the mode it was found in."""
+    modes = [(module, module.training) for module in model.modules()]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, mode in modes:
+            module.training = mode
 
-    The model predicts in evaluation mode; afterwards each of its modules is in the mode it was found in.
-    For sequences every position is a prediction. Raises ValueError if the split is empty or batch < 1.
+
+def evaluate(model: nn.Module, split: Split, batch: int = 1000) -> Score:
+    """Score a model, in evaluation mode, on every example of a split, `batch` at a time, on the model's device.
+
+    For sequences every position is a prediction. Losses are summed in float64 on the CPU, in the split's order.
+    Raises ValueError if the split is empty or batch < 1.
     """
     if len(split) == 0:
         raise ValueError("split: no examples; expected at least one")
@@ -37,21 +51,12 @@ def evaluate(model: nn.Module, split: Split, batch: int = 1000) -> Score:
         raise ValueError(f"batch: {batch}; expected at least 1")
     first = next(model.parameters(), None)
     device = first.device if first is not None else torch.device("cpu")
-    modes = [(module, module.training) for module in model.modules()]
-    model.eval()
-    correct = torch.zeros((), dtype=torch.int64, device=device)
-    loss = torch.zeros((), dtype=torch.float64, device=device)
-    try:
-        with torch.inference_mode():
-            for inputs, targets in zip(
-                torch.split(split.inputs, batch), torch.split(split.targets, batch), strict=True
-            ):
-                logits = model(inputs.to(device)).flatten(0, -2)
-                wanted = targets.to(device).flatten()
-                correct += (logits.argmax(1) == wanted).sum()
-                loss += cross_entropy(logits, wanted, reduction="none").sum(dtype=torch.float64)
-    finally:
-        for module, mode in modes:
-            module.training = mode
+    correct, loss = 0, 0.0
+    with evaluation_mode(model), torch.inference_mode():
+        for inputs, targets in zip(torch.split(split.inputs, batch), torch.split(split.targets, batch), strict=True):
+            logits = model(inputs.to(device)).flatten(0, -2)
+            wanted = targets.to(device).flatten()
+            correct += int((logits.argmax(1) == wanted).sum())
+            loss += float(cross_entropy(logits, wanted, reduction="none").cpu().double().sum())
     examples = split.targets.numel()
-    return Score(accuracy=int(correct) / examples, loss=float(loss) / examples, examples=examples)
+    return Score(accuracy=correct / examples, loss=loss / examples, examples=examples)

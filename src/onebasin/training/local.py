@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import torch
@@ -68,8 +69,7 @@ def train_locally(
 
     model.train()
     total_loss, seen, steps = 0.0, 0, 0
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(derive(seed, "model"))
+    with default_generator_seeded(derive(seed, "model")):
         for batch in batches(indices, recipe, generator(seed, "order")):
             loss = loss_of(model(data.inputs[batch]), data.targets[batch])
             value = loss.item()
@@ -86,6 +86,17 @@ def train_locally(
             seen += len(batch)
     kept = read_optimizer(optimizer, model) if recipe.keep_optimizer else {}
     return Trained(clone(parameters), clone(buffers), kept, steps, total_loss / seen)
+
+
+@contextmanager
+def default_generator_seeded(seed: int) -> Iterator[None]:
+    """Seed the generator that modules such as Dropout draw from, and put it back afterwards."""
+    before = torch.default_generator.get_state()
+    torch.default_generator.manual_seed(seed)
+    try:
+        yield
+    finally:
+        torch.default_generator.set_state(before)
 
 
 def batches(indices: Tensor, recipe: Training, order: torch.Generator) -> Iterator[Tensor]:

@@ -57,6 +57,15 @@ class Codec(ABC):
         sizes = [entry.numel for entry in self.layout.entries]
         return {e.name: v.view(e.shape) for e, v in zip(self.layout.entries, values.split(sizes), strict=True)}
 
+    def _received(self, values: Tensor) -> Tensors:
+        """Return the decoded values as tensors; `WireError` when any is NaN or infinite."""
+        tensors = self._split(values)
+        try:
+            require_finite(values, tensors)
+        except NotFinite as error:
+            raise WireError(str(error)) from None
+        return tensors
+
 
 def flatten(tensors: Tensors) -> Tensor:
     """Return all values as one new vector, in order."""
@@ -65,11 +74,13 @@ def flatten(tensors: Tensors) -> Tensor:
     return torch.cat([tensor.detach().reshape(-1) for tensor in tensors.values()])
 
 
-def require_finite(tensors: Tensors) -> None:
-    """Raise `NotFinite` naming the first tensor with a NaN or infinite value."""
-    for name, tensor in tensors.items():
-        if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
-            count = int((~torch.isfinite(tensor)).sum())
+def require_finite(values: Tensor, tensors: Tensors) -> None:
+    """Raise `NotFinite` if `values`, which are those of `tensors` in one vector, has NaN or infinity; name the tensor."""
+    if bool(torch.isfinite(values).all()):
+        return
+    for (name, tensor), part in zip(tensors.items(), values.split([t.numel() for t in tensors.values()]), strict=True):
+        count = int((~torch.isfinite(part)).sum())
+        if count:
             raise NotFinite(f"{name} has {count} values that are NaN or infinite, of {tensor.numel()}")
 
 

@@ -20,11 +20,12 @@ class Fp32(Codec):
         return 4 * self.layout.numel
 
     def _write(self, tensors: Tensors) -> bytes:
-        require_finite(tensors)
-        return flatten(tensors).numpy().astype("<f4", copy=False).tobytes()
+        values = flatten(tensors)
+        require_finite(values, tensors)
+        return values.numpy().astype("<f4", copy=False).tobytes()
 
     def _read(self, data: memoryview) -> Tensors:
-        return _finite(self._split(torch.from_numpy(to_array(data, "f4"))))
+        return self._received(torch.from_numpy(to_array(data, "f4")))
 
 
 class Fp16(Codec):
@@ -37,12 +38,12 @@ class Fp16(Codec):
         return 2 * self.layout.numel
 
     def _write(self, tensors: Tensors) -> bytes:
-        halves = {name: tensor.half() for name, tensor in tensors.items()}
-        require_finite(halves)
-        return flatten(halves).numpy().astype("<f2", copy=False).tobytes()
+        halves = flatten(tensors).half()
+        require_finite(halves, tensors)
+        return halves.numpy().astype("<f2", copy=False).tobytes()
 
     def _read(self, data: memoryview) -> Tensors:
-        return _finite(self._split(torch.from_numpy(to_array(data, "f2")).float()))
+        return self._received(torch.from_numpy(to_array(data, "f2")).float())
 
 
 class Int8(Codec):
@@ -58,22 +59,23 @@ class Int8(Codec):
         return 4 * len(self.layout) + self.layout.numel
 
     def _write(self, tensors: Tensors) -> bytes:
-        require_finite(tensors)
+        values = flatten(tensors)
+        require_finite(values, tensors)
         scales = torch.tensor([_scale(tensor) for tensor in tensors.values()], dtype=torch.float32)
-        quantised = {
-            name: torch.round(tensor / scale).clamp_(-INT8_LEVELS, INT8_LEVELS).to(torch.int8)
-            for (name, tensor), scale in zip(tensors.items(), scales, strict=True)
-        }
-        return scales.numpy().astype("<f4", copy=False).tobytes() + flatten(quantised).numpy().tobytes()
+        quantised = torch.round(values / self._spread(scales)).clamp_(-INT8_LEVELS, INT8_LEVELS).to(torch.int8)
+        return scales.numpy().astype("<f4", copy=False).tobytes() + quantised.numpy().tobytes()
 
     def _read(self, data: memoryview) -> Tensors:
         split_at = 4 * len(self.layout)
         scales = to_array(data[:split_at], "f4")
         if not np.isfinite(scales).all() or (scales < 0).any():
             raise WireError("an int8 scale is negative, NaN or infinite")
-        values = torch.from_numpy(to_array(data[split_at:], "i1"))
-        tensors = self._split(values)
-        return _finite({n: t.float() * float(s) for (n, t), s in zip(tensors.items(), scales, strict=True)})
+        quantised = torch.from_numpy(to_array(data[split_at:], "i1"))
+        return self._received(quantised.float() * self._spread(torch.from_numpy(scales)))
+
+    def _spread(self, scales: torch.Tensor) -> torch.Tensor:
+        """Each tensor's scale, once a value."""
+        return scales.repeat_interleave(torch.tensor([entry.numel for entry in self.layout.entries], dtype=torch.int64))
 
 
 class Exact(Codec):
@@ -86,10 +88,9 @@ class Exact(Codec):
         return sum(entry.numel * entry.dtype.itemsize for entry in self.layout.entries)
 
     def _write(self, tensors: Tensors) -> bytes:
-        require_finite(tensors)
-        return b"".join(
-            t.detach().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes() for t in tensors.values()
-        )
+        require_finite(_floats(tensors), tensors)
+        flat = (tensor.detach().contiguous().reshape(-1) for tensor in tensors.values())
+        return b"".join(values.view(torch.uint8).numpy().tobytes() for values in flat)
 
     def _read(self, data: memoryview) -> Tensors:
         tensors: Tensors = {}
@@ -99,18 +100,19 @@ class Exact(Codec):
             raw = torch.from_numpy(to_array(data[at : at + size], "u1"))
             tensors[entry.name] = raw.view(entry.dtype).view(entry.shape)
             at += size
-        return _finite(tensors)
+        try:
+            require_finite(_floats(tensors), tensors)
+        except NotFinite as error:
+            raise WireError(str(error)) from None
+        return tensors
+
+
+def _floats(tensors: Tensors) -> torch.Tensor:
+    """All values as one float64 vector, to look for NaN and infinity in."""
+    return flatten({name: tensor.double() for name, tensor in tensors.items()})
 
 
 def _scale(tensor: torch.Tensor) -> float:
     """The scale of a tensor; 1 for one without values or with zeros only, so that nothing is divided by 0."""
     largest = tensor.abs().max() if tensor.numel() else torch.zeros(())
     return float(largest / INT8_LEVELS) or 1.0
-
-
-def _finite(tensors: Tensors) -> Tensors:
-    try:
-        require_finite(tensors)
-    except NotFinite as error:
-        raise WireError(str(error)) from None
-    return tensors

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from onebasin.wire.message import ENVELOPE_BYTES, Kind, WireError, bytes_by_kind, decode_message
+from onebasin.wire.message import ENVELOPE_BYTES, Kind, WireError, bytes_by_kind, sections_of
 
 Direction = Literal["up", "down"]
 
@@ -36,10 +36,7 @@ class Ledger:
 
     def charge(self, round: int, client: int, direction: Direction, message: bytes) -> None:
         """Charge one message to `client`."""
-        for kind, size in bytes_by_kind(message).items():
-            if size:
-                self.by_kind[direction][kind] += size
-                self._entries.append(Entry(round, client, direction, kind, size))
+        self._charge(round, client, direction, bytes_by_kind(message))
 
     def charge_orders(self, round: int, orders: Mapping[int, bytes]) -> None:
         """Charge one exchange's orders, each to its client, and once to the multicast total."""
@@ -47,15 +44,22 @@ class Ledger:
         unreadable = 0
         for order in set(orders.values()):
             try:
-                sections = decode_message(order, limit=len(order)).sections
+                sections = sections_of(order)
             except WireError:
                 unreadable += len(order)
             else:
                 distinct.update({(s.name, s.body): s.size for s in sections})
         if orders:
             self.multicast_down += ENVELOPE_BYTES + sum(distinct.values()) + unreadable
+        costs = {order: bytes_by_kind(order) for order in set(orders.values())}
         for client, order in orders.items():
-            self.charge(round, client, "down", order)
+            self._charge(round, client, "down", costs[order])
+
+    def _charge(self, round: int, client: int, direction: Direction, costs: Mapping[Kind, int]) -> None:
+        for kind, size in costs.items():
+            if size:
+                self.by_kind[direction][kind] += size
+                self._entries.append(Entry(round, client, direction, kind, size))
 
     def drain(self) -> Iterator[Entry]:
         """Yield and forget the entries, which are kept elsewhere from then on (the run directory's ledger.csv)."""

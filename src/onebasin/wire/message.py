@@ -102,6 +102,19 @@ def decode_message(data: bytes, limit: int = DEFAULT_LIMIT) -> Message:
 
     `WireError` when a byte is missing, altered or too many. Nothing is allocated beyond the bytes given.
     """
+    message = _parse(data, limit)
+    body_end = len(data) - _CHECKSUM.size
+    if zlib.crc32(memoryview(data)[:body_end]) != _CHECKSUM.unpack_from(data, body_end)[0]:
+        raise WireError("the message's checksum does not fit its bytes")
+    return message
+
+
+def sections_of(data: bytes) -> tuple[Section, ...]:
+    """Return the sections as they lie in `data`, unverified, for counting; `WireError` when they do not fit."""
+    return _parse(data, len(data)).sections
+
+
+def _parse(data: bytes, limit: int) -> Message:
     if len(data) > limit:
         raise WireError(f"the message has {len(data):,} bytes; at most {limit:,} are allowed here")
     if len(data) < ENVELOPE_BYTES:
@@ -115,8 +128,6 @@ def decode_message(data: bytes, limit: int = DEFAULT_LIMIT) -> Message:
         raise WireError(f"the message says it has {total:,} bytes, but {len(data):,} arrived")
     view = memoryview(data)
     body_end = len(data) - _CHECKSUM.size
-    if zlib.crc32(view[:body_end]) != _CHECKSUM.unpack_from(data, body_end)[0]:
-        raise WireError("the message's checksum does not fit its bytes")
     if count > MAX_SECTIONS:
         raise WireError(f"the message says it has {count} sections; at most {MAX_SECTIONS} are allowed")
 
@@ -150,7 +161,7 @@ def bytes_by_kind(data: bytes) -> Mapping[Kind, int]:
     """
     costs = dict.fromkeys(Kind, 0)
     try:
-        sections = decode_message(data, limit=len(data)).sections
+        sections = sections_of(data)
     except WireError:
         sections = ()
     for section in sections:

@@ -12,6 +12,7 @@ from torch import nn
 
 from onebasin.tasks.examples import Dataset
 from onebasin.tasks.factory import FactoryError, resolve
+from onebasin.tasks.metrics import evaluation_mode
 from onebasin.tasks.models.attention import transformer
 from onebasin.tasks.models.convolutional import cnn4, conv2, conv4, conv6, har_cnn, lenet5
 from onebasin.tasks.models.options import ModelError
@@ -30,7 +31,7 @@ MODELS: Mapping[str, str] = MappingProxyType(
         "conv4": "CONV-4 of the lottery tickets, 1.93M on 28x28: bias=true",
         "conv6": "CONV-6 of the lottery tickets, 2.26M on 32x32: bias=true",
         "resnet20": "ResNet-20, 0.27M: norm=batch|group, groups=4, width=1.0, shortcut=A|B",
-        "har-cnn": "1-D convolutions over motion signals, 34k: width=32",
+        "har-cnn": "1-D convolutions over motion signals, 29k: width=64",
         "gru": "character GRU, 186k: embedding=64, hidden=128, layers=2",
         "transformer": "causal transformer, 424k: layers=2, heads=4, width=128",
     }
@@ -95,15 +96,13 @@ def _from_factory(reference: str, dataset: Dataset, options: Mapping[str, Any]) 
 def _check_output(name: str, model: nn.Module, dataset: Dataset) -> None:
     example = dataset.train.inputs[:1]
     expected = [1, example.shape[1], dataset.classes] if dataset.sequence else [1, dataset.classes]
-    model.eval()
     try:
-        with torch.no_grad():
+        with evaluation_mode(model), torch.no_grad():
             output = model(example)
     except Exception as error:  # a user's model may raise anything
         raise ModelError(
             f"model {name!r} cannot take {dataset.name}'s inputs {list(example.shape)}: {type(error).__name__}: {error}"
         ) from error
-    model.train()
     found = list(output.shape) if isinstance(output, torch.Tensor) else type(output).__name__
     if found != expected:
         raise ModelError(f"model {name!r} on {dataset.name}: output {found}; expected {expected}")

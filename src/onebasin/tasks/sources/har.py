@@ -136,7 +136,7 @@ def _read_published(path_of: Callable[[str], Path]) -> _Windows:
         np.concatenate([train.person, test.person]),
         np.concatenate([train.test, test.test]),
     )
-    return _checked(path_of(_PUBLISHED[0]).parent.parent, joined)
+    return _checked(files["activity"].parent.parent, joined)
 
 
 def _read_table(path: Path, columns: int) -> npt.NDArray[np.float32]:

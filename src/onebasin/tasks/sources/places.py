@@ -21,11 +21,9 @@ class Places:
     @classmethod
     def of(cls, data_dir: Path | None, cache_dir: Path | None) -> Places:
         """Fill what is None from $ONEBASIN_DATA and $ONEBASIN_CACHE (else ~/.cache/onebasin)."""
-        if data_dir is None and (named := os.environ.get("ONEBASIN_DATA")):
-            data_dir = Path(named)
-        if cache_dir is None:
-            cache_dir = Path(os.environ.get("ONEBASIN_CACHE") or "~/.cache/onebasin")
-        return cls(data_dir.expanduser() if data_dir else None, cache_dir.expanduser())
+        data = data_dir or os.environ.get("ONEBASIN_DATA")
+        cache = cache_dir or os.environ.get("ONEBASIN_CACHE") or "~/.cache/onebasin"
+        return cls(Path(data).expanduser() if data else None, Path(cache).expanduser())
 
     def folders(self, *names: str) -> list[Path]:
         """ROOT/<name> for each name, and ROOT itself, first for the data directory, then for the cache.
@@ -62,13 +60,8 @@ class Layout:
 
 @dataclass(frozen=True)
 class Found:
-    """Which layout was found, the folder that holds it, and the path of each of its files.
+    """{file: its path}; and the folder, or "hub:<repository>" if the files were fetched just now."""
 
-    source: the folder, or "hub:<repository>" if the files were fetched just now.
-    """
-
-    layout: Layout
-    folder: Path
     paths: Mapping[str, Path]
     source: str
 
@@ -106,7 +99,7 @@ def _first(layouts: Sequence[Layout], folders: Sequence[Path], repository: str |
         for layout in layouts:
             paths = layout.find(folder)
             if len(paths) == len(layout.files):
-                return Found(layout, folder, paths, f"hub:{repository}" if repository else str(folder))
+                return Found(paths, f"hub:{repository}" if repository else str(folder))
     return None
 
 

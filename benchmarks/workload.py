@@ -1,0 +1,52 @@
+"""The work that is timed: LeNet5 on random 28x28 images, so many clients with so many steps each."""
+
+from collections.abc import Callable, Mapping
+from statistics import median
+from time import perf_counter
+
+import torch
+
+from onebasin.config import RunConfig, read_config
+from onebasin.tasks.dataset import Dataset, Split
+from onebasin.tasks.task import Task
+
+BATCH = 32
+EXAMPLES = 320
+
+
+def make_task(clients: int, examples: int = EXAMPLES) -> Task:
+    """Return `clients` clients with `examples` random images each; they share one pool of images."""
+    generator = torch.Generator().manual_seed(0)
+    inputs = torch.randn(examples, 1, 28, 28, generator=generator)
+    targets = torch.randint(0, 10, (examples,), generator=generator)
+    split = Split(inputs, targets, None)
+    names = tuple(str(digit) for digit in range(10))
+    dataset = Dataset("random", split, Split(inputs[:10], targets[:10], None), names, (), 0, "made here")
+    return Task(dataset, [torch.arange(examples)] * clients, "lenet5", {})
+
+
+def make_config(method: str = "fedavg", clients: int = 10, **tables: object) -> RunConfig:
+    """Return one epoch of SGD with momentum in batches of 32."""
+    base = {
+        "method": method,
+        "task": {"clients": clients, "model": "lenet5", "partition": "iid"},
+        "training": {"lr": 0.01, "momentum": 0.0 if method == "scaffold" else 0.9, "batch": BATCH},
+    }
+    return read_config(base | tables)
+
+
+def time_in_turn(rounds: Mapping[str, Callable[[], object]], repeats: int) -> dict[str, list[float]]:
+    """Return the seconds of each, taken in turn, after one of each that does not count."""
+    seconds: dict[str, list[float]] = {name: [] for name in rounds}
+    for repeat in range(repeats + 1):
+        for name, play in rounds.items():
+            began = perf_counter()
+            play()
+            if repeat:
+                seconds[name].append(perf_counter() - began)
+    return seconds
+
+
+def ratio(of: list[float], to: list[float]) -> float:
+    """Return the median of the pairwise ratios."""
+    return median(a / b for a, b in zip(of, to, strict=True))
