@@ -125,7 +125,7 @@ def main() -> None:
     table = Table(title="a round of FedAvg, LeNet5, 10 steps of 32 a client, one thread")
     for column in ("clients", "bare loop, ms", "onebasin, ms", "pfl 0.6, ms", "onebasin/bare", "onebasin/pfl"):
         table.add_column(column, justify="right")
-    for clients, repeats in ((10, 9), (100, 3)):
+    for clients, repeats in ((10, 18), (100, 6)):
         task = make_task(clients)
         rounds = {"bare": bare_round(task), "onebasin": our_round(task)}
         pfl = pfl_round(task)

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from statistics import median
-from time import perf_counter
+from time import process_time
 
 import torch
 
@@ -36,14 +36,19 @@ def make_config(method: str = "fedavg", clients: int = 10, **tables: object) -> 
 
 
 def time_in_turn(rounds: Mapping[str, Callable[[], object]], repeats: int) -> dict[str, list[float]]:
-    """Return the seconds of each, taken in turn, after one of each that does not count."""
+    """Return the processor seconds of each, taken in turn and in turning order, after one that does not count.
+
+    Processor time, because on a shared machine the clock on the wall also counts what others do.
+    """
     seconds: dict[str, list[float]] = {name: [] for name in rounds}
+    names = list(rounds)
     for repeat in range(repeats + 1):
-        for name, play in rounds.items():
-            began = perf_counter()
-            play()
+        for name in names:
+            began = process_time()
+            rounds[name]()
             if repeat:
-                seconds[name].append(perf_counter() - began)
+                seconds[name].append(process_time() - began)
+        names.append(names.pop(0))
     return seconds
 
 

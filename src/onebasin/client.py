@@ -47,7 +47,8 @@ class Client:
     def __init__(self, config: RunConfig, task: Task) -> None:
         self.config = config
         self.task = task
-        self.model = task.build_model(0)
+        # Convolutions on a CPU take 0.7 to 1.0 times as long with channels last; other layers do not care.
+        self.model = task.build_model(0).to(memory_format=torch.channels_last)
         self.protocol = Protocol(config, self.model)
 
     def begin(self, client: int, state: State, order: bytes) -> Work:
