@@ -82,7 +82,7 @@ def test_scaffold_by_hand(quadratic: MakeTask) -> None:
 def test_scaffold_counts_the_absent(quadratic: MakeTask) -> None:
     # one of two clients a round: c moves by |S|/N = 1/2 of its change
     config = configure("scaffold", 1, 1, "federation.cohort=1")
-    server, engine, trace = play(config, quadratic([TARGETS[0], TARGETS[0]], [1, 1]))
+    server, _engine, trace = play(config, quadratic([TARGETS[0], TARGETS[0]], [1, 1]))
     assert trace == [[4.0, 0.0, -4.0]]
     assert server.state.slots["control"]["w"].tolist() == [-4.0, 0.0, 4.0]
 
@@ -133,7 +133,7 @@ def test_fedyogi_by_hand(quadratic: MakeTask) -> None:
 def test_own_starts_are_averaged_naively(quadratic: MakeTask) -> None:
     config = configure("fedavg", 1, 1, "method.start=local")
     task = quadratic(TARGETS, [1, 1])
-    server, engine, trace = play(config, task)
+    _server, _engine, trace = play(config, task)
     own = [float(task.build_model(_own_seed(config, client)).w[0]) for client in (0, 1)]  # type: ignore[arg-type,index]
     expected = [sum((t[i] + w) / 2 for t, w in zip(TARGETS, own, strict=True)) / 2 for i in range(3)]
     assert trace == [expected]

@@ -212,7 +212,7 @@ def test_a_damaged_checkpoint_is_named(quick_config: MakeConfig, tmp_path: Path)
         ob.run(quick_config("scaffold"), out=tmp_path / "run", observers=[CutAfter(1)])
     damaged = tmp_path / "run" / "checkpoint" / "server-000001.safetensors"
     damaged.write_bytes(damaged.read_bytes()[:-100])
-    with pytest.raises(ValueError, match="server-000001.safetensors: the checkpoint is damaged"):
+    with pytest.raises(ValueError, match=r"server-000001\.safetensors: the checkpoint is damaged"):
         ob.run(resume=tmp_path / "run")
 
 

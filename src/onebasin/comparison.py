@@ -14,7 +14,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from onebasin.config import RunConfig
 from onebasin.launch import default_directory, run
-from onebasin.progress import human_bytes
+from onebasin.report.units import byte_text
 from onebasin.results.files import write_whole
 from onebasin.results.records import load_run
 from onebasin.study import read_study
@@ -101,4 +101,4 @@ def _run_one(toml: str, home: Path) -> str:
     source = tomllib.loads(toml)
     result = run(source, resume=home) if started else run(source, out=home)
     accuracy = result.summary["accuracy"]["final"]
-    return f"{accuracy:.1%} for {human_bytes(result.summary['bytes']['total'])}"
+    return f"{accuracy:.1%} for {byte_text(result.summary['bytes']['total'])}"

@@ -132,8 +132,8 @@ class Method(Frozen):
         return self
 
 
-class Partition(BaseModel):
-    """How the training data is divided: a kind (`onebasin list partitions`) and its options."""
+class Choice(BaseModel):
+    """A name with options of its own, which whoever bears the name checks."""
 
     model_config = ConfigDict(frozen=True, extra="allow", strict=True)
 
@@ -144,16 +144,12 @@ class Partition(BaseModel):
         return dict(self.__pydantic_extra__ or {})
 
 
-class Model(BaseModel):
-    """What is trained: a name (`onebasin list models`) or `package.module:factory`, and its options."""
+class Partition(Choice):
+    """How the training data is divided (`onebasin list partitions`)."""
 
-    model_config = ConfigDict(frozen=True, extra="allow", strict=True)
 
-    kind: str
-
-    @property
-    def options(self) -> dict[str, Any]:
-        return dict(self.__pydantic_extra__ or {})
+class Model(Choice):
+    """What is trained: a name (`onebasin list models`) or `package.module:factory`."""
 
 
 class Task(Frozen):
@@ -206,7 +202,7 @@ class Engine(Frozen):
 
 
 class Tracking(Frozen):
-    """What is kept beside the run directory. `targets`: accuracies for bytes-to-target; empty for the data set's own."""
+    """What is kept beside the run directory. targets: accuracies for bytes-to-target; empty for the data set's own."""
 
     tensorboard: bool = False
     mlflow: bool = False
@@ -231,8 +227,8 @@ class RunConfig(Frozen):
             recipe = self.training
             if recipe.optimizer != "sgd" or recipe.momentum or recipe.weight_decay or recipe.clip:
                 raise ValueError(
-                    "objective='control-variates' needs training.optimizer='sgd' with momentum=0, weight_decay=0 and no "
-                    "clip: its variates are (w_received - w_trained) / (steps * lr) (SCAFFOLD, eq. 4, option II)"
+                    "objective='control-variates' needs training.optimizer='sgd' with momentum=0, weight_decay=0 and "
+                    "no clip: its variates are (w_received - w_trained) / (steps * lr) (SCAFFOLD, eq. 4, option II)"
                 )
         if self.task.clients and self.federation.cohort > self.task.clients:
             raise ValueError(
@@ -250,12 +246,11 @@ class RunConfig(Frozen):
 
         Values that equal their default are left out, so a setting that is added later renames no run of before.
         """
-        kept = {"seed": self.seed}
-        for part in ("method", "task", "training", "federation"):
-            kept[part] = _significant(getattr(self, part))
+        parts = ("method", "task", "training", "federation")
+        kept = {part: _significant(getattr(self, part)) for part in parts}
         if self.method.data == "pooled":
             del kept["task"]["partition"], kept["task"]["clients"]
-        return sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()[:16]
+        return sha256(json.dumps(kept | {"seed": self.seed}, sort_keys=True).encode()).hexdigest()[:16]
 
     def to_toml(self) -> str:
         """Return the configuration as TOML, every value spelled out."""
@@ -325,7 +320,7 @@ def read_toml(path: Path) -> dict[str, Any]:
 
 def apply_overrides(raw: Mapping[str, Any], overrides: Iterable[str]) -> dict[str, Any]:
     """Return a copy of `raw` with each ``a.b=c`` set; c is a TOML value, or else a string."""
-    changed = json.loads(json.dumps(raw))
+    changed: dict[str, Any] = json.loads(json.dumps(raw))
     for override in overrides:
         path, equals, text = override.partition("=")
         keys = path.strip().split(".")

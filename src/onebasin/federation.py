@@ -5,8 +5,6 @@ import time
 from collections.abc import Iterator
 from typing import Any, Protocol
 
-import torch
-
 from onebasin.engines.engine import ClientId, Engine, Reply
 from onebasin.results.run_directory import RunDirectory
 from onebasin.server import Orders, Server
@@ -100,7 +98,7 @@ def _score(server: Server, task: Task) -> tuple[float | None, float | None]:
         return outcome.mean(lambda report: report.accuracy), outcome.mean(lambda report: report.test_loss)
     if not server.has_model or not server.is_evaluated(outcome.round):
         return None, None
-    model = task.build_model(0).to(memory_format=torch.channels_last)
+    model = task.workspace()
     copy_into(parameters_of(model), server.state.slots["weights"])
     copy_into(buffers_of(model), server.state.slots["buffers"])
     score = evaluate(model, task.dataset.test)

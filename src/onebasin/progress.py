@@ -9,15 +9,7 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeEl
 from rich.table import Table
 
 from onebasin.launch import Run, configure, run
-
-
-def human_bytes(count: float) -> str:
-    """Return a number of bytes in decimal units: 999 B, 1.23 kB, 45.6 MB."""
-    for unit in ("B", "kB", "MB", "GB"):
-        if count < 1000 or unit == "GB":
-            break
-        count /= 1000
-    return f"{count:.0f} {unit}" if unit == "B" else f"{count:.3g} {unit}"
+from onebasin.report.units import byte_text
 
 
 class Display:
@@ -50,7 +42,7 @@ class Display:
 
     def on_round(self, record: dict[str, Any]) -> None:
         accuracy = "" if record["accuracy"] is None else f"{record['accuracy']:.1%}"
-        total = human_bytes(record["bytes"]["total"])
+        total = byte_text(record["bytes"]["total"])
         self._bar.update(self._task, completed=record["round"], accuracy=accuracy, bytes=total)
         for failure in record["failures"]:
             self._bar.print(f"[yellow]round {record['round']}, client {failure['client']}: {failure['reason']}[/]")
@@ -72,12 +64,12 @@ def outcome_table(summary: dict[str, Any]) -> Table:
     table = Table(title=f"{summary['label']} on {summary['dataset']}, seed {summary['seed']}", show_header=False)
     accuracy, cost = summary["accuracy"], summary["bytes"]
     table.add_row("final accuracy", "not scored" if accuracy["final"] is None else f"{accuracy['final']:.2%}")
-    table.add_row("bytes, all clients", f"{human_bytes(cost['total'])} ({cost['total']:,})")
-    parts = ", ".join(f"{name} {human_bytes(cost[name])}" for name in ("up", "down", "init", "align"))
+    table.add_row("bytes, all clients", f"{byte_text(cost['total'])} ({cost['total']:,})")
+    parts = ", ".join(f"{name} {byte_text(cost[name])}" for name in ("up", "down", "init", "align"))
     table.add_row("of which", parts)
-    table.add_row("with multicast downlink", human_bytes(cost["total_multicast"]))
+    table.add_row("with multicast downlink", byte_text(cost["total_multicast"]))
     for target, needed in summary["bytes_to_target"].items():
-        table.add_row(f"bytes to {float(target):.0%}", "not reached" if needed is None else human_bytes(needed))
+        table.add_row(f"bytes to {float(target):.0%}", "not reached" if needed is None else byte_text(needed))
     if summary["failures"]:
         table.add_row("failures", str(summary["failures"]))
     table.add_row("seconds", f"{summary['seconds']:.1f}")

@@ -34,7 +34,7 @@ class Do(IntFlag):
 
 @dataclass(frozen=True)
 class Report:
-    """A client's numbers: its examples, the steps it made, its training loss, its own model's score (NaN if unasked)."""
+    """A client's numbers: its examples, the steps it made, its training loss, its model's score (NaN if unasked)."""
 
     examples: int
     steps: int

@@ -9,6 +9,7 @@ seeds = [0, 1, 2]
 """
 
 from collections.abc import Iterable, Iterator, Mapping
+from functools import reduce
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -75,11 +76,4 @@ def _points(grid: Grid) -> list[dict[str, Any]]:
 
 def _set(table: Mapping[str, Any], keys: list[str], value: Any) -> dict[str, Any]:
     """Return the table with one more value in it."""
-    inner = value if len(keys) == 1 else _set(_table(table.get(keys[0], {}), keys[0]), keys[1:], value)
-    return {**table, keys[0]: inner}
-
-
-def _table(value: Any, key: str) -> Mapping[str, Any]:
-    if isinstance(value, str):
-        return {"name" if key == "method" else "kind": value}
-    return value
+    return merge(table, reduce(lambda inner, key: {key: inner}, reversed(keys), value))

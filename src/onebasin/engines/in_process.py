@@ -14,7 +14,7 @@ from onebasin.wire.message import WireError
 
 
 class InProcess:
-    """Runs clients one after the other. Torch works on one thread from then on, so that every engine gives equal bits."""
+    """Runs clients one after the other. From then on torch works on one thread, so that all engines give equal bits."""
 
     def __init__(self, client: Client) -> None:
         torch.set_num_threads(1)

@@ -1,7 +1,7 @@
 """Checkpoints: after each round, all that is needed to go on as if nothing had happened.
 
-The folder holds the server's state, each client's state from the last round that changed it, and `manifest.json`, which
-names the files that belong together. The manifest is replaced last and at once; files that it does not name are dropped.
+The folder holds the server's state, each client's state from the last round that changed it, and `manifest.json`,
+which names the files that belong together. The manifest is replaced last and at once; other files are dropped.
 """
 
 import json

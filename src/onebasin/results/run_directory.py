@@ -1,4 +1,4 @@
-"""The run directory: config.toml, holdings.json, history.jsonl, ledger.csv, checkpoint/, summary.json, model.safetensors."""
+"""The run directory: configuration, holdings, history, ledger, checkpoint, and at the end the summary and the model."""
 
 import json
 from pathlib import Path

@@ -34,18 +34,18 @@ class TensorBoard:
         _require("tensorboard", "tracking.tensorboard")
         from torch.utils.tensorboard import SummaryWriter
 
-        self._writer = SummaryWriter(str(directory / "tensorboard"))  # type: ignore[no-untyped-call]
+        self._writer = SummaryWriter(str(directory / "tensorboard"))
 
     def on_reply(self, round: int, answered: int, asked: int) -> None:
         pass
 
     def on_round(self, record: dict[str, Any]) -> None:
         for name, value in numbers(record).items():
-            self._writer.add_scalar(name, value, record["round"])  # type: ignore[no-untyped-call]
-        self._writer.flush()  # type: ignore[no-untyped-call]
+            self._writer.add_scalar(name, value, record["round"])
+        self._writer.flush()
 
     def close(self) -> None:
-        self._writer.close()  # type: ignore[no-untyped-call]
+        self._writer.close()
 
 
 class MLflow:

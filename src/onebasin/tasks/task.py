@@ -25,6 +25,14 @@ class Task:
         """Return the model with the initial weights that belong to `seed`."""
         return build_model(self.model_name, self.dataset, seed, **self.model_options)
 
+    def workspace(self) -> nn.Module:
+        """Return a model to compute with, whose weights are overwritten before each use.
+
+        Convolutions on a CPU take 0.7 to 1.0 times as long with channels last; other layers do not care.
+        """
+        model: nn.Module = self.build_model(0).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        return model
+
     def holdings(self) -> dict[str, object]:
         """Return who holds how many examples of which class, as JSON values."""
         counts = holdings(self.dataset, self.parts)

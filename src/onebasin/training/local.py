@@ -109,7 +109,7 @@ def batches(indices: Tensor, recipe: Training, order: torch.Generator) -> Iterat
     epoch = 0
     while True:
         shuffled = indices[torch.randperm(len(indices), generator=order)]
-        for batch in shuffled.split(size):
+        for batch in torch.split(shuffled, size):
             if len(batch) == 1 < size:
                 continue
             yield batch

@@ -55,7 +55,7 @@ class Codec(ABC):
 
     def _split(self, values: Tensor) -> Tensors:
         sizes = [entry.numel for entry in self.layout.entries]
-        return {e.name: v.view(e.shape) for e, v in zip(self.layout.entries, values.split(sizes), strict=True)}
+        return {e.name: v.view(e.shape) for e, v in zip(self.layout.entries, torch.split(values, sizes), strict=True)}
 
     def _received(self, values: Tensor) -> Tensors:
         """Return the decoded values as tensors; `WireError` when any is NaN or infinite."""
@@ -75,11 +75,13 @@ def flatten(tensors: Tensors) -> Tensor:
 
 
 def require_finite(values: Tensor, tensors: Tensors) -> None:
-    """Raise `NotFinite` if `values`, which are those of `tensors` in one vector, has NaN or infinity; name the tensor."""
+    """Raise `NotFinite` if `values`, those of `tensors` in one vector, has NaN or infinity; name the tensor."""
     # A finite sum has finite terms, and costs a fifth of looking at each; a sum that overflowed may still have them.
     if bool(torch.isfinite(values.sum())):
         return
-    for (name, tensor), part in zip(tensors.items(), values.split([t.numel() for t in tensors.values()]), strict=True):
+    for (name, tensor), part in zip(
+        tensors.items(), torch.split(values, [t.numel() for t in tensors.values()]), strict=True
+    ):
         count = int((~torch.isfinite(part)).sum())
         if count:
             raise NotFinite(f"{name} has {count} values that are NaN or infinite, of {tensor.numel()}")

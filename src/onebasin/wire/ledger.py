@@ -67,7 +67,7 @@ class Ledger:
         yield from entries
 
     def totals(self) -> dict[str, int]:
-        """Return up, down, init, align, total (their sum, unicast), control (a part of up and down), total_multicast."""
+        """Return up, down, init, align, their sum total (unicast), control (part of up and down), total_multicast."""
         up, down = self.by_kind["up"], self.by_kind["down"]
         sent, received = sum(up.values()), sum(down.values())
         shared = {kind: up[kind] + down[kind] for kind in Kind}
