@@ -19,7 +19,7 @@ lint: $(READY)
 	$(BIN)/mypy
 
 bench: $(READY)
-	$(BIN)/python -m pip install --quiet --constraint requirements.txt pfl==0.6.0
+	$(BIN)/python -m pip install --quiet --no-deps --target .bench --upgrade --requirement benchmarks/requirements.txt
 	$(BIN)/python -m benchmarks
 
 $(READY): requirements.txt pyproject.toml

@@ -14,15 +14,22 @@ BATCH = 32
 EXAMPLES = 320
 
 
+def dataset_of_10_clients() -> Dataset:
+    """Return the images of 10 clients, for engines that load their task themselves."""
+    return _dataset(10 * EXAMPLES)
+
+
 def make_task(clients: int, examples: int = EXAMPLES) -> Task:
     """Return `clients` clients with `examples` random images each; they share one pool of images."""
+    return Task(_dataset(examples), [torch.arange(examples)] * clients, "lenet5", {})
+
+
+def _dataset(examples: int) -> Dataset:
     generator = torch.Generator().manual_seed(0)
     inputs = torch.randn(examples, 1, 28, 28, generator=generator)
     targets = torch.randint(0, 10, (examples,), generator=generator)
-    split = Split(inputs, targets, None)
     names = tuple(str(digit) for digit in range(10))
-    dataset = Dataset("random", split, Split(inputs[:10], targets[:10], None), names, (), 0, "made here")
-    return Task(dataset, [torch.arange(examples)] * clients, "lenet5", {})
+    return Dataset("random", Split(inputs, targets, None), Split(inputs[:10], targets[:10], None), names, (), 0, "here")
 
 
 def make_config(method: str = "fedavg", clients: int = 10, **tables: object) -> RunConfig:
