@@ -2,6 +2,7 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 
 from onebasin.results.files import write_whole
 from onebasin.results.records import find_runs, load_run
@@ -37,8 +38,6 @@ def test_damaged_files_are_named(tmp_path: Path) -> None:
 
 
 def test_state_survives_saving_with_its_order_and_facts() -> None:
-    import torch
-
     state = State({"weights": {"z": torch.arange(3.0), "a": torch.tensor(1)}, "none": {}}, {"met": [1, 2], "x": None})
     again = State.from_bytes(state.to_bytes())
     assert again.facts == state.facts
@@ -50,7 +49,7 @@ def test_state_survives_saving_with_its_order_and_facts() -> None:
 def test_bytes_that_are_no_state_are_refused(data: bytes) -> None:
     with pytest.raises(StateError):
         State.from_bytes(data)
-    whole = State({"s": {"a": __import__("torch").zeros(4)}}).to_bytes()
+    whole = State({"s": {"a": torch.zeros(4)}}).to_bytes()
     for size in range(0, len(whole), 7):
         with pytest.raises(StateError):
             State.from_bytes(whole[:size])
