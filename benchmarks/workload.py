@@ -6,7 +6,8 @@ from time import process_time
 
 import torch
 
-from onebasin.config import RunConfig, read_config
+from onebasin.config import RunConfig
+from onebasin.reading import read_config
 from onebasin.tasks.dataset import Dataset, Split
 from onebasin.tasks.task import Task
 

@@ -8,7 +8,8 @@ import torch
 from hypothesis import settings
 from torch import Tensor, nn
 
-from onebasin.config import RunConfig, read_config
+from onebasin.config import RunConfig
+from onebasin.reading import read_config
 from onebasin.tasks.dataset import Dataset, Split
 from onebasin.tasks.task import Task
 

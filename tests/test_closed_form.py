@@ -9,9 +9,10 @@ import pytest
 import torch
 
 from onebasin.client import Client
-from onebasin.config import RunConfig, read_config
+from onebasin.config import RunConfig
 from onebasin.engines.in_process import InProcess
 from onebasin.federation import in_order
+from onebasin.reading import read_config
 from onebasin.server import Server
 from onebasin.tasks.task import Task
 

@@ -2,8 +2,9 @@ from pathlib import Path
 
 import pytest
 
-from onebasin.config import ConfigError, RunConfig, merge, read_config
+from onebasin.config import ConfigError, RunConfig
 from onebasin.methods import METHODS, load_page
+from onebasin.reading import merge, read_config
 from onebasin.study import read_study
 
 

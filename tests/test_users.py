@@ -15,9 +15,10 @@ from typer.testing import CliRunner
 import onebasin as ob
 from onebasin.cli import app
 from onebasin.client import Client
-from onebasin.config import RunConfig, read_config
+from onebasin.config import RunConfig
 from onebasin.engines.engine import Failure
 from onebasin.engines.in_process import InProcess
+from onebasin.reading import read_config
 from onebasin.server import Server
 from onebasin.tasks.task import Task, load_task
 from onebasin.wire.message import decode_message, encode_message

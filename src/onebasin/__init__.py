@@ -4,8 +4,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from onebasin.config import ConfigError, RunConfig, read_config
+    from onebasin.config import ConfigError, RunConfig
     from onebasin.launch import Run, run
+    from onebasin.reading import read_config
     from onebasin.tasks.dataset import Dataset, Split
 
 _HOMES = {
@@ -14,7 +15,7 @@ _HOMES = {
     "Run": "launch",
     "RunConfig": "config",
     "Split": "tasks.dataset",
-    "read_config": "config",
+    "read_config": "reading",
     "run": "launch",
 }
 

@@ -8,12 +8,13 @@ from typing import Any
 from torch import nn
 
 from onebasin.client import Client
-from onebasin.config import ConfigError, RunConfig, Source, read_config
+from onebasin.config import ConfigError, RunConfig
 from onebasin.engines.dropout import Dropping
 from onebasin.engines.engine import Engine
 from onebasin.engines.in_process import InProcess
 from onebasin.engines.pool import Pool
 from onebasin.federation import Observer, federate
+from onebasin.reading import Source, read_config
 from onebasin.results.checkpoint import Checkpoint
 from onebasin.results.run_directory import RunDirectory, RunDirectoryError
 from onebasin.results.summary import summarise

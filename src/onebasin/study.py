@@ -16,7 +16,8 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from onebasin.config import ConfigError, RunConfig, apply_overrides, merge, read_config, read_toml, validate
+from onebasin.config import ConfigError, RunConfig
+from onebasin.reading import apply_overrides, merge, read_config, read_toml, validate
 
 Grid = dict[str, list[Any]]
 
