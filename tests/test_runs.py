@@ -207,6 +207,23 @@ def test_a_directory_is_not_written_over_or_mistaken(quick_config: MakeConfig, t
         ob.run(resume=tmp_path / "nothing")
 
 
+def test_a_directory_in_use_is_left_alone(quick_config: MakeConfig, tmp_path: Path) -> None:
+    path = tmp_path / "run"
+
+    class Intruder(CutAfter):
+        def on_round(self, record: dict[str, Any]) -> None:
+            with pytest.raises(RunDirectoryError, match="is in use: another process is running it"):
+                ob.run(resume=path)
+
+    assert len(ob.run(quick_config("fedavg"), out=path, observers=[Intruder(9)]).history) == 3
+
+
+def test_what_cannot_start_leaves_no_directory(quick_config: MakeConfig, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="clients"):
+        ob.run(quick_config("fedavg", "task.clients=100000"), out=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
 def test_a_damaged_checkpoint_is_named(quick_config: MakeConfig, tmp_path: Path) -> None:
     with pytest.raises(Cut):
         ob.run(quick_config("scaffold"), out=tmp_path / "run", observers=[CutAfter(1)])

@@ -13,9 +13,9 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from onebasin.config import RunConfig
+from onebasin.durable import write_whole
 from onebasin.launch import default_directory, run
 from onebasin.report.units import byte_text
-from onebasin.results.files import write_whole
 from onebasin.results.records import load_run
 from onebasin.study import read_study
 

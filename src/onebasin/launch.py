@@ -1,6 +1,7 @@
 """Starting and resuming a run."""
 
 from collections.abc import Iterable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -55,31 +56,30 @@ def run(
     """
     config = configure(source, overrides, resume)
     task = load_task(config)
-    ledger = Ledger()
-    if resume is None:
-        directory = RunDirectory.create(Path(out) if out else default_directory(config), config, task.holdings())
-        checkpoint = None
-    else:
-        directory, checkpoint = reopen(Path(resume), config)
-    server = Server(config, task)
-    engine = open_engine(config, task)
-    trackers = open_trackers(config, directory.path)
-    try:
+    server, ledger, checkpoint = Server(config, task), Ledger(), None
+    with ExitStack() as held:
+        if resume is None:
+            path = Path(out) if out else default_directory(config)
+            directory = RunDirectory.create(path, config, task.holdings())
+        else:
+            directory, checkpoint = reopen(Path(resume), config)
+        held.callback(directory.close)
+        trackers = open_trackers(config, directory.path)
+        for tracker in trackers:
+            held.callback(tracker.close)
+        engine = open_engine(config, task)
+        held.callback(engine.close)
         if checkpoint:
             server.state, ledger = checkpoint.server, checkpoint.ledger
             engine.restore(directory.path / "checkpoint", checkpoint.clients)
         federate(server, engine, task, ledger, directory, [*observers, *trackers])
         model = final_model(server, engine, task)
-    finally:
-        engine.close()
-        for tracker in trackers:
-            tracker.close()
-    summary = directory.read_summary()
-    if summary is None:
-        summary = summarise(config, task, server.protocol.parameters.numel, directory.history)
-        if model is not None:
-            directory.write_model(parameters_of(model), buffers_of(model))
-        directory.write_summary(summary)
+        summary = directory.read_summary()
+        if summary is None:
+            summary = summarise(config, task, server.protocol.parameters.numel, directory.history)
+            if model is not None:
+                directory.write_model(parameters_of(model), buffers_of(model))
+            directory.write_summary(summary)
     return Run(directory.path, config, directory.history, summary, ledger, model)
 
 
@@ -94,11 +94,10 @@ def configure(source: Source | None, overrides: Iterable[str], resume: str | Pat
 
 def reopen(path: Path, config: RunConfig) -> tuple[RunDirectory, Checkpoint | None]:
     """Return the directory and its checkpoint; `RunDirectoryError` if it holds another run than `config`."""
-    directory, checkpoint = RunDirectory.reopen(path)
     stored = read_config(RunDirectory.config_path(path))
     if stored.identity() != config.identity():
         raise RunDirectoryError(f"{path} holds another run ({stored.identity()}) than this ({config.identity()})")
-    return directory, checkpoint
+    return RunDirectory.reopen(path)
 
 
 def default_directory(config: RunConfig) -> Path:

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from onebasin.results.files import write_whole
+from onebasin.durable import write_whole
 from onebasin.results.records import find_runs, load_run
 from onebasin.state import State, StateError
 

@@ -6,6 +6,7 @@ from pathlib import Path
 import torch
 
 from onebasin.client import Client
+from onebasin.durable import write_whole
 from onebasin.engines.engine import ClientId, Failure, Reply
 from onebasin.state import State
 from onebasin.training.local import TrainingFailed
@@ -43,7 +44,7 @@ class InProcess:
         written = {}
         for client in sorted(self._changed):
             written[client] = f"client-{client:06d}-{stamp}.safetensors"
-            (folder / written[client]).write_bytes(self.read_state(client))
+            write_whole(folder / written[client], self.read_state(client))
         self._changed.clear()
         return written
 

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from onebasin.durable import write_whole
 from onebasin.engines.engine import ClientId, Engine
-from onebasin.results.files import write_whole
 from onebasin.state import State, StateError
 from onebasin.wire.ledger import Ledger
 

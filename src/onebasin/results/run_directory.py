@@ -1,5 +1,6 @@
 """The run directory: configuration, holdings, history, ledger, checkpoint, and at the end the summary and the model."""
 
+import fcntl
 import json
 from pathlib import Path
 from typing import Any
@@ -7,9 +8,9 @@ from typing import Any
 import safetensors.torch
 
 from onebasin.config import RunConfig
+from onebasin.durable import append_lines, write_whole
 from onebasin.engines.engine import ClientId, Engine
 from onebasin.results.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
-from onebasin.results.files import write_whole
 from onebasin.state import State
 from onebasin.wire.layout import Tensors
 from onebasin.wire.ledger import Ledger
@@ -22,10 +23,19 @@ class RunDirectoryError(ValueError):
 
 
 class RunDirectory:
-    """One run's files. A round is written whole: its line of history, its ledger entries, then its checkpoint."""
+    """One run's files, held by one process at a time until `close`.
+
+    A round is written whole: its line of history, its ledger entries, then its checkpoint.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self._lock = (path / ".lock").open("w")
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            self._lock.close()
+            raise RunDirectoryError(f"{path} is in use: another process is running it") from None
         self.history: list[dict[str, Any]] = []
         self._client_files: dict[ClientId, str] = {}
 
@@ -38,37 +48,43 @@ class RunDirectory:
 
     @classmethod
     def create(cls, path: Path, config: RunConfig, holdings: dict[str, Any]) -> "RunDirectory":
-        """Make the directory; `RunDirectoryError` if it already holds a run."""
+        """Make the directory; `RunDirectoryError` if it already holds a run, or is in use."""
         if (path / "config.toml").exists():
             raise RunDirectoryError(f"{path} already holds a run; continue it with --resume, or choose another --out")
         (path / "checkpoint").mkdir(parents=True, exist_ok=True)
+        directory = cls(path)
         write_whole(path / "holdings.json", json.dumps(holdings).encode())
         write_whole(path / "history.jsonl", b"")
         write_whole(path / "ledger.csv", LEDGER_HEAD.encode())
         write_whole(path / "config.toml", config.to_toml().encode())
-        return cls(path)
+        return directory
 
     @classmethod
     def reopen(cls, path: Path) -> tuple["RunDirectory", Checkpoint | None]:
         """Return the directory as it was at its last checkpoint; what was written later is taken back."""
         cls.config_path(path)
         directory = cls(path)
-        (path / "checkpoint").mkdir(exist_ok=True)
-        checkpoint = load_checkpoint(path / "checkpoint")
-        last = checkpoint.round if checkpoint else 0
-        directory._rewind(last)
+        try:
+            (path / "checkpoint").mkdir(exist_ok=True)
+            checkpoint = load_checkpoint(path / "checkpoint")
+            directory._rewind(checkpoint.round if checkpoint else 0)
+        except BaseException:
+            directory.close()
+            raise
         if checkpoint:
             directory._client_files = dict(checkpoint.clients)
         return directory, checkpoint
 
+    def close(self) -> None:
+        """Let others have the directory."""
+        self._lock.close()
+
     def commit(self, record: dict[str, Any], ledger: Ledger, server: State, engine: Engine) -> None:
         """Write one round."""
         self.history.append(record)
-        with (self.path / "history.jsonl").open("a", encoding="utf-8") as file:
-            file.write(json.dumps(record) + "\n")
-        with (self.path / "ledger.csv").open("a", encoding="utf-8") as file:
-            for e in ledger.drain():
-                file.write(f"{e.round},{e.client},{e.direction},{e.kind.name.lower()},{e.bytes}\n")
+        append_lines(self.path / "history.jsonl", [json.dumps(record)])
+        entries = (f"{e.round},{e.client},{e.direction},{e.kind.name.lower()},{e.bytes}" for e in ledger.drain())
+        append_lines(self.path / "ledger.csv", entries)
         self._client_files = save_checkpoint(
             self.path / "checkpoint", record["round"], server, ledger, engine, self._client_files
         )

@@ -157,8 +157,8 @@ def _adjust_gradients(
         return
     with torch.no_grad():
         for position, parameter in enumerate(parameters):
-            if parameter.grad is None:
-                parameter.grad = torch.zeros_like(parameter)
+            if parameter.grad is None:  # frozen or unused: it has not moved, so both terms are zero
+                continue
             if proximal:
                 parameter.grad.add_(parameter - anchors[position], alpha=proximal)
             if correction is not None:

@@ -1,6 +1,7 @@
 """Writing files so that a reader, or a killed writer's successor, never sees half of one."""
 
 import os
+from collections.abc import Iterable
 from pathlib import Path
 
 
@@ -12,3 +13,11 @@ def write_whole(path: Path, data: bytes) -> None:
         file.flush()
         os.fsync(file.fileno())
     os.replace(beside, path)
+
+
+def append_lines(path: Path, lines: Iterable[str]) -> None:
+    """Add lines to a file; on return they are on the disk."""
+    with path.open("a", encoding="utf-8") as file:
+        file.writelines(f"{line}\n" for line in lines)
+        file.flush()
+        os.fsync(file.fileno())
