@@ -172,6 +172,7 @@ def test_comparing_skips_what_is_done(tmp_path: Path) -> None:
     content = json.loads(results[0].read_text())
     assert content["summary"]["config_hash"] == results[0].stem
     assert content["history"][-1]["round"] == 2
+    assert CliRunner().invoke(app, ["report", str(tmp_path / "results")]).exit_code == 0
 
 
 def test_importing_the_package_does_not_import_torch() -> None:

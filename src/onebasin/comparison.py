@@ -1,11 +1,9 @@
 """Running a study: every core has a run, what is done is skipped, what was cut off goes on."""
 
-import json
 import os
 from collections.abc import Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import asdict
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -13,10 +11,9 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from onebasin.config import RunConfig
-from onebasin.durable import write_whole
 from onebasin.launch import default_directory, run
 from onebasin.report.units import byte_text
-from onebasin.results.records import load_run
+from onebasin.results.records import RunRecord, load_run, write_result
 from onebasin.study import read_study
 
 
@@ -32,18 +29,23 @@ def compare_runs(study_path: Path, overrides: Sequence[str], out: Path, jobs: in
     left = [config for config in configs if not (homes[config.identity()] / "summary.json").exists()]
     console.print(f"{study.title}: {len(configs)} runs, {len(configs) - len(left)} done, {len(left)} to go")
     failed = _run_all(left, homes, jobs or os.cpu_count() or 1, console)
+    begun = [home for home in homes.values() if (home / "config.toml").exists()]
+    records = [load_run(home) for home in begun]
     if results:
-        export_results([homes[c.identity()] for c in configs], results)
-    _report([homes[config.identity()] for config in configs], out, console)
+        results.mkdir(parents=True, exist_ok=True)
+        for record in records:
+            if record.summary:
+                write_result(record, results)
+    _report(records, out, console)
     if failed:
         raise StudyError("\n".join(f"{label}: {reason}" for label, reason in failed.items()))
 
 
-def _report(directories: Sequence[Path], out: Path, console: Console) -> None:
+def _report(records: Sequence[RunRecord], out: Path, console: Console) -> None:
     from onebasin.report.page import write_report
     from onebasin.report.table import comparison_table
 
-    console.print(comparison_table([load_run(directory) for directory in directories]))
+    console.print(comparison_table(records))
     console.print(f"report: {write_report(out)}", soft_wrap=True)
 
 
@@ -52,17 +54,6 @@ def find_home(config: RunConfig, out: Path) -> Path:
     expected = out / default_directory(config).name
     known = sorted(out.glob(f"*-{config.identity()[:8]}/config.toml"))
     return known[0].parent if known else expected
-
-
-def export_results(directories: Sequence[Path], results: Path) -> None:
-    """Write each finished run as one JSON file, named by its configuration's hash."""
-    results.mkdir(parents=True, exist_ok=True)
-    for directory in directories:
-        record = load_run(directory)
-        if record.summary:
-            content = asdict(record)
-            del content["directory"]
-            write_whole(results / f"{record.summary['config_hash']}.json", json.dumps(content).encode())
 
 
 def _run_all(configs: Sequence[RunConfig], homes: dict[str, Path], jobs: int, console: Console) -> dict[str, str]:

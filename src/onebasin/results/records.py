@@ -1,10 +1,18 @@
-"""Reading run directories: what the report and the comparison see of a run."""
+"""Reading what runs left behind: what the report and the comparison see of a run.
+
+A run is read from its directory, or from the result file that `onebasin compare --results` made of it.
+"""
 
 import json
+import re
 import tomllib
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
+
+from onebasin.durable import write_whole
+
+RESULT_NAME = re.compile(r"[0-9a-f]{16}\.json")
 
 
 @dataclass(frozen=True)
@@ -32,10 +40,26 @@ def load_run(directory: Path) -> RunRecord:
     return RunRecord(directory, label, config, history, summary, holdings)
 
 
+def load_result(path: Path) -> RunRecord:
+    """Return the run in a result file; `ValueError` when it is damaged."""
+    try:
+        return RunRecord(directory=None, **json.loads(path.read_bytes()))
+    except (OSError, ValueError, TypeError) as error:
+        raise ValueError(f"{path} is not a result file: {error}") from None
+
+
+def write_result(record: RunRecord, folder: Path) -> None:
+    """Write a finished run as one file, named by its configuration's hash."""
+    content = asdict(record)
+    del content["directory"]
+    write_whole(folder / f"{record.summary['config_hash']}.json", json.dumps(content).encode())
+
+
 def find_runs(root: Path) -> list[RunRecord]:
     """Return every run under `root` (itself included), by label and seed."""
-    found = (path.parent for path in root.rglob("config.toml"))
-    return sorted((load_run(directory) for directory in found), key=lambda run: (run.label, run.config.get("seed", 0)))
+    runs = [load_run(path.parent) for path in root.rglob("config.toml")]
+    runs += [load_result(path) for path in root.rglob("*.json") if RESULT_NAME.fullmatch(path.name)]
+    return sorted(runs, key=lambda run: (run.label, run.config.get("seed", 0)))
 
 
 def _complete_lines(path: Path) -> list[dict[str, Any]]:
