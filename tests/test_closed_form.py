@@ -13,8 +13,10 @@ from onebasin.config import RunConfig
 from onebasin.engines.in_process import InProcess
 from onebasin.federation import in_order
 from onebasin.reading import read_config
+from onebasin.seeds import derive
 from onebasin.server import Server
 from onebasin.tasks.task import Task
+from onebasin.training.weights import parameters_of
 
 TARGETS = [[8.0, 0.0, -8.0], [0.0, 16.0, -8.0]]
 MakeTask = Callable[[list[list[float]], list[int]], Task]
@@ -135,7 +137,7 @@ def test_own_starts_are_averaged_naively(quadratic: MakeTask) -> None:
     config = configure("fedavg", 1, 1, "method.start=local")
     task = quadratic(TARGETS, [1, 1])
     _server, _engine, trace = play(config, task)
-    own = [float(task.build_model(_own_seed(config, client)).w[0]) for client in (0, 1)]  # type: ignore[arg-type,index]
+    own = [_own_start(config, task, client) for client in (0, 1)]
     expected = [sum((t[i] + w) / 2 for t, w in zip(TARGETS, own, strict=True)) / 2 for i in range(3)]
     assert trace == [expected]
 
@@ -150,12 +152,12 @@ def test_adopt_one_takes_the_client_with_most_examples_and_fetches_only_its_mode
     second = server.close(engine.exchange(first))
     assert sorted(second) == [1]
     assert not server.close(engine.exchange(second))
-    own = float(task.build_model(_own_seed(config, 1)).w[0])  # type: ignore[arg-type,index]
+    own = _own_start(config, task, 1)
     assert server.state.slots["weights"]["w"].tolist() == [(t + own) / 2 for t in TARGETS[1]]
     assert len(server.outcome.reports) == 2
 
 
-def _own_seed(config: RunConfig, client: int) -> int:
-    from onebasin.seeds import derive
-
-    return derive(config.seed, "own-init", client)
+def _own_start(config: RunConfig, task: Task, client: int) -> float:
+    """The value that all three of the client's own initial parameters have."""
+    model = task.build_model(derive(config.seed, "own-init", client))
+    return parameters_of(model)["w"].tolist()[0]

@@ -79,6 +79,9 @@ def test_pooled_data_know_no_partition() -> None:
         ("fedavg", ["method.uplink=none"], r"either both are 'none' or neither"),
         ("fedavg", ["method.frame=adopt-one"], r"frame='adopt-one' needs start='local', not 'broadcast'"),
         ("scaffold", ["training.momentum=0.9"], r"needs training\.optimizer='sgd' with momentum=0"),
+        ("adopt-one", ["method.objective=control-variates"], r"frame='adopt-one' has no common model in round 1"),
+        ("fedavg", ["task.partition.clients=5"], r"partition\.clients: is no option of a partition"),
+        ("fedavg", ["task.model.seed=5"], r"model\.seed: is no option of a model"),
         ("fedavg", ["federation.cohort=11"], r"federation\.cohort=11 is more than task\.clients=10"),
         ("fedavg", ["training"], r"'training': expected KEY=VALUE"),
         ("fedavg", ["training.lr.x=1"], r"training\.lr: .*input should be a valid number"),
@@ -137,6 +140,31 @@ def test_a_study_is_a_grid(tmp_path: Path) -> None:
         ("all in one place", 1, "iid"),
     ]
     assert all(r.federation.rounds == 2 for r in runs)
+
+
+def test_a_grid_reaches_into_what_the_base_names_by_a_string(tmp_path: Path) -> None:
+    path = tmp_path / "study.toml"
+    path.write_text(
+        'title = "t"\n[base.task]\nmodel = "cnn4"\npartition = "quantity"\n[base.method]\ndownlink = "int8"\n'
+        '[grid]\n"task.partition.alpha" = [0.1]\n"task.model.norm" = ["none"]\n"method.uplink" = ["fp16"]\n'
+        '[[arm]]\nlabel = "a"\nmethod = "fedavg"\n[[arm]]\nlabel = "b"\nmethod = "fedprox"\n'
+    )
+    _, runs = read_study(path)
+    for run, name in zip(runs, ("fedavg", "fedprox"), strict=True):
+        assert (run.task.model.kind, run.task.model.options) == ("cnn4", {"norm": "none"})
+        assert (run.task.partition.kind, run.task.partition.options) == ("quantity", {"alpha": 0.1})
+        assert (run.method.name, run.method.uplink, run.method.downlink) == (name, "fp16", "int8")
+
+
+def test_a_study_has_no_twins_and_no_empty_grids(tmp_path: Path) -> None:
+    path = tmp_path / "study.toml"
+    arms = '[[arm]]\nlabel = "a"\nmethod = "fedavg"\n'
+    path.write_text('title = "t"\n' + arms + arms.replace('"a"', '"b"'))
+    with pytest.raises(ConfigError, match="arms 'a' and 'b' are the same run"):
+        read_study(path)
+    path.write_text('title = "t"\n[grid]\n"seed" = []\n' + arms)
+    with pytest.raises(ConfigError, match="'seed' has no values"):
+        read_study(path)
 
 
 def test_a_study_says_which_arm_is_wrong(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ import csv
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -22,6 +23,8 @@ from onebasin.config import RunConfig
 from onebasin.engines.engine import Engine, Failure, Reply
 from onebasin.methods import METHODS
 from onebasin.results.run_directory import RunDirectoryError
+from onebasin.tasks.metrics import evaluate
+from onebasin.tasks.task import load_task
 from onebasin.wire.message import ENVELOPE_BYTES
 
 MakeConfig = Callable[..., RunConfig]
@@ -231,6 +234,44 @@ def test_a_damaged_checkpoint_is_named(quick_config: MakeConfig, tmp_path: Path)
     damaged.write_bytes(damaged.read_bytes()[:-100])
     with pytest.raises(ValueError, match=r"server-000001\.safetensors: the checkpoint is damaged"):
         ob.run(resume=tmp_path / "run")
+
+
+def test_what_is_missing_or_foreign_is_not_papered_over(quick_config: MakeConfig, tmp_path: Path) -> None:
+    path = ob.run(quick_config("scaffold"), out=tmp_path / "run").directory
+    text = (path / "config.toml").read_text()
+    (path / "config.toml").write_text(text.replace("lr = 0.05", "lr = 0.06"))
+    with pytest.raises(ValueError, match="the checkpoint is of run"):
+        ob.run(resume=path)
+    (path / "config.toml").write_text(text)
+    client = next((path / "checkpoint").glob("client-000001-*"))
+    whole = client.read_bytes()
+    client.write_bytes(whole[:50])
+    with pytest.raises(ValueError, match=rf"{client.name}: the checkpoint is damaged"):
+        ob.run(resume=path)
+    client.write_bytes(whole)
+    ledger = (path / "ledger.csv").read_bytes()
+    (path / "ledger.csv").unlink()
+    with pytest.raises(RunDirectoryError, match=r"ledger\.csv lists 0 bytes"):
+        ob.run(resume=path)
+    (path / "ledger.csv").write_bytes(ledger)
+    history = (path / "history.jsonl").read_bytes()
+    shutil.rmtree(path / "checkpoint")
+    with pytest.raises(RunDirectoryError, match="has 3 rounds of history, but no checkpoint"):
+        ob.run(resume=path)
+    assert (path / "history.jsonl").read_bytes() == history
+
+
+def test_references_are_not_dropped_and_claim_no_bytes_to_target(quick_config: MakeConfig, tmp_path: Path) -> None:
+    config = quick_config("centralised", "federation.dropout=0.9", "tracking.targets=[0.1, 0.875, 0.88]")
+    summary = ob.run(config, out=tmp_path / "run").summary
+    assert summary["failures"] == 0
+    assert summary["bytes_to_target"] == {"0.10": None, "0.875": None, "0.88": None}
+
+
+def test_pooled_data_in_a_federated_method_end_with_the_common_model(quick_config: MakeConfig, tmp_path: Path) -> None:
+    result = ob.run(quick_config("fedavg", "method.data=pooled"), out=tmp_path / "run")
+    assert result.model is not None
+    assert evaluate(result.model, load_task(result.config).dataset.test).accuracy == result.summary["accuracy"]["final"]
 
 
 def test_nan_losses_are_recorded_and_the_run_goes_on(quick_config: MakeConfig, tmp_path: Path) -> None:

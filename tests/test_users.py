@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import safetensors.torch
 import torch
 from typer.testing import CliRunner
 
@@ -19,6 +20,7 @@ from onebasin.config import RunConfig
 from onebasin.engines.engine import Failure
 from onebasin.engines.in_process import InProcess
 from onebasin.reading import read_config
+from onebasin.seeds import derive
 from onebasin.server import Server
 from onebasin.tasks.task import Task, load_task
 from onebasin.wire.message import decode_message, encode_message
@@ -67,6 +69,46 @@ def test_a_cut_run_of_an_own_model_goes_on_to_the_same_bits(own: Mapping[str, An
     assert resumed.model is not None
     pairs = zip(whole.model.state_dict().values(), resumed.model.state_dict().values(), strict=True)
     assert all(torch.equal(a, b) for a, b in pairs)
+
+
+def test_tied_frozen_and_odd_buffers(own: Mapping[str, Any], tmp_path: Path) -> None:
+    task = {**own, "model": {"kind": "user_code:Tied"}}
+    base = {"method": "fedprox", "task": task, "federation": {"rounds": 3}, "training": {"weight_decay": 0.1}}
+    single = ob.run(base, out=tmp_path / "single")
+    pool = ob.run(base, ["engine.kind=pool", "engine.workers=3"], out=tmp_path / "pool")
+    assert single.model is not None
+    assert pool.model is not None
+    saved = safetensors.torch.load_file(single.directory / "model.safetensors")
+    single.model.load_state_dict(saved, strict=True)
+    pairs = zip(single.model.state_dict().values(), pool.model.state_dict().values(), strict=True)
+    assert all(torch.equal(a, b) for a, b in pairs), "no client sees another's transient buffers"
+    start = load_task(single.config).build_model(derive(single.config.seed, "init")).state_dict()
+    assert torch.equal(saved["frozen.weight"], start["frozen.weight"])
+    assert not torch.equal(saved["first.weight"], start["first.weight"])
+
+
+def test_a_model_that_fails_on_a_client_s_data_is_that_client_s_failure(own: Mapping[str, Any], tmp_path: Path) -> None:
+    task = {**own, "model": {"kind": "user_code:moody"}}
+    result = ob.run({"method": "fedavg", "task": task, "federation": {"rounds": 2}}, out=tmp_path / "run")
+    reasons = [failure["reason"] for record in result.history for failure in record["failures"]]
+    assert reasons
+    assert set(reasons) == {"TrainingFailed: IndexError: not this one"}
+
+
+def test_a_factory_that_fails_is_named(own: Mapping[str, Any], tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="'user_code:broken' cannot be called: KeyError: 'no such column'"):
+        ob.run({"method": "fedavg", "task": {**own, "dataset": "user_code:broken"}}, out=tmp_path / "run")
+    task = {**own, "model": {"kind": "user_code:network", "wdth": 3}}
+    with pytest.raises(ValueError, match="'user_code:network' cannot be called: TypeError"):
+        ob.run({"method": "fedavg", "task": task}, out=tmp_path / "run")
+
+
+def test_a_model_that_diverged_beyond_the_codec_ends_in_recorded_failures(
+    quick_config: MakeConfig, tmp_path: Path
+) -> None:
+    result = ob.run(quick_config("fedavg", "method.downlink=fp16", "method.combine.rate=1e7"), out=tmp_path / "run")
+    assert "the common model cannot be sent: " in result.history[-1]["failures"][0]["reason"]
+    assert len(result.history) == 3
 
 
 def test_a_model_that_does_not_fit_the_classes_is_refused(own: Mapping[str, Any], tmp_path: Path) -> None:
@@ -147,11 +189,16 @@ def test_the_command(tmp_path: Path) -> None:
     assert done.exit_code == 0, done.output
     assert "final accuracy" in done.output
     assert cli.invoke(app, ["run", "--resume", out]).exit_code == 0
+    assert cli.invoke(app, ["run", "--resume", out, "engine.workers=1"]).exit_code == 0
+    odd = cli.invoke(app, ["run", "fedavg", "label=a [/b] [c]", "federation.rounds=1", "--out", out + "-odd"])
+    assert odd.exit_code == 0, odd.output
+    assert "a [/b] [c]" in odd.output
     assert cli.invoke(app, ["report", out]).exit_code == 0
     assert (tmp_path / "run" / "report.html").exists()
     for what in ("methods", "datasets", "partitions", "models", "codecs"):
         assert cli.invoke(app, ["list", what]).exit_code == 0
-    for wrong in (["run"], ["run", "nope"], ["run", "fedavg", "--out", out], ["list", "cats"], ["report", str(HERE)]):
+    mistakes = [["run"], ["run", "nope"], ["run", "fedavg", "--out", out], ["list", "cats"], ["report", str(HERE)]]
+    for wrong in [*mistakes, ["run", "--resume", out, "--out", "x"]]:
         failed = cli.invoke(app, wrong)
         assert failed.exit_code == 1
         assert "error: " in failed.output

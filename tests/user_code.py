@@ -37,3 +37,48 @@ def network(data: Dataset, channels: int = 4) -> nn.Module:
 def misfit(data: Dataset) -> nn.Module:
     """A model with one output too many."""
     return nn.Sequential(nn.Flatten(), nn.Linear(64, data.classes + 1))
+
+
+class Tied(nn.Module):
+    """Two layers that share their weight, one that is frozen, and buffers of every sort."""
+
+    passes: torch.Tensor
+
+    def __init__(self, data: Dataset) -> None:
+        super().__init__()
+        self.first = nn.Linear(64, 64)
+        self.second = nn.Linear(64, 64)
+        self.second.weight = self.first.weight
+        self.frozen = nn.Linear(64, 64)
+        self.frozen.requires_grad_(False)
+        self.head = nn.Linear(64, data.classes)
+        self.register_buffer("mask", torch.full((64,), -torch.inf).masked_fill(torch.arange(64) >= 0, 0.0))
+        self.register_buffer("infinite", torch.tensor([-torch.inf, 0.0]))
+        self.register_buffer("empty", torch.zeros(0, 3))
+        self.register_buffer("passes", torch.zeros(()), persistent=False)
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        self.passes += 1
+        hidden = torch.relu(self.first(inputs.flatten(1)) + self.mask)
+        return self.head(torch.relu(self.frozen(self.second(hidden)))) / (1 + 0.01 * self.passes)
+
+
+def moody(data: Dataset) -> nn.Module:
+    """A model that cannot take some batches."""
+
+    class Moody(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = nn.Linear(64, data.classes)
+
+        def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+            if self.training and inputs[0, 0, 0, 0] > 0:
+                raise IndexError("not this one")
+            return self.layer(inputs.flatten(1))
+
+    return Moody()
+
+
+def broken() -> Dataset:
+    """A factory that fails."""
+    raise KeyError("no such column")

@@ -34,7 +34,13 @@ def run(
     with _clear_errors():
         from onebasin.progress import play
 
-        play(source, overrides or [], out, resume)
+        changes = list(overrides or [])
+        if resume and source and "=" in source:
+            changes.insert(0, source)
+            source = None
+        if resume and out:
+            raise ValueError("--out and --resume exclude each other: a resumed run stays in its directory")
+        play(source, changes, out, resume)
 
 
 @app.command()

@@ -10,8 +10,8 @@ from onebasin.seeds import derive
 from onebasin.state import State
 from onebasin.tasks.metrics import evaluate
 from onebasin.tasks.task import Task
-from onebasin.training.local import Start, Trained, train_locally
-from onebasin.training.weights import buffers_of, clone, copy_into, parameters_of
+from onebasin.training.local import Start, Trained, TrainingFailed, train_locally
+from onebasin.training.weights import buffers_of, clone, copy_into, parameters_of, transient_buffers_of
 from onebasin.wire.layout import Tensors
 from onebasin.wire.message import SERVER, Kind, Section, WireError
 
@@ -48,6 +48,7 @@ class Client:
         self.config = config
         self.task = task
         self.model = task.workspace()
+        self._fresh = clone(transient_buffers_of(self.model))
         self.protocol = Protocol(config, self.model)
 
     def begin(self, client: int, state: State, order: bytes) -> Work:
@@ -85,8 +86,17 @@ class Client:
     def train(self, work: Work) -> Done:
         """Do the work: train on this client's examples and score the result, each only if the order asks for it.
 
-        `TrainingFailed` when there are no examples or the loss is no longer finite.
+        `TrainingFailed` when there are no examples, the loss is no longer finite, or the model raises an error.
         """
+        try:
+            return self._train(work)
+        except TrainingFailed:
+            raise
+        except Exception as error:  # a user's model may raise anything on a client's data
+            raise TrainingFailed(f"{type(error).__name__}: {error}") from error
+
+    def _train(self, work: Work) -> Done:
+        copy_into(transient_buffers_of(self.model), self._fresh)
         indices = self.task.parts[work.client]
         trained = Trained(work.start.weights, work.start.buffers, work.start.optimizer, 0, float("nan"))
         if Do.TRAIN in work.do:

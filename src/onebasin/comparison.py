@@ -4,10 +4,13 @@ import os
 from collections.abc import Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
+from multiprocessing.connection import wait
 from pathlib import Path
+from threading import Thread
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from onebasin.config import RunConfig
@@ -27,7 +30,7 @@ def compare_runs(study_path: Path, overrides: Sequence[str], out: Path, jobs: in
     study, configs = read_study(study_path, overrides)
     homes = {config.identity(): find_home(config, out) for config in configs}
     left = [config for config in configs if not (homes[config.identity()] / "summary.json").exists()]
-    console.print(f"{study.title}: {len(configs)} runs, {len(configs) - len(left)} done, {len(left)} to go")
+    console.print(f"{escape(study.title)}: {len(configs)} runs, {len(configs) - len(left)} done, {len(left)} to go")
     failed = _run_all(left, homes, jobs or os.cpu_count() or 1, console)
     begun = [home for home in homes.values() if (home / "config.toml").exists()]
     records = [load_run(home) for home in begun]
@@ -36,7 +39,8 @@ def compare_runs(study_path: Path, overrides: Sequence[str], out: Path, jobs: in
         for record in records:
             if record.summary:
                 write_result(record, results)
-    _report(records, out, console)
+    if records:
+        _report(records, out, console)
     if failed:
         raise StudyError("\n".join(f"{label}: {reason}" for label, reason in failed.items()))
 
@@ -64,7 +68,7 @@ def _run_all(configs: Sequence[RunConfig], homes: dict[str, Path], jobs: int, co
     columns = (TextColumn("[bold]{task.description}"), BarColumn(), TextColumn("{task.completed}/{task.total} runs"))
     with (
         Progress(*columns, TimeElapsedColumn(), console=console) as bar,
-        ProcessPoolExecutor(min(jobs, len(configs)), mp_context=get_context("spawn")) as pool,
+        ProcessPoolExecutor(min(jobs, len(configs)), get_context("spawn"), initializer=_end_with_parent) as pool,
     ):
         overall = bar.add_task("comparing", total=len(configs))
         futures: dict[Future[str], RunConfig] = {
@@ -74,14 +78,26 @@ def _run_all(configs: Sequence[RunConfig], homes: dict[str, Path], jobs: int, co
             config = futures[future]
             name = f"{config.title}, seed {config.seed}"
             try:
-                bar.print(f"{name}: {future.result()}")
+                bar.print(f"{escape(name)}: {future.result()}")
             except BrokenProcessPool:
                 failed[name] = "its process was killed; run the same command again to go on from the last checkpoint"
             except Exception as error:
                 failed[name] = f"{type(error).__name__}: {error}"
-                bar.print(f"[red]{name}: {failed[name]}[/]")
+                bar.print(f"[red]{escape(f'{name}: {failed[name]}')}[/]")
             bar.advance(overall)
     return failed
+
+
+def _end_with_parent() -> None:
+    """Let this worker die when its parent does, however that was killed: nobody would hear of what it still does."""
+
+    def watch(sentinel: int) -> None:
+        wait([sentinel])
+        os._exit(1)
+
+    parent = parent_process()
+    if parent is not None:
+        Thread(target=watch, args=(parent.sentinel,), daemon=True).start()
 
 
 def _run_one(toml: str, home: Path) -> str:
@@ -92,4 +108,5 @@ def _run_one(toml: str, home: Path) -> str:
     source = tomllib.loads(toml)
     result = run(source, resume=home) if started else run(source, out=home)
     accuracy = result.summary["accuracy"]["final"]
-    return f"{accuracy:.1%} for {byte_text(result.summary['bytes']['total'])}"
+    score = "not scored" if accuracy is None else f"{accuracy:.1%}"
+    return f"{score} for {byte_text(result.summary['bytes']['total'])}"

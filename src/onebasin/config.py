@@ -23,6 +23,11 @@ def named(value: Any, key: str) -> Any:
     return {key: value} if isinstance(value, str) else value
 
 
+def key_of_name(field: str) -> str:
+    """The key under which a table of this field says which it is."""
+    return "name" if field == "method" else "kind"
+
+
 def _kind(value: Any) -> Any:
     return named(value, "kind")
 
@@ -129,6 +134,8 @@ class Method(Frozen):
             raise ValueError(f"start={self.start!r} needs a downlink; with downlink='none' only 'local' is possible")
         if not self.federated and self.objective.kind == "control-variates":
             raise ValueError("objective='control-variates' needs an uplink and a downlink")
+        if self.frame == "adopt-one" and self.objective.kind == "control-variates":
+            raise ValueError("frame='adopt-one' has no common model in round 1, which 'control-variates' needs")
         if self.frame == "adopt-one" and not (self.federated and self.start == "local"):
             raise ValueError(f"frame='adopt-one' needs start='local', not {self.start!r}, and an uplink")
         return self
@@ -163,6 +170,16 @@ class Task(Frozen):
         {"kind": "dirichlet", "alpha": 0.3}
     )
     clients: Annotated[int, Field(ge=0)] = 10
+
+    @model_validator(mode="after")
+    def _options_are_options(self) -> "Task":
+        for field, choice, taken in (
+            ("model", self.model, {"name", "dataset", "seed"}),
+            ("partition", self.partition, {"dataset", "clients", "seed"}),
+        ):
+            for name in taken & choice.options.keys():
+                raise ValueError(f"{field}.{name}: is no option of a {field}; clients and seed have keys of their own")
+        return self
 
 
 class Training(Frozen):

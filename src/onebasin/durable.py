@@ -8,11 +8,15 @@ from pathlib import Path
 def write_whole(path: Path, data: bytes) -> None:
     """Put `data` at `path`, all of it or, if the process dies, nothing."""
     beside = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    with beside.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(beside, path)
+    try:
+        with beside.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(beside, path)
+    except OSError as error:
+        beside.unlink(missing_ok=True)
+        raise OSError(error.errno, error.strerror, str(path)) from None
 
 
 def append_lines(path: Path, lines: Iterable[str]) -> None:

@@ -19,7 +19,7 @@ from onebasin.reading import Source, read_config
 from onebasin.results.checkpoint import Checkpoint
 from onebasin.results.run_directory import RunDirectory, RunDirectoryError
 from onebasin.results.summary import summarise
-from onebasin.results.trackers import open_trackers
+from onebasin.results.trackers import check_trackers, open_trackers
 from onebasin.server import Server
 from onebasin.state import State
 from onebasin.tasks.task import Task, load_task
@@ -55,6 +55,7 @@ def run(
     `EngineError`.
     """
     config = configure(source, overrides, resume)
+    check_trackers(config)
     task = load_task(config)
     server, ledger, checkpoint = Server(config, task), Ledger(), None
     with ExitStack() as held:
@@ -78,7 +79,7 @@ def run(
         if summary is None:
             summary = summarise(config, task, server.protocol.parameters.numel, directory.history)
             if model is not None:
-                directory.write_model(parameters_of(model), buffers_of(model))
+                directory.write_model(model)
             directory.write_summary(summary)
     return Run(directory.path, config, directory.history, summary, ledger, model)
 
@@ -97,7 +98,7 @@ def reopen(path: Path, config: RunConfig) -> tuple[RunDirectory, Checkpoint | No
     stored = read_config(RunDirectory.config_path(path))
     if stored.identity() != config.identity():
         raise RunDirectoryError(f"{path} holds another run ({stored.identity()}) than this ({config.identity()})")
-    return RunDirectory.reopen(path)
+    return RunDirectory.reopen(path, config)
 
 
 def default_directory(config: RunConfig) -> Path:
@@ -114,13 +115,15 @@ def open_engine(config: RunConfig, task: Task) -> Engine:
         engine = Pool(config, sizes, config.engine.workers)
     else:
         engine = InProcess(Client(config, task))
-    return Dropping(engine, config.federation.dropout, config.seed) if config.federation.dropout else engine
+    if config.federation.dropout and config.method.federated:
+        return Dropping(engine, config.federation.dropout, config.seed)
+    return engine
 
 
 def final_model(server: Server, engine: Engine, task: Task) -> nn.Module | None:
     """Return the common model, or the one client's of pooled training; None where every client has its own."""
     slots = server.state.slots
-    if server.method.data == "pooled":
+    if server.method.data == "pooled" and not server.method.federated:
         slots = State.from_bytes(engine.read_state(0)).slots
     if "weights" not in slots:
         return None

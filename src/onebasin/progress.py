@@ -5,11 +5,12 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
 from onebasin.launch import Run, configure, run
-from onebasin.report.units import byte_text
+from onebasin.report.units import byte_text, target_text
 
 
 class Display:
@@ -28,7 +29,7 @@ class Display:
             TimeRemainingColumn(),
             console=console,
         )
-        self._task = self._bar.add_task(title, total=rounds, answered="", accuracy="", bytes="")
+        self._task = self._bar.add_task(escape(title), total=rounds, answered="", accuracy="", bytes="")
 
     def __enter__(self) -> "Display":
         self._bar.start()
@@ -45,7 +46,8 @@ class Display:
         total = byte_text(record["bytes"]["total"])
         self._bar.update(self._task, completed=record["round"], accuracy=accuracy, bytes=total)
         for failure in record["failures"]:
-            self._bar.print(f"[yellow]round {record['round']}, client {failure['client']}: {failure['reason']}[/]")
+            reason = escape(failure["reason"])
+            self._bar.print(f"[yellow]round {record['round']}, client {failure['client']}: {reason}[/]")
 
 
 def play(source: str | None, overrides: Sequence[str], out: Path | None, resume: Path | None) -> Run:
@@ -61,7 +63,9 @@ def play(source: str | None, overrides: Sequence[str], out: Path | None, resume:
 
 def outcome_table(summary: dict[str, Any]) -> Table:
     """Return a run's summary as a table."""
-    table = Table(title=f"{summary['label']} on {summary['dataset']}, seed {summary['seed']}", show_header=False)
+    table = Table(
+        title=f"{escape(summary['label'])} on {summary['dataset']}, seed {summary['seed']}", show_header=False
+    )
     accuracy, cost = summary["accuracy"], summary["bytes"]
     table.add_row("final accuracy", "not scored" if accuracy["final"] is None else f"{accuracy['final']:.2%}")
     table.add_row("bytes, all clients", f"{byte_text(cost['total'])} ({cost['total']:,})")
@@ -69,7 +73,7 @@ def outcome_table(summary: dict[str, Any]) -> Table:
     table.add_row("of which", parts)
     table.add_row("with multicast downlink", byte_text(cost["total_multicast"]))
     for target, needed in summary["bytes_to_target"].items():
-        table.add_row(f"bytes to {float(target):.0%}", "not reached" if needed is None else byte_text(needed))
+        table.add_row(f"bytes to {target_text(target)}", "not reached" if needed is None else byte_text(needed))
     if summary["failures"]:
         table.add_row("failures", str(summary["failures"]))
     table.add_row("seconds", f"{summary['seconds']:.1f}")

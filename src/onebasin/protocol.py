@@ -58,6 +58,9 @@ class Protocol:
         if foreign or not len(self.parameters):
             what = f"{foreign[0].name} is {foreign[0].dtype}" if foreign else "it has no parameters"
             raise ValueError(f"task.model={config.task.model.kind!r}: {what}; every parameter must be float32")
+        foreign = [e for e in self.buffers.entries if e.dtype.is_complex]
+        if foreign:
+            raise ValueError(f"task.model={config.task.model.kind!r}: buffer {foreign[0].name} is {foreign[0].dtype}")
         self.exact: Codec = Exact(self.buffers)
         if config.method.federated:
             self.uplink = make_codec(config.method.uplink, self.parameters)

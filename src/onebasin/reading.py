@@ -1,14 +1,14 @@
 """Reading a configuration: TOML or a method's name, what the method's page says beneath it, `a.b=c` above it."""
 
-import json
 import tomllib
 from collections.abc import Iterable, Mapping
+from copy import deepcopy
 from pathlib import Path
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from onebasin.config import ConfigError, RunConfig, Task, named
+from onebasin.config import ConfigError, RunConfig, Task, key_of_name, named
 from onebasin.methods import load_page
 
 Source = RunConfig | Mapping[str, Any] | str | Path
@@ -39,10 +39,11 @@ def merge(beneath: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any
     merged = dict(beneath)
     for key, value in above.items():
         under = merged.get(key)
-        if isinstance(under, Mapping):
-            value = named(value, "kind")
-            if isinstance(value, Mapping) and value.get("kind", under.get("kind")) == under.get("kind"):
-                value = merge(under, value)
+        if isinstance(under, Mapping) or isinstance(value, Mapping):
+            under, value = named(under, key_of_name(key)), named(value, key_of_name(key))
+        if isinstance(under, Mapping) and isinstance(value, Mapping):
+            same_kind = value.get("kind", under.get("kind")) == under.get("kind")
+            value = merge(under, value) if same_kind else value
         merged[key] = value
     return merged
 
@@ -67,7 +68,7 @@ def read_toml(path: Path) -> dict[str, Any]:
 
 def apply_overrides(raw: Mapping[str, Any], overrides: Iterable[str]) -> dict[str, Any]:
     """Return a copy of `raw` with each ``a.b=c`` set; c is a TOML value, or else a string."""
-    changed: dict[str, Any] = json.loads(json.dumps(raw))
+    changed = deepcopy(dict(raw))
     for override in overrides:
         path, equals, text = override.partition("=")
         keys = path.strip().split(".")
@@ -77,7 +78,7 @@ def apply_overrides(raw: Mapping[str, Any], overrides: Iterable[str]) -> dict[st
         for key in keys[:-1]:
             inner = table.setdefault(key, {})
             if isinstance(inner, str):
-                inner = table[key] = {"name" if key == "method" else "kind": inner}
+                inner = table[key] = {key_of_name(key): inner}
             if not isinstance(inner, dict):
                 raise ConfigError(f"{override!r}: {key} is {inner!r}, not a table")
             table = inner

@@ -14,6 +14,7 @@ from onebasin.seeds import derive, generator
 from onebasin.state import State
 from onebasin.tasks.task import Task
 from onebasin.training.weights import buffers_of, clone, parameters_of
+from onebasin.updates.codec import NotFinite
 from onebasin.wire.layout import Tensors
 from onebasin.wire.message import SERVER, Kind, Message, Section, WireError
 
@@ -135,16 +136,20 @@ class Server:
         return sorted(int(client) for client in draw[:size])
 
     def _ask(self, cohort: list[ClientId], do: Do) -> Orders:
-        """Return the orders: all clients that need the same get the same bytes."""
+        """Return the orders: all clients that need the same get the same bytes.
+
+        A model that has diverged beyond what the codec can say goes to nobody; every client's failure says so.
+        """
         self._asked = do
         met = set(self.state.facts["met"])
-        written: dict[bool, bytes] = {}
-        for client in cohort:
-            if (client in met) not in written:
-                written[client in met] = self._order(do, first=client not in met)
+        try:
+            written = {first: self._order(do, first) for first in {client not in met for client in cohort}}
+        except NotFinite as error:
+            self.outcome.failures |= dict.fromkeys(cohort, f"the common model cannot be sent: {error}")
+            return {}
         if Do.TRAIN in do and self.has_model:
             self.state.facts["met"] = sorted(met.union(cohort))
-        return {client: written[client in met] for client in cohort}
+        return {client: written[client not in met] for client in cohort}
 
     def _order(self, do: Do, first: bool) -> bytes:
         sections = [write_do(do)]

@@ -58,7 +58,9 @@ def read_study(path: Path, overrides: Iterable[str] = ()) -> tuple[Study, list[R
                 config = read_config(apply_overrides(raw, overrides))
             except ConfigError as error:
                 raise ConfigError(f"{path}: arm {label!r}: {error}") from None
-            runs.setdefault(config.identity(), config)
+            first = runs.setdefault(config.identity(), config)
+            if first.label != label:
+                raise ConfigError(f"{path}: arms {first.label!r} and {label!r} are the same run (seed {config.seed})")
     return study, list(runs.values())
 
 
@@ -72,6 +74,9 @@ def _variants(study: Study, arm: Arm) -> Iterator[tuple[str, dict[str, Any]]]:
 
 
 def _points(grid: Grid) -> list[dict[str, Any]]:
+    for key, values in grid.items():
+        if not values:
+            raise ConfigError(f"grid: {key!r} has no values")
     return [dict(zip(grid, values, strict=True)) for values in product(*grid.values())]
 
 

@@ -72,7 +72,7 @@ def test_the_page_says_what_was_compared_and_how_to_repeat_it(tmp_path, demo_run
         "fashion-mnist · lenet5 · Dirichlet(0.3) · 10 clients",
         "6 federated arms and 2 references, 3 seeds each. Savings are measured against FedAvg fp32.",
         "Fewest bytes within one point of it: FedAvg int8",
-        "onebasin run demo/FedAvg-int8-2/config.toml",
+        "onebasin run demo/FedAvg-int8-2/config.toml --out FedAvg-int8-2-again",
         "None was recorded.",
         "abc1234",
     ):

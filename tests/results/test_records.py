@@ -28,6 +28,8 @@ def test_runs_are_found_and_ordered(tmp_path: Path) -> None:
     for folder, label, seed in (("p", "b", 0), ("q", "a", 1), ("r", "a", 0)):
         (tmp_path / folder).mkdir()
         (tmp_path / folder / "config.toml").write_text(f'label = "{label}"\nseed = {seed}\n')
+        (tmp_path / folder / "history.jsonl").touch()
+    (tmp_path / "config.toml").write_text("another = 1\n")
     assert [(run.label, run.config["seed"]) for run in find_runs(tmp_path)] == [("a", 0), ("a", 1), ("b", 0)]
 
 

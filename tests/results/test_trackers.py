@@ -44,4 +44,4 @@ def test_a_missing_package_is_named(quick_config: MakeConfig, tmp_path: Path, mo
     with pytest.raises(
         ConfigError, match=r"tracking\.mlflow: needs the package 'mlflow': pip install 'onebasin\[track\]'"
     ):
-        trackers.open_trackers(quick_config("fedavg", "tracking.mlflow=true"), tmp_path)
+        trackers.check_trackers(quick_config("fedavg", "tracking.mlflow=true"))

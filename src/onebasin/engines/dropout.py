@@ -19,7 +19,7 @@ class Dropping:
         self._seed = seed
 
     def exchange(self, orders: Mapping[ClientId, bytes]) -> Iterator[Reply]:
-        gone = [client for client, order in orders.items() if self._vanishes(client, order)]
+        gone = {client for client, order in orders.items() if self._vanishes(client, order)}
         for client in gone:
             yield client, Failure("dropped out")
         yield from self._engine.exchange({client: o for client, o in orders.items() if client not in gone})

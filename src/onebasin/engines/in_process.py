@@ -15,9 +15,10 @@ from onebasin.wire.message import WireError
 
 
 class InProcess:
-    """Runs clients one after the other. From then on torch works on one thread, so that all engines give equal bits."""
+    """Runs clients one after the other. Torch works on one thread until `close`: all engines give equal bits."""
 
     def __init__(self, client: Client) -> None:
+        self._threads_before = torch.get_num_threads()
         torch.set_num_threads(1)
         self._client = client
         self._states: dict[ClientId, State] = {}
@@ -61,3 +62,4 @@ class InProcess:
 
     def close(self) -> None:
         self._states.clear()
+        torch.set_num_threads(self._threads_before)

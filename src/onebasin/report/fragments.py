@@ -120,7 +120,7 @@ def command(directory: Path | None, root: Path) -> str:
         return "(this run has no directory)"
     resolved, top = directory.resolve(), root.resolve()
     place = Path(top.name) / resolved.relative_to(top) if resolved.is_relative_to(top) else directory
-    return f"onebasin run {shlex.quote((place / 'config.toml').as_posix())}"
+    return f"onebasin run {shlex.quote((place / 'config.toml').as_posix())} --out {shlex.quote(f'{place.name}-again')}"
 
 
 def _status(run: Any) -> str:

@@ -33,14 +33,21 @@ class Checkpoint:
 
 
 def save_checkpoint(
-    folder: Path, round: int, server: State, ledger: Ledger, engine: Engine, known: Mapping[ClientId, str]
+    folder: Path,
+    run: str,
+    round: int,
+    server: State,
+    ledger: Ledger,
+    engine: Engine,
+    known: Mapping[ClientId, str],
 ) -> dict[ClientId, str]:
-    """Write the checkpoint; return the clients' files, which are `known` to the next call."""
+    """Write the checkpoint of `run`; return the clients' files, which are `known` to the next call."""
     stamp = f"{round:06d}"
     server_file = f"server-{stamp}.safetensors"
     write_whole(folder / server_file, server.to_bytes())
     clients = {**known, **engine.save(folder, stamp)}
     manifest = {
+        "run": run,
         "round": round,
         "server": server_file,
         "clients": {str(client): name for client, name in sorted(clients.items())},
@@ -54,20 +61,27 @@ def save_checkpoint(
     return clients
 
 
-def load_checkpoint(folder: Path) -> Checkpoint | None:
-    """Return the checkpoint in `folder`, None if there is none; `CheckpointError` names a file that is damaged."""
+def load_checkpoint(folder: Path, run: str) -> Checkpoint | None:
+    """Return the checkpoint in `folder`, None if there is none.
+
+    `CheckpointError` names a file that is damaged, and says so when the checkpoint is not of `run`.
+    """
     manifest_path = folder / MANIFEST
     if not manifest_path.exists():
         return None
     path = manifest_path
     try:
         manifest: dict[str, Any] = json.loads(manifest_path.read_bytes())
+        if manifest["run"] != run:
+            raise CheckpointError(f"{path}: the checkpoint is of run {manifest['run']}, not of {run}")
         path = folder / manifest["server"]
         server = State.from_bytes(path.read_bytes())
         clients = {int(client): name for client, name in manifest["clients"].items()}
         for name in clients.values():
             path = folder / name
-            path.stat()
+            State.from_bytes(path.read_bytes())
         return Checkpoint(manifest["round"], server, Ledger.from_facts(manifest["ledger"]), clients)
+    except CheckpointError:
+        raise
     except (OSError, ValueError, KeyError, TypeError, AttributeError, StateError) as error:
         raise CheckpointError(f"{path}: the checkpoint is damaged: {error!r}") from None

@@ -36,7 +36,9 @@ def load_run(directory: Path) -> RunRecord:
         holdings = _optional(directory / "holdings.json")
     except (OSError, ValueError) as error:
         raise ValueError(f"{directory} is not a run directory: {error}") from None
-    label = config.get("label") or config.get("method", {}).get("name") or directory.name
+    if not isinstance(config.get("method", {}), dict):
+        raise ValueError(f"{directory} is not a run directory: config.toml has no table [method]")
+    label = str(config.get("label", "")) or config.get("method", {}).get("name") or directory.name
     return RunRecord(directory, label, config, history, summary, holdings)
 
 
@@ -57,17 +59,22 @@ def write_result(record: RunRecord, folder: Path) -> None:
 
 def find_runs(root: Path) -> list[RunRecord]:
     """Return every run under `root` (itself included), by label and seed."""
-    runs = [load_run(path.parent) for path in root.rglob("config.toml")]
+    runs = [load_run(path.parent) for path in root.rglob("config.toml") if (path.parent / "history.jsonl").exists()]
     runs += [load_result(path) for path in root.rglob("*.json") if RESULT_NAME.fullmatch(path.name)]
-    return sorted(runs, key=lambda run: (run.label, run.config.get("seed", 0)))
+    return sorted(runs, key=lambda run: (run.label, str(run.config.get("seed", 0)).zfill(20)))
 
 
 def _complete_lines(path: Path) -> list[dict[str, Any]]:
     """The whole lines; a run that is still going may be in the middle of one."""
     text = path.read_text(encoding="utf-8") if path.exists() else ""
-    return [json.loads(line) for line in text.split("\n")[:-1]]
+    lines = [json.loads(line) for line in text.split("\n")[:-1]]
+    if not all(isinstance(line, dict) for line in lines):
+        raise ValueError(f"{path.name} has a line that is not an object")
+    return lines
 
 
 def _optional(path: Path) -> dict[str, Any]:
-    content: dict[str, Any] = json.loads(path.read_bytes()) if path.exists() else {}
+    content = json.loads(path.read_bytes()) if path.exists() else {}
+    if not isinstance(content, dict):
+        raise ValueError(f"{path.name} is not an object")
     return content

@@ -6,13 +6,14 @@ from pathlib import Path
 from typing import Any
 
 import safetensors.torch
+import torch
+from torch import nn
 
 from onebasin.config import RunConfig
 from onebasin.durable import append_lines, write_whole
 from onebasin.engines.engine import ClientId, Engine
 from onebasin.results.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from onebasin.state import State
-from onebasin.wire.layout import Tensors
 from onebasin.wire.ledger import Ledger
 
 LEDGER_HEAD = "round,client,direction,kind,bytes\n"
@@ -28,8 +29,9 @@ class RunDirectory:
     A round is written whole: its line of history, its ledger entries, then its checkpoint.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, config: RunConfig) -> None:
         self.path = path
+        self._run = config.identity()
         self._lock = (path / ".lock").open("w")
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -52,7 +54,7 @@ class RunDirectory:
         if (path / "config.toml").exists():
             raise RunDirectoryError(f"{path} already holds a run; continue it with --resume, or choose another --out")
         (path / "checkpoint").mkdir(parents=True, exist_ok=True)
-        directory = cls(path)
+        directory = cls(path, config)
         write_whole(path / "holdings.json", json.dumps(holdings).encode())
         write_whole(path / "history.jsonl", b"")
         write_whole(path / "ledger.csv", LEDGER_HEAD.encode())
@@ -60,14 +62,17 @@ class RunDirectory:
         return directory
 
     @classmethod
-    def reopen(cls, path: Path) -> tuple["RunDirectory", Checkpoint | None]:
-        """Return the directory as it was at its last checkpoint; what was written later is taken back."""
+    def reopen(cls, path: Path, config: RunConfig) -> tuple["RunDirectory", Checkpoint | None]:
+        """Return the directory as it was at its last checkpoint; what was written later is taken back.
+
+        `CheckpointError` or `RunDirectoryError` when files are damaged, missing, or of another run.
+        """
         cls.config_path(path)
-        directory = cls(path)
+        directory = cls(path, config)
         try:
             (path / "checkpoint").mkdir(exist_ok=True)
-            checkpoint = load_checkpoint(path / "checkpoint")
-            directory._rewind(checkpoint.round if checkpoint else 0)
+            checkpoint = load_checkpoint(path / "checkpoint", directory._run)
+            directory._rewind(checkpoint)
         except BaseException:
             directory.close()
             raise
@@ -85,13 +90,14 @@ class RunDirectory:
         append_lines(self.path / "history.jsonl", [json.dumps(record)])
         entries = (f"{e.round},{e.client},{e.direction},{e.kind.name.lower()},{e.bytes}" for e in ledger.drain())
         append_lines(self.path / "ledger.csv", entries)
-        self._client_files = save_checkpoint(
-            self.path / "checkpoint", record["round"], server, ledger, engine, self._client_files
-        )
+        known = self._client_files
+        folder = self.path / "checkpoint"
+        self._client_files = save_checkpoint(folder, self._run, record["round"], server, ledger, engine, known)
 
-    def write_model(self, weights: Tensors, buffers: Tensors) -> None:
-        """Write the final model as an ordinary safetensors file of its parameters and buffers."""
-        tensors = {name: tensor.contiguous() for name, tensor in (weights | buffers).items()}
+    def write_model(self, model: nn.Module) -> None:
+        """Write the final model's state dict as a safetensors file; tied weights under each of their names."""
+        form = torch.contiguous_format
+        tensors = {name: tensor.clone(memory_format=form) for name, tensor in model.state_dict().items()}
         write_whole(self.path / "model.safetensors", safetensors.torch.save(tensors))
 
     def write_summary(self, summary: dict[str, Any]) -> None:
@@ -103,14 +109,25 @@ class RunDirectory:
         path = self.path / "summary.json"
         return json.loads(path.read_bytes()) if path.exists() else None
 
-    def _rewind(self, last: int) -> None:
-        """Keep the rounds up to `last`: lines beyond it, or half a line, are from a round that did not end."""
+    def _rewind(self, checkpoint: Checkpoint | None) -> None:
+        """Keep the checkpoint's rounds: lines beyond them, or half a line, are from a round that did not end."""
+        last = checkpoint.round if checkpoint else 0
         history, ledger = self.path / "history.jsonl", self.path / "ledger.csv"
-        lines = history.read_text(encoding="utf-8").splitlines()[:last] if history.exists() else []
-        self.history = [json.loads(line) for line in lines]
-        if len(self.history) != last:
-            raise RunDirectoryError(f"{history} has {len(self.history)} rounds; the checkpoint is of round {last}")
-        write_whole(history, "".join(line + "\n" for line in lines).encode())
+        lines = history.read_text(encoding="utf-8").splitlines() if history.exists() else []
+        if checkpoint is None and (len(lines) > 1 or (self.path / "summary.json").exists()):
+            raise RunDirectoryError(f"{self.path} has {len(lines)} rounds of history, but no checkpoint to go on from")
+        try:
+            self.history = [json.loads(line) for line in lines[:last]]
+            numbers = [record["round"] for record in self.history]
+        except (ValueError, KeyError, TypeError) as error:
+            raise RunDirectoryError(f"{history} is damaged: {error!r}") from None
+        if numbers != list(range(1, last + 1)):
+            raise RunDirectoryError(f"{history} has the rounds {numbers}; the checkpoint is of round {last}")
         entries = ledger.read_text(encoding="utf-8").splitlines()[1:] if ledger.exists() else []
         kept = [entry for entry in entries if entry.count(",") == 4 and int(entry.split(",", 1)[0]) <= last]
+        listed = sum(int(entry.rsplit(",", 1)[1]) for entry in kept)
+        counted = checkpoint.ledger.totals()["total"] if checkpoint else 0
+        if listed != counted:
+            raise RunDirectoryError(f"{ledger} lists {listed:,} bytes; the checkpoint of round {last} has {counted:,}")
+        write_whole(history, "".join(line + "\n" for line in lines[:last]).encode())
         write_whole(ledger, (LEDGER_HEAD + "".join(entry + "\n" for entry in kept)).encode())

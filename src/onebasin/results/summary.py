@@ -30,7 +30,9 @@ def summarise(config: RunConfig, task: Task, parameters: int, history: Sequence[
     accuracies = [record["accuracy"] for record in scored]
     last = accuracies[-LAST:]
     targets = config.tracking.targets or TARGETS.get(task.dataset.name.split(":")[0], ())
-    reached = {f"{target:.2f}": _first(scored, target) for target in targets}
+    # A run in which no model travels has no bytes to a target.
+    counted = scored if config.method.federated else []
+    reached = {_key(target): _first(counted, target) for target in targets}
     return {
         "method": config.method.name,
         "label": config.title,
@@ -69,6 +71,11 @@ def environment() -> dict[str, Any]:
     }
 
 
+def _key(target: float) -> str:
+    """Two decimals, or as many as it takes."""
+    return f"{target:.2f}" if round(target, 2) == target else repr(target)
+
+
 def _first(scored: Sequence[dict[str, Any]], target: float) -> dict[str, Any] | None:
     return next((record for record in scored if record["accuracy"] >= target), None)
 
@@ -77,16 +84,14 @@ def _commit() -> str:
     """The checkout's commit, marked when files differ from it; the package's version where there is no checkout."""
     here = Path(__file__).parent
     try:
-        described = subprocess.run(
-            ["git", "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"],
-            cwd=here,
-            capture_output=True,
-            text=True,
-            check=True,
-            timeout=10,
-        )
-        return described.stdout.strip()
+        _git(here, "ls-files", "--error-unmatch", Path(__file__).name)  # or the repository is somebody else's
+        return _git(here, "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*")
     except (OSError, subprocess.SubprocessError):
         from importlib.metadata import version
 
         return f"onebasin {version('onebasin')}"
+
+
+def _git(folder: Path, *arguments: str) -> str:
+    done = subprocess.run(["git", *arguments], cwd=folder, capture_output=True, text=True, check=True, timeout=10)
+    return done.stdout.strip()

@@ -17,8 +17,16 @@ class Tracker(Protocol):
     def close(self) -> None: ...
 
 
+def check_trackers(config: RunConfig) -> None:
+    """Raise `ConfigError` if the package of a tracker that the configuration asks for is not installed."""
+    if config.tracking.tensorboard:
+        _require("tensorboard", "tracking.tensorboard")
+    if config.tracking.mlflow:
+        _require("mlflow", "tracking.mlflow")
+
+
 def open_trackers(config: RunConfig, directory: Path) -> list[Tracker]:
-    """Return the trackers that the configuration asks for; `ConfigError` where their package is not installed."""
+    """Return the trackers that the configuration asks for."""
     trackers: list[Tracker] = []
     if config.tracking.tensorboard:
         trackers.append(TensorBoard(directory))
@@ -31,7 +39,6 @@ class TensorBoard:
     """Scalars by round under ``<run directory>/tensorboard``."""
 
     def __init__(self, directory: Path) -> None:
-        _require("tensorboard", "tracking.tensorboard")
         from torch.utils.tensorboard import SummaryWriter
 
         self._writer = SummaryWriter(str(directory / "tensorboard"))

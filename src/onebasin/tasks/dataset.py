@@ -7,7 +7,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 from onebasin.tasks.examples import Dataset, DatasetCorrupt, DatasetNotFound, Split
-from onebasin.tasks.factory import resolve
+from onebasin.tasks.factory import build
 from onebasin.tasks.sources import cifar, digits, har, mnist, shakespeare
 from onebasin.tasks.sources.places import Places
 
@@ -51,7 +51,7 @@ def load_dataset(name: str, *, data_dir: Path | None = None, cache_dir: Path | N
 
 
 def _from_factory(reference: str) -> Dataset:
-    dataset = resolve(reference)()
+    dataset = build(reference)
     if not isinstance(dataset, Dataset):
         raise ValueError(f"dataset: {reference!r} returned a {type(dataset).__name__}; expected onebasin's Dataset")
     return dataset

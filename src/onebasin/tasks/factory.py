@@ -13,6 +13,15 @@ class FactoryError(ValueError):
     """A "package.module:factory" that names nothing callable; the message says at which step it failed."""
 
 
+def build(reference: str, *arguments: Any, **options: Any) -> Any:
+    """What the factory that "package.module:factory" names returns. Raises FactoryError, also for what it raises."""
+    factory = resolve(reference)
+    try:
+        return factory(*arguments, **options)
+    except Exception as error:  # a user's factory may raise anything
+        raise FactoryError(f"{reference!r} cannot be called: {type(error).__name__}: {error}") from error
+
+
 def resolve(reference: str) -> Callable[..., Any]:
     """The callable that "package.module:factory" names; the working directory is searched after the installed packages.
 

@@ -17,6 +17,12 @@ def buffers_of(module: nn.Module) -> Tensors:
     return {name: buffer.detach() for name, buffer in module.named_buffers() if name in persistent}
 
 
+def transient_buffers_of(module: nn.Module) -> Tensors:
+    """Return the buffers that are not in the state dict, without copying: no client may see another's."""
+    kept = buffers_of(module)
+    return {name: buffer for name, buffer in module.named_buffers() if name not in kept}
+
+
 def copy_into(targets: Tensors, values: Tensors) -> None:
     """Overwrite each target with the value of its name."""
     with torch.no_grad():

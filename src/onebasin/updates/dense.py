@@ -79,7 +79,7 @@ class Int8(Codec):
 
 
 class Exact(Codec):
-    """Every tensor in its own type: for buffers such as BatchNorm's statistics and counters."""
+    """Every tensor in its own type, infinity included: for buffers such as BatchNorm's statistics, counters, masks."""
 
     name = "exact"
 
@@ -88,8 +88,8 @@ class Exact(Codec):
         return sum(entry.numel * entry.dtype.itemsize for entry in self.layout.entries)
 
     def _write(self, tensors: Tensors) -> bytes:
-        require_finite(_floats(tensors), tensors)
-        flat = (tensor.detach().contiguous().reshape(-1) for tensor in tensors.values())
+        _require_numbers(tensors)
+        flat = (tensor.detach().contiguous().reshape(-1) for tensor in tensors.values() if tensor.numel())
         return b"".join(values.view(torch.uint8).numpy().tobytes() for values in flat)
 
     def _read(self, data: memoryview) -> Tensors:
@@ -98,18 +98,21 @@ class Exact(Codec):
         for entry in self.layout.entries:
             size = entry.numel * entry.dtype.itemsize
             raw = torch.from_numpy(to_array(data[at : at + size], "u1"))
-            tensors[entry.name] = raw.view(entry.dtype).view(entry.shape)
+            values = raw.view(entry.dtype) if size else torch.empty(0, dtype=entry.dtype)
+            tensors[entry.name] = values.view(entry.shape)
             at += size
         try:
-            require_finite(_floats(tensors), tensors)
+            _require_numbers(tensors)
         except NotFinite as error:
             raise WireError(str(error)) from None
         return tensors
 
 
-def _floats(tensors: Tensors) -> torch.Tensor:
-    """All values as one float64 vector, to look for NaN and infinity in."""
-    return flatten({name: tensor.double() for name, tensor in tensors.items()})
+def _require_numbers(tensors: Tensors) -> None:
+    """Refuse NaN; infinity is what attention masks are made of."""
+    for name, tensor in tensors.items():
+        if bool(torch.isnan(tensor).any()):
+            raise NotFinite(f"{name} has values that are NaN")
 
 
 def _scale(tensor: torch.Tensor) -> float:

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from onebasin.tasks.examples import Dataset
-from onebasin.tasks.factory import FactoryError, resolve
+from onebasin.tasks.factory import FactoryError, build
 from onebasin.tasks.metrics import evaluation_mode
 from onebasin.tasks.models.attention import transformer
 from onebasin.tasks.models.convolutional import cnn4, conv2, conv4, conv6, har_cnn, lenet5
@@ -84,10 +84,9 @@ def _built_in(name: str, dataset: Dataset, options: Mapping[str, Any]) -> nn.Mod
 
 def _from_factory(reference: str, dataset: Dataset, options: Mapping[str, Any]) -> nn.Module:
     try:
-        factory = resolve(reference)
+        model = build(reference, dataset, **options)
     except FactoryError as error:
         raise ModelError(f"model: {error}") from error
-    model = factory(dataset, **options)
     if not isinstance(model, nn.Module):
         raise ModelError(f"model: {reference!r} returned a {type(model).__name__}; expected a torch.nn.Module")
     return model

@@ -73,7 +73,7 @@ def load(places: Places) -> Dataset:
     train = ~windows.test
     mean = windows.x[train].mean(axis=(0, 1), dtype=np.float64)
     deviation = windows.x[train].std(axis=(0, 1), dtype=np.float64)
-    inputs = ((windows.x - mean) / deviation).astype(np.float32).transpose(0, 2, 1)
+    inputs = ((windows.x - mean) / np.where(deviation > 0, deviation, 1.0)).astype(np.float32).transpose(0, 2, 1)
 
     def split(chosen: npt.NDArray[np.bool_]) -> Split:
         return Split(
