@@ -42,6 +42,17 @@ def test_tasks_are_never_mixed_and_engines_do_not_divide_arms(make_run):
     assert found[1].title == "mnist · lenet5 · Dirichlet(0.3) · 10 clients"
 
 
+def test_pooled_training_stands_in_every_task_of_its_data_and_model(make_run):
+    pooled, iid, skewed = make_run("centralised", uplink="none"), make_run(), make_run()
+    pooled.config["method"]["data"] = "pooled"
+    iid.config["task"] = {**iid.config["task"], "partition": {"kind": "iid"}}
+    found = sections([pooled, iid, skewed, make_run(dataset="mnist")])
+    labels = [{arm.label for arm in section.arms} for section in found]
+    assert labels == [{"FedAvg fp32", "centralised"}, {"FedAvg fp32", "centralised"}, {"FedAvg fp32"}]
+    (alone,) = sections([pooled])
+    assert [arm.label for arm in alone.arms] == ["centralised"]
+
+
 def test_arms_of_one_name_are_told_apart_by_what_differs(make_run):
     (section,) = sections([make_run(epochs=1), make_run(epochs=5), make_run("Other")])
     assert {arm.label for arm in section.arms} == {"FedAvg fp32 (epochs=1)", "FedAvg fp32 (epochs=5)", "Other"}

@@ -18,15 +18,17 @@ if TYPE_CHECKING:
 def sections(records: Sequence[RunRecord]) -> list[Section]:
     """Group runs into tasks and arms, in the order in which the runs are given.
 
+    Training on pooled data knows no partition: it stands in every task that has its data set and model.
     A configuration and seed that occurs twice counts once (the finished, then the longer run is kept).
     Raises ReportError when there is no run.
     """
     if not records:
         raise ReportError("no runs to report: a report needs at least one run directory")
     tasks: dict[str, dict[str, list[RunRecord]]] = {}
-    for record in records:
-        arms = tasks.setdefault(_key(_task(record)), {})
-        arms.setdefault(_key([record.label, settings(record)]), []).append(record)
+    for record in sorted(records, key=_is_pooled):
+        fitting = [key for key, arms in tasks.items() if _is_pooled(record) and _same_data(record, arms)]
+        for key in fitting or [_key(_task(record))]:
+            tasks.setdefault(key, {}).setdefault(_key([record.label, settings(record)]), []).append(record)
     groups = [list(arms.values()) for arms in tasks.values()]
     titles = _distinguished([(_title(runs), _task(runs[0][0])) for runs in groups])
     return [_section(title, runs) for title, runs in zip(titles, groups, strict=True)]
@@ -72,6 +74,16 @@ def settings(run: RunRecord) -> dict[str, Any]:
 def _task(run: RunRecord) -> dict[str, Any]:
     task = run.config.get("task")
     return task if isinstance(task, dict) else {name: run.summary.get(name) for name in ("dataset", "model")}
+
+
+def _is_pooled(run: RunRecord) -> bool:
+    method = run.config.get("method")
+    return isinstance(method, dict) and method.get("data") == "pooled"
+
+
+def _same_data(run: RunRecord, arms: dict[str, list[RunRecord]]) -> bool:
+    own, other = _task(run), _task(next(iter(arms.values()))[0])
+    return all(own.get(name) == other.get(name) for name in ("dataset", "model"))
 
 
 def _title(groups: list[list[RunRecord]]) -> str:

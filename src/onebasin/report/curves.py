@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-_KEY_INCHES = 3.7
+_KEY_INCHES = 4.2
 
 
 @dataclass(frozen=True)
@@ -190,7 +190,7 @@ def _draw_key(figure: Figure, drawn: list[tuple[Arm, float]], look: Mapping[str,
         total = arm.bytes()
         figures = units.percent_text(accuracy) + "%" + (f" · {units.byte_text(total.mean)}" if total else "")
         figures += "" if arm.finished else " · unfinished"
-        room = 44 - len(figures)
+        room = 47 - len(figures)
         name = arm.label if len(arm.label) <= room else arm.label[: room - 1] + "…"
         figure.text(left + 0.62 / width, y, name, va="center", fontsize=9)
         figure.text(right, y, figures, va="center", ha="right", fontsize=8.5, color=light("muted"))
