@@ -110,12 +110,11 @@ class Server:
         self.outcome.reports = {**reports, **self.outcome.reports}
         if not reports:
             return {}
-        if Do.SEND_UPDATE in self._asked:
-            self.state.slots = apply_update(self.method.combine, self.state.slots, model.result())
-            self.state.slots["buffers"] = buffers.result() if len(self.protocol.buffers) else {}
-            self._count_control(control, len(reports))
-        elif Do.SEND_MODEL in self._asked:
-            self.state.slots["weights"] = model.result()
+        if self._asked & (Do.SEND_UPDATE | Do.SEND_MODEL):
+            if Do.SEND_UPDATE in self._asked:
+                self.state.slots = apply_update(self.method.combine, self.state.slots, model.result())
+            else:
+                self.state.slots["weights"] = model.result()
             self.state.slots["buffers"] = buffers.result() if len(self.protocol.buffers) else {}
             self._count_control(control, len(reports))
         elif self.method.frame == "adopt-one":

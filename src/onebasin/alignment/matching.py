@@ -1,0 +1,115 @@
+"""Matching by weights: the neuron order in which one model's weights lie nearest to another's.
+
+Ainsworth, Hayase, Srinivasa: Git Re-Basin: Merging Models modulo Permutation Symmetries. ICLR 2023 (arXiv 2209.04836),
+section 3.2 and algorithm 1: coordinate descent, in which each group of neurons is matched by a linear assignment while
+all the others are held fixed.
+"""
+
+import torch
+from scipy.optimize import linear_sum_assignment
+from torch import Tensor
+
+from onebasin.alignment.models import State, check_model
+from onebasin.seeds import generator
+from onebasin.symmetry.spec import Perms, PermutationSpec
+
+MAX_SWEEPS = 100
+# An assignment must gain more than rounding, or equally good ones could take turns for ever.
+LEAST_GAIN = 1e-6
+
+
+def match(spec: PermutationSpec, reference: State, model: State, seed: int = 0) -> Perms:
+    """Return the permutations that bring `model` into the neuron order of `reference`.
+
+    ``spec.apply(model, match(spec, reference, model))`` computes what `model` computes. Its weights are as near to the
+    reference's as coordinate descent brings them: no single group can be permuted to bring them nearer.
+    seed: the order in which groups are visited. Errors: `AlignmentError`.
+    """
+    check_model(spec, reference, "reference")
+    check_model(spec, model, "model")
+    products = _Products(spec, reference, model)
+    found = spec.identity()
+    groups, order = list(spec.groups), generator(seed, "matching")
+    settled: set[str] = set()
+    for _ in range(MAX_SWEEPS):
+        for index in torch.randperm(len(groups), generator=order).tolist():
+            group = groups[index]
+            if group in settled:
+                continue
+            settled.add(group)
+            step = best_order(products.similarity(group))
+            if step is not None:
+                found = spec.compose(found, {group: step})
+                settled -= products.permute(group, step)
+        if len(settled) == len(groups):
+            break
+    return found
+
+
+class _Products:
+    """The model as it is permuted so far, and the products of its neurons' weights with the reference's.
+
+    The products of a group in a tensor are kept until another group moves that tensor; they are nearly all of the cost.
+    """
+
+    def __init__(self, spec: PermutationSpec, reference: State, model: State) -> None:
+        self._spec = spec
+        self._reference = _weights(spec, reference)
+        self._model = _weights(spec, model)
+        self._places = {
+            group: [place for place in spec.occurrences(group) if place.tensor in self._model] for group in spec.groups
+        }
+        self._known: dict[tuple[str, int], Tensor] = {}
+
+    def similarity(self, group: str) -> Tensor:
+        """Sum of products between the reference's neurons and the model's: [*within, n, n]."""
+        return sum((self._product(group, index) for index in range(len(self._places[group]))), torch.zeros(()))
+
+    def permute(self, group: str, step: Tensor) -> set[str]:
+        """Move a group; return the groups that share a tensor with it, whose best order may have changed."""
+        touched = {place.tensor for place in self._places[group]}
+        self._model |= self._spec.apply({name: self._model[name] for name in touched}, {group: step})
+        neighbours = set()
+        for other, places in self._places.items():
+            for index, place in enumerate(places):
+                if place.tensor in touched:
+                    self._known.pop((other, index), None)
+                    neighbours.add(other)
+        return neighbours - {group}
+
+    def _product(self, group: str, index: int) -> Tensor:
+        key = (group, index)
+        if key not in self._known:
+            place = self._places[group][index]
+            mine, theirs = (place.unfold(tensors[place.tensor]) for tensors in (self._reference, self._model))
+            self._known[key] = mine @ theirs.transpose(-1, -2)
+        return self._known[key]
+
+
+def best_order(similarity: Tensor) -> Tensor | None:
+    """Return the permutations p with the largest sum of ``similarity[..., i, p[i]]``, None if none beats the identity.
+
+    similarity: [*within, n, n]; result: [*within, n].
+    """
+    size = similarity.shape[-1]
+    flat = similarity.reshape(-1, size, size)
+    step = torch.stack([_assign(each) for each in flat])
+    gained = flat.gather(-1, step.unsqueeze(-1)).sum() - flat.diagonal(dim1=-2, dim2=-1).sum()
+    if float(gained) <= LEAST_GAIN * float(flat.abs().amax(dim=-1).sum()):
+        return None
+    return step.reshape(similarity.shape[:-1])
+
+
+def _assign(similarity: Tensor) -> Tensor:
+    """Jonker-Volgenant on one square matrix."""
+    _, columns = linear_sum_assignment(similarity.numpy(), maximize=True)
+    return torch.from_numpy(columns).long()
+
+
+def _weights(spec: PermutationSpec, state: State) -> dict[str, Tensor]:
+    """The parameters in float32 on the CPU, each shared tensor once."""
+    return {
+        name: state[name].detach().float().cpu()
+        for name, entry in spec.tensors.items()
+        if entry.parameter and entry.same_as is None
+    }

@@ -1,0 +1,26 @@
+"""What can be aligned: states of one architecture, whole and finite."""
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from onebasin.symmetry.spec import PermutationSpec
+
+State = Mapping[str, Tensor]
+
+
+class AlignmentError(ValueError):
+    """Models that cannot be aligned; the message names the model, the tensor, what it is and what it should be."""
+
+
+def check_model(spec: PermutationSpec, state: State, who: str) -> None:
+    """Raise `AlignmentError` if a tensor of the spec is missing, has another shape, or has NaN or infinite weights."""
+    for name, entry in spec.tensors.items():
+        if name not in state:
+            raise AlignmentError(f"{who}: has no tensor {name!r}, which the permutations were found for")
+        tensor = state[name]
+        if tuple(tensor.shape) != entry.shape:
+            raise AlignmentError(f"{who}: {name} has shape {list(tensor.shape)}; expected {list(entry.shape)}")
+        if entry.parameter and not bool(torch.isfinite(tensor).all()):
+            raise AlignmentError(f"{who}: {name} has weights that are NaN or infinite")

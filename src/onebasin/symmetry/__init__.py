@@ -1,0 +1,18 @@
+"""Permutation symmetries: which neurons of any model can be permuted, found by tracing, checked, applied."""
+
+from onebasin.symmetry.errors import SymmetryError, TraceError
+from onebasin.symmetry.find import find_permutations
+from onebasin.symmetry.spec import Group, Occurrence, Perms, PermutationSpec, TensorAxes
+from onebasin.symmetry.verify import check_permutations
+
+__all__ = [
+    "Group",
+    "Occurrence",
+    "Perms",
+    "PermutationSpec",
+    "SymmetryError",
+    "TensorAxes",
+    "TraceError",
+    "check_permutations",
+    "find_permutations",
+]

@@ -1,0 +1,123 @@
+"""One ATen operation, as the rules see it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+from torch import Tensor
+from torch._ops import OpOverload
+
+from onebasin.symmetry.algebra import Axis, Cause, fresh, rigidify, unify
+
+if TYPE_CHECKING:
+    from onebasin.symmetry.tracer import Tracer
+
+CONSTANT, STATE, WHOLE_NUMBERS, REAL_NUMBERS = 0, 1, 2, 4
+"""What a tensor depends on, as bits: parameters and buffers, integer inputs, floating point inputs."""
+
+Axes = list[Axis]
+Rule = Callable[["Call"], Sequence[Axes]]
+
+
+class Call:
+    """One operation: its arguments by name, its outputs, and what rules need to speak about axes."""
+
+    def __init__(self, tracer: Tracer, func: OpOverload, args: Sequence[Any], kwargs: dict[str, Any]) -> None:
+        self.tracer = tracer
+        self.func = func
+        self.name = func.overloadpacket.__name__
+        self.arguments: dict[str, Any] = {}
+        self.written: list[Tensor] = []
+        for place, argument in enumerate(func._schema.arguments):
+            if place < len(args):
+                value = args[place]
+            elif argument.name in kwargs:
+                value = kwargs[argument.name]
+            elif argument.has_default_value():
+                value = argument.default_value
+            else:
+                continue
+            self.arguments[argument.name] = value
+            if argument.alias_info is not None and argument.alias_info.is_write:
+                self.written.extend(tensors_in(value))
+        self.inputs: list[Tensor] = list(tensors_in(self.arguments))
+        self.depends = 0
+        for tensor in self.inputs:
+            self.depends |= tracer.memory(tensor).depends
+        self.outputs: list[Tensor] = []
+        self.before: dict[int, Axes] = {}
+        """The axes that arguments had before an operation that changed the shape of its argument."""
+        self.when_used: list[tuple[Axis, Cause]] = []
+        """Axes that become rigid once the last output, places along them, is used."""
+
+    def __getitem__(self, name: str) -> Any:
+        return self.arguments[name]
+
+    def get(self, name: str) -> Any:
+        """An argument, or None if this overload has none of that name."""
+        return self.arguments.get(name)
+
+    def axes(self, name: str) -> Axes:
+        """The axes of a tensor argument."""
+        return self.axes_of(self.arguments[name])
+
+    def axes_of(self, tensor: Tensor) -> Axes:
+        """The axes of a tensor among the arguments. Views of constants stay linked to them, for later writes."""
+        if id(tensor) in self.before:
+            return self.before[id(tensor)]
+        return self.tracer.linked(tensor) if self.depends == CONSTANT else self.tracer.read(tensor)
+
+    def is_zero(self, name: str) -> bool:
+        """Whether a tensor argument is a constant of zeros."""
+        tensor: Tensor = self.arguments[name]
+        return self.tracer.memory(tensor).depends == CONSTANT and not bool(tensor.any())
+
+    def cause(self, reason: str) -> Cause:
+        """Why something becomes rigid here."""
+        return Cause(reason, str(self.func), self.tracer.module)
+
+    def unify(self, first: Axis, second: Axis) -> None:
+        """Demand one permutation on two axes."""
+        unify(first, second, self.cause("structures that do not fit each other"))
+
+    def rigid(self, size: int, reason: str) -> Axis:
+        """A new axis of which nothing but its order is known."""
+        return fresh(size, self.cause(reason))
+
+    def fix(self, axes: Iterable[Axis], reason: str) -> None:
+        """Allow no permutation on some axes."""
+        cause = self.cause(reason)
+        for axis in axes:
+            rigidify(axis, cause)
+
+    def multiplications(self) -> int:
+        """How many multiplications it takes, about."""
+        if not self.outputs:
+            return 0
+        count = self.outputs[0].numel()
+        if self.name == "convolution":
+            weight: Tensor = self["weight"]
+            places = self["input"].numel() if self["transposed"] else count
+            return places * weight[0].numel()
+        for name in ("mat1", "batch1", "self") if self.name in ("mm", "bmm", "addmm", "baddbmm") else ():
+            if name in self.arguments:
+                return count * int(self.arguments[name].shape[-1])
+        return count
+
+    @property
+    def shape(self) -> list[int]:
+        """The shape of the first output."""
+        return list(self.outputs[0].shape)
+
+
+def tensors_in(value: Any) -> Iterator[Tensor]:
+    """The tensors in the arguments or results of an operation."""
+    if isinstance(value, Tensor):
+        yield value
+    elif isinstance(value, dict):
+        for each in value.values():
+            yield from tensors_in(each)
+    elif isinstance(value, list | tuple):
+        for each in value:
+            yield from tensors_in(each)

@@ -1,0 +1,132 @@
+"""How a permutation of neurons acts on one axis of a tensor, as data.
+
+An axis is `Fixed`, or the `Neurons` of a group, or a `Product` of axes (row-major, outermost first: flattened pictures,
+heads, gates), or a `Concat` of axes laid one after the other. A group may stand in several places of an axis; a group
+of which only a part stands there (`start`, `size`) has its other parts beside it in the same `Concat`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from onebasin.symmetry.errors import SymmetryError
+
+
+@dataclass(frozen=True)
+class Fixed:
+    """Indices that keep their order, and why. With a name, some group has one permutation for each of them."""
+
+    size: int
+    why: str
+    name: str | None = None
+
+
+@dataclass(frozen=True)
+class Neurons:
+    """The neurons `start` to `start + size` of a group."""
+
+    group: str
+    size: int
+    start: int = 0
+
+
+@dataclass(frozen=True)
+class Product:
+    """Factors, outermost first: index = ((first * size of second) + second) * size of third + ..."""
+
+    factors: tuple[Expression, ...]
+
+    @property
+    def size(self) -> int:
+        return math.prod(factor.size for factor in self.factors)
+
+
+@dataclass(frozen=True)
+class Concat:
+    """Parts, one after the other."""
+
+    parts: tuple[Expression, ...]
+
+    @property
+    def size(self) -> int:
+        return sum(part.size for part in self.parts)
+
+
+Expression = Fixed | Neurons | Product | Concat
+
+
+def leaves(expression: Expression) -> Iterator[Fixed | Neurons]:
+    """The parts of an expression that have none of their own, from left to right."""
+    if isinstance(expression, Fixed | Neurons):
+        yield expression
+    else:
+        for each in expression.factors if isinstance(expression, Product) else expression.parts:
+            yield from leaves(each)
+
+
+def label(expression: Expression) -> str | None:
+    """The name under which the index within an expression may choose the permutation of another group."""
+    if isinstance(expression, Neurons):
+        return expression.group
+    return expression.name if isinstance(expression, Fixed) else None
+
+
+def substitute(expression: Expression, leaf: Mapping[str, Fixed] | Mapping[str, Neurons]) -> Expression:
+    """The expression with every leaf of some groups exchanged; parts of a group keep their start and size."""
+    if isinstance(expression, Neurons) and expression.group in leaf:
+        new = leaf[expression.group]
+        if isinstance(new, Neurons):
+            return Neurons(new.group, expression.size, expression.start)
+        return Fixed(expression.size, new.why, new.name)
+    if isinstance(expression, Product):
+        return Product(tuple(substitute(factor, leaf) for factor in expression.factors))
+    if isinstance(expression, Concat):
+        return Concat(tuple(substitute(part, leaf) for part in expression.parts))
+    return expression
+
+
+def to_data(expression: Expression) -> dict[str, Any]:
+    """The expression as JSON data."""
+    match expression:
+        case Fixed(size, why, name):
+            return {"fixed": size, "why": why} | ({} if name is None else {"name": name})
+        case Neurons(group, size, start):
+            return {"group": group, "size": size} | ({"start": start} if start else {})
+        case Product(factors):
+            return {"product": [to_data(factor) for factor in factors]}
+        case Concat(parts):
+            return {"concat": [to_data(part) for part in parts]}
+
+
+def from_data(data: object, where: str) -> Expression:
+    """The expression that `to_data` wrote. Raises SymmetryError, which names `where`."""
+    match data:
+        case {"fixed": int(size), "why": str(why), **rest} if size >= 0:
+            name = rest.pop("name", None)
+            if not rest and (name is None or isinstance(name, str)):
+                return Fixed(size, why, name)
+        case {"group": str(group), "size": int(size), **rest} if size > 0:
+            start = rest.pop("start", 0)
+            if not rest and isinstance(start, int) and start >= 0:
+                return Neurons(group, size, start)
+        case {"product": [_, *_] as factors}:
+            return Product(tuple(from_data(factor, where) for factor in factors))
+        case {"concat": [_, *_] as parts}:
+            return Concat(tuple(from_data(part, where) for part in parts))
+    raise SymmetryError(f"{where}: {data!r}; expected an object with fixed and why, group and size, product, or concat")
+
+
+def describe(expression: Expression) -> str:
+    """The expression in one line: products with x, concatenations with +, neurons by their group, others by size."""
+    match expression:
+        case Fixed(size):
+            return str(size)
+        case Neurons(group, size, start):
+            return group if not start else f"{group}[{start}:{start + size}]"
+        case Product(factors):
+            return " x ".join(f"({describe(f)})" if isinstance(f, Concat) else describe(f) for f in factors)
+        case Concat(parts):
+            return " + ".join(describe(part) for part in parts)

@@ -1,0 +1,447 @@
+"""The permutation symmetries of a model, as data that can be applied, inspected and stored."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from onebasin.seeds import generator
+from onebasin.symmetry.errors import SymmetryError
+from onebasin.symmetry.expressions import (
+    Concat,
+    Expression,
+    Fixed,
+    Neurons,
+    Product,
+    describe,
+    from_data,
+    label,
+    leaves,
+    substitute,
+    to_data,
+)
+from onebasin.symmetry.indexing import Place, coordinates, needs, places, source
+
+FORMAT, VERSION = "onebasin.permutations", 1
+
+THIS = ""
+"""The name, among the labels of a place, of the dimension of the group itself."""
+
+Perms = dict[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Group:
+    """Neurons that can be permuted among themselves.
+
+    `within` names other groups, or fixed index sets, outermost first: the group has one permutation for each of their
+    indices (the dimensions inside each attention head). Empty: one permutation.
+    """
+
+    name: str
+    size: int
+    within: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class TensorAxes:
+    """The axes of one tensor of a model's state. `same_as`: the first name of a tensor that has several."""
+
+    axes: tuple[Expression, ...]
+    parameter: bool = True
+    same_as: str | None = None
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return tuple(axis.size for axis in self.axes)
+
+
+@dataclass(frozen=True)
+class Occurrence:
+    """One place of a group in one axis of a tensor (or of a module's output).
+
+    `unfold` brings a tensor into the shape [*within, neurons, everything else].
+    """
+
+    tensor: str
+    axis: int
+    group: Group
+    place: Place
+    beside: Mapping[str, tuple[int, Place]] = field(repr=False)
+
+    def unfold(self, tensor: Tensor) -> Tensor:
+        """[*sizes of `group.within`, group.size, rest]: all values of each neuron in one row.
+
+        tensor: of the shape that the specification knows, except that axes without this group may have any size.
+        """
+        names: list[str | int | None] = list(range(tensor.ndim))
+        moves: dict[int, tuple[list[str | None], Tensor]] = {
+            self.axis: ([*self.place.labels, THIS], self.place.table),
+        }
+        for name, (axis, place) in self.beside.items():
+            moves.setdefault(axis, ([*place.labels, name], place.table))
+        for axis in sorted(moves, reverse=True):
+            labels, table = moves[axis]
+            shape = [*tensor.shape[:axis], *table.shape, *tensor.shape[axis + 1 :]]
+            tensor = tensor.index_select(axis, table.flatten().to(tensor.device)).reshape(shape)
+            names[axis : axis + 1] = labels
+        wanted = [*(names.index(name) for name in self.group.within), names.index(THIS)]
+        rest = [dim for dim in range(tensor.ndim) if dim not in wanted]
+        return tensor.permute([*wanted, *rest]).flatten(len(wanted)) if rest else tensor.permute(wanted).unsqueeze(-1)
+
+
+@dataclass(frozen=True)
+class PermutationSpec:
+    """Which neurons of a model can be permuted, and how that acts on every tensor of its state.
+
+    groups: by name. tensors: by the keys of the model's state_dict. outputs: the axes of what modules return, by module
+    path, where some group permutes them (batch and positions have the sizes of the example). notes: what was not
+    covered. The function that the model computes stays the same under `apply`, for any permutation of every group.
+    """
+
+    groups: Mapping[str, Group]
+    tensors: Mapping[str, TensorAxes]
+    outputs: Mapping[str, TensorAxes] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """Number of neurons of each group. A group within another has that many for each index of the other."""
+        return {name: group.size for name, group in self.groups.items()}
+
+    @property
+    def coverage(self) -> float:
+        """Fraction of the parameters' values that some group permutes."""
+        moved = total = 0.0
+        for entry in self.tensors.values():
+            if entry.parameter and entry.same_as is None:
+                still = math.prod(_fixed_fraction(axis) for axis in entry.axes)
+                total += math.prod(entry.shape)
+                moved += math.prod(entry.shape) * (1 - still)
+        return moved / total if total else 0.0
+
+    def shape(self, group: str) -> tuple[int, ...]:
+        """The shape of a group's permutations: [*sizes of what it lies within, neurons]."""
+        known = self._group(group)
+        return (*(self._label_sizes[name] for name in known.within), known.size)
+
+    def identity(self) -> Perms:
+        """Permutations that change nothing."""
+        return {name: torch.arange(group.size).expand(self.shape(name)).clone() for name, group in self.groups.items()}
+
+    def random(self, seed: int) -> Perms:
+        """Uniformly random permutations of every group, the same for the same seed."""
+        perms: Perms = {}
+        for name, group in self.groups.items():
+            shape = self.shape(name)
+            draws = generator(seed, "permutation", name)
+            rows = [torch.randperm(group.size, generator=draws) for _ in range(math.prod(shape[:-1]))]
+            perms[name] = torch.stack(rows).reshape(shape)
+        return perms
+
+    def apply(self, tensors: Mapping[str, Tensor], perms: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Put neurons into another order: new neuron i of a group is old neuron perms[group][i].
+
+        tensors: a state_dict, or any tensors with some of its keys and the shapes that belong to them (gradients,
+        optimiser moments, residuals). Tensors that nothing moves are returned as they are, others are new.
+        A group within others has the permutation perms[group][*new indices of the others].
+        Raises SymmetryError for unknown keys or groups, other shapes, and what is no permutation.
+        """
+        self.check(perms)
+        return {key: self._apply(key, tensor, perms) for key, tensor in tensors.items()}
+
+    def invert(self, perms: Mapping[str, Tensor]) -> Perms:
+        """The permutations that undo these: apply(apply(state, perms), invert(perms)) is the state."""
+        self.check(perms)
+        inverse: Perms = {}
+        for name in self._outermost_first(perms):
+            inverse[name] = self._at_old(name, perms[name], inverse).argsort(-1)
+        return {name: inverse[name] for name in perms}
+
+    def compose(self, first: Mapping[str, Tensor], second: Mapping[str, Tensor]) -> Perms:
+        """The permutations that do both: apply(apply(state, first), second) is apply(state, compose(first, second))."""
+        self.check(first)
+        self.check(second)
+        both: Perms = {}
+        for name in self._outermost_first({**first, **second}):
+            earlier = first.get(name, torch.arange(self.groups[name].size).expand(self.shape(name)))
+            later = second.get(name, torch.arange(self.groups[name].size).expand(self.shape(name)))
+            both[name] = self._at_old(name, earlier, second).gather(-1, later)
+        return both
+
+    def occurrences(self, group: str, outputs: bool = False) -> list[Occurrence]:
+        """Every place of a group in the model's state (each shared tensor once), or in what its modules return."""
+        known = self._group(group)
+        found: list[Occurrence] = []
+        for name, entry in (self.outputs if outputs else self.tensors).items():
+            if entry.same_as is not None:
+                continue
+            for axis, expression in enumerate(entry.axes):
+                for place in places(expression, group):
+                    beside = {
+                        other: (where, places(entry.axes[where], other)[0])
+                        for other in known.within
+                        if other not in place.labels
+                        for where in [_axis_of(other, entry.axes, axis)]
+                    }
+                    found.append(Occurrence(name, axis, known, place, beside))
+        return found
+
+    def unfold(self, group: str, tensors: Mapping[str, Tensor]) -> Tensor:
+        """All parameter values that belong to each neuron of a group: [*within, neurons, values].
+
+        tensors: as for `apply`; what is missing, and buffers, are left out. A tensor that has the group on two axes is
+        there twice. Raises SymmetryError if nothing is left.
+        """
+        rows = [
+            occurrence.unfold(tensors[occurrence.tensor])
+            for occurrence in self.occurrences(group)
+            if occurrence.tensor in tensors and self.tensors[occurrence.tensor].parameter
+        ]
+        if not rows:
+            raise SymmetryError(f"group {group!r}: none of its parameters is among the tensors given")
+        return torch.cat(rows, -1)
+
+    def explain(self, tensor: str, axis: int) -> str:
+        """What permutes an axis of a tensor, or why nothing does. Raises SymmetryError if there is no such axis."""
+        if tensor not in self.tensors:
+            raise SymmetryError(f"tensor {tensor!r} is unknown; the model has {_some(self.tensors)}")
+        axes = self.tensors[tensor].axes
+        if not -len(axes) <= axis < len(axes):
+            raise SymmetryError(f"{tensor}: no axis {axis}; it has {len(axes)}")
+        expression = axes[axis]
+        reasons = list(dict.fromkeys(leaf.why for leaf in leaves(expression) if isinstance(leaf, Fixed)))
+        names = list(dict.fromkeys(leaf.group for leaf in leaves(expression) if isinstance(leaf, Neurons)))
+        text = f"{tensor}[{axis}] = {describe(expression)}"
+        if names:
+            text += "; permuted by " + ", ".join(
+                name + (f" (within {', '.join(self.groups[name].within)})" if self.groups[name].within else "")
+                for name in names
+            )
+        if reasons:
+            text += "; fixed: " + "; ".join(reasons)
+        return text
+
+    def check(self, perms: Mapping[str, Tensor]) -> None:
+        """Raise SymmetryError unless each of these is a permutation of a group. Groups may be missing."""
+        for name, permutation in perms.items():
+            shape = self.shape(name)
+            if not isinstance(permutation, Tensor) or permutation.dtype != torch.int64:
+                found = permutation.dtype if isinstance(permutation, Tensor) else type(permutation).__name__
+                raise SymmetryError(f"permutation of {name!r}: {found}; expected a LongTensor")
+            if tuple(permutation.shape) != shape:
+                raise SymmetryError(f"permutation of {name!r}: shape {list(permutation.shape)}; expected {list(shape)}")
+            if not bool((permutation.sort(-1).values == torch.arange(shape[-1], device=permutation.device)).all()):
+                raise SymmetryError(f"permutation of {name!r}: not every index from 0 to {shape[-1] - 1} once")
+
+    def without(self, group: str, why: str) -> PermutationSpec:
+        """The specification with the neurons of a group fixed, for the reason given."""
+        self._group(group)
+        groups = {name: each for name, each in self.groups.items() if name != group}
+        needed = any(group in each.within for each in groups.values())
+        fixed = {group: Fixed(0, why, group if needed else None)}
+        return self._changed(groups, fixed, (*self.notes, f"{group}: {why}"))
+
+    def shared(self, group: str, why: str) -> PermutationSpec:
+        """The specification with one permutation for a group, wherever it lies."""
+        known = self._group(group)
+        groups = {**self.groups, group: Group(group, known.size)}
+        return self._changed(groups, {}, (*self.notes, f"{group}: one permutation within all of {known.within}: {why}"))
+
+    def to_json(self) -> str:
+        """The specification as text: format, version, groups, tensors, outputs, notes."""
+        return json.dumps(
+            {
+                "format": FORMAT,
+                "version": VERSION,
+                "groups": [{"name": g.name, "size": g.size, "within": list(g.within)} for g in self.groups.values()],
+                "tensors": [_entry_to_data(name, entry) for name, entry in self.tensors.items()],
+                "outputs": [_entry_to_data(name, entry) for name, entry in self.outputs.items()],
+                "notes": list(self.notes),
+            },
+            separators=(",", ":"),
+        )
+
+    @classmethod
+    def from_json(cls, text: str) -> PermutationSpec:
+        """Read what `to_json` wrote. Raises SymmetryError, which names what is wrong, for anything else."""
+        try:
+            data = json.loads(text)
+        except json.JSONDecodeError as error:
+            raise SymmetryError(f"permutation specification: not JSON: {error}") from error
+        if not isinstance(data, dict) or data.get("format") != FORMAT or data.get("version") != VERSION:
+            raise SymmetryError(f"permutation specification: expected format {FORMAT!r}, version {VERSION}")
+        groups = dict(_group_from_data(each) for each in _list(data, "groups"))
+        spec = cls(
+            groups=groups,
+            tensors=dict(_entry_from_data(each) for each in _list(data, "tensors")),
+            outputs=dict(_entry_from_data(each) for each in _list(data, "outputs")),
+            notes=tuple(str(note) for note in _list(data, "notes")),
+        )
+        spec.validate()
+        return spec
+
+    def validate(self) -> None:
+        """Raise SymmetryError unless names, sizes and places fit each other."""
+        for name, group in self.groups.items():
+            for other in group.within:
+                if other not in self._label_sizes:
+                    raise SymmetryError(f"group {name!r} lies within {other!r}, which is unknown")
+        if len(self._outermost_first(self.groups)) != len(self.groups):
+            raise SymmetryError("groups lie within each other in a circle")
+        within = {name: group.within for name, group in self.groups.items()}
+        for name, entry in [*self.tensors.items(), *self.outputs.items()]:
+            for place, expression in enumerate(entry.axes):
+                for leaf in leaves(expression):
+                    if isinstance(leaf, Neurons) and leaf.group not in self.groups:
+                        raise SymmetryError(f"{name}[{place}]: group {leaf.group!r} is unknown")
+                for part in {leaf.group for leaf in leaves(expression) if isinstance(leaf, Neurons)}:
+                    if any(each.table.shape[-1] != self.groups[part].size for each in places(expression, part)):
+                        raise SymmetryError(f"{name}[{place}]: {part!r} does not have {self.groups[part].size} neurons")
+                for other in needs(expression, within):
+                    _axis_of(other, entry.axes, place)
+
+    def __str__(self) -> str:
+        from onebasin.symmetry.summary import summary
+
+        return summary(self)
+
+    def _group(self, name: str) -> Group:
+        if name not in self.groups:
+            raise SymmetryError(f"group {name!r} is unknown; the groups are {_some(self.groups)}")
+        return self.groups[name]
+
+    @cached_property
+    def _label_sizes(self) -> dict[str, int]:
+        fixed = {
+            leaf.name: leaf.size
+            for entry in self.tensors.values()
+            for axis in entry.axes
+            for leaf in leaves(axis)
+            if isinstance(leaf, Fixed) and leaf.name is not None
+        }
+        return fixed | self.sizes
+
+    def _apply(self, key: str, tensor: Tensor, perms: Mapping[str, Tensor]) -> Tensor:
+        if key not in self.tensors:
+            raise SymmetryError(f"tensor {key!r} is unknown; the model has {_some(self.tensors)}")
+        axes = self.tensors[key].axes
+        if tuple(tensor.shape) != self.tensors[key].shape:
+            raise SymmetryError(f"{key}: shape {list(tensor.shape)}; expected {list(self.tensors[key].shape)}")
+        within = {name: self.groups[name].within for name in perms}
+        moving = [dim for dim, axis in enumerate(axes) if any(label(leaf) in perms for leaf in leaves(axis))]
+        if not moving:
+            return tensor
+        alone = all(not needs(axes[dim], within) for dim in moving)
+        if alone:
+            for dim in moving:
+                old = source(axes[dim], torch.arange(axes[dim].size), {}, perms, within)
+                tensor = tensor.index_select(dim, old.to(tensor.device))
+            return tensor
+        index = [_along(dim, torch.arange(axis.size), len(axes)) for dim, axis in enumerate(axes)]
+        found = [coordinates(axis, at) for axis, at in zip(axes, index, strict=True)]
+        olds = []
+        for dim, axis in enumerate(axes):
+            context = {name: at for other, each in enumerate(found) if other != dim for name, at in each.items()}
+            olds.append(source(axis, index[dim], context, perms, within).to(tensor.device))
+        return tensor[tuple(olds)]
+
+    def _at_old(self, name: str, permutation: Tensor, outer: Mapping[str, Tensor]) -> Tensor:
+        """A group's permutations, in the order that `outer` gives to the indices it lies within."""
+        within = self.groups[name].within
+        shape = self.shape(name)
+        index = [_along(dim, torch.arange(size), len(within)) for dim, size in enumerate(shape[:-1])]
+        at = dict(zip(within, index, strict=True))
+        old = [
+            outer[other][(*(at[each] for each in self.groups[other].within), at[other])]
+            if other in outer
+            else at[other]
+            for other in within
+        ]
+        return permutation[tuple(old)] if old else permutation
+
+    def _outermost_first(self, names: Mapping[str, Any]) -> list[str]:
+        """Group names such that each comes after those that it lies within; those in a circle are left out."""
+        ordered: list[str] = []
+        waiting = list(names)
+        while waiting:
+            ready = [name for name in waiting if not any(other in waiting for other in self.groups[name].within)]
+            if not ready:
+                break
+            ordered.extend(ready)
+            waiting = [name for name in waiting if name not in ready]
+        return ordered
+
+    def _changed(self, groups: dict[str, Group], fixed: dict[str, Fixed], notes: tuple[str, ...]) -> PermutationSpec:
+        def entries(old: Mapping[str, TensorAxes]) -> dict[str, TensorAxes]:
+            return {
+                name: TensorAxes(tuple(substitute(axis, fixed) for axis in entry.axes), entry.parameter, entry.same_as)
+                for name, entry in old.items()
+            }
+
+        return PermutationSpec(groups, entries(self.tensors), entries(self.outputs), notes)
+
+
+def _along(dim: int, index: Tensor, ndim: int) -> Tensor:
+    return index.reshape([-1 if place == dim else 1 for place in range(ndim)])
+
+
+def _axis_of(name: str, axes: tuple[Expression, ...], apart_from: int) -> int:
+    """The axis whose index chooses the permutation of a group on another axis."""
+    for dim, axis in enumerate(axes):
+        if dim != apart_from and name in coordinates(axis, torch.zeros(1, dtype=torch.long)):
+            return dim
+    raise SymmetryError(f"axis {apart_from} needs the index within {name!r}, which no other axis has")
+
+
+def _fixed_fraction(expression: Expression) -> float:
+    """Fraction of the indices of an axis that no group moves."""
+    match expression:
+        case Fixed():
+            return 1.0
+        case Neurons():
+            return 0.0
+        case Product(factors):
+            return math.prod(map(_fixed_fraction, factors))
+        case Concat(parts):
+            return sum(part.size * _fixed_fraction(part) for part in parts) / expression.size
+
+
+def _some(names: Mapping[str, object]) -> str:
+    listed = list(names)
+    return ", ".join(listed[:8]) + (f" and {len(listed) - 8} more" if len(listed) > 8 else "")
+
+
+def _list(data: Mapping[str, Any], key: str) -> list[Any]:
+    value = data.get(key)
+    if not isinstance(value, list):
+        raise SymmetryError(f"permutation specification: {key}: expected a list")
+    return value
+
+
+def _group_from_data(data: object) -> tuple[str, Group]:
+    match data:
+        case {"name": str(name), "size": int(size), "within": list(within)} if size > 1:
+            return name, Group(name, size, tuple(str(other) for other in within))
+    raise SymmetryError(f"permutation specification: group {data!r}; expected name, size and within")
+
+
+def _entry_to_data(name: str, entry: TensorAxes) -> dict[str, Any]:
+    data: dict[str, Any] = {"name": name, "axes": [to_data(axis) for axis in entry.axes], "parameter": entry.parameter}
+    return data | ({"same_as": entry.same_as} if entry.same_as is not None else {})
+
+
+def _entry_from_data(data: object) -> tuple[str, TensorAxes]:
+    match data:
+        case {"name": str(name), "axes": list(axes), "parameter": bool(parameter), **rest}:
+            same_as = rest.get("same_as")
+            if same_as is None or isinstance(same_as, str):
+                return name, TensorAxes(tuple(from_data(axis, name) for axis in axes), parameter, same_as)
+    raise SymmetryError(f"permutation specification: tensor {data!r}; expected name, axes and parameter")
