@@ -152,7 +152,9 @@ def build(images: list[Step], vectors: list[Step]) -> tuple[nn.Module, Tensor]:
     layers: list[nn.Module] = []
     if images:
         for kind, size in images:
-            layer, channels = image_layer(kind, size, channels if channels < 60 else 60)
+            if channels > 60:  # wide enough
+                break
+            layer, channels = image_layer(kind, size, channels)
             layers.append(layer)
         layers.append(nn.Flatten())
         side = nn.Sequential(*layers).eval()(torch.randn(2, 3, 4, 4)).shape[1]

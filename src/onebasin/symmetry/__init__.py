@@ -2,7 +2,8 @@
 
 from onebasin.symmetry.errors import SymmetryError, TraceError
 from onebasin.symmetry.find import find_permutations
-from onebasin.symmetry.spec import Group, Occurrence, Perms, PermutationSpec, TensorAxes
+from onebasin.symmetry.groups import Group, Occurrence, TensorAxes
+from onebasin.symmetry.spec import Perms, PermutationSpec
 from onebasin.symmetry.verify import check_permutations
 
 __all__ = [

@@ -14,6 +14,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import count
 
 
 @dataclass(frozen=True)
@@ -33,15 +34,22 @@ class Cause:
 class Atom:
     """An index set with one unknown permutation; once `bound`, a name for an expression of smaller atoms."""
 
-    __slots__ = ("bound", "cause", "size")
+    __slots__ = ("bound", "cause", "serial", "size")
+    _serials = count()
 
     def __init__(self, size: int, cause: Cause | None = None) -> None:
+        self.serial = next(Atom._serials)
         self.size = size
         self.cause = cause
         self.bound: Axis | None = None
 
     def __repr__(self) -> str:
-        return f"{'!' if self.cause else ''}{self.size}@{id(self) % 9973}"
+        return f"{'!' if self.cause else ''}{self.size}@{self.serial}"
+
+
+def in_order(atoms: Iterable[Atom]) -> list[Atom]:
+    """Atoms in the order in which they came into being, which is the same on every machine."""
+    return sorted(atoms, key=lambda atom: atom.serial)
 
 
 @dataclass(frozen=True)

@@ -7,11 +7,12 @@ from dataclasses import dataclass
 
 import torch
 
-from onebasin.symmetry.algebra import Atom, Axis, Cause, atoms_of, fresh, length, resolve
+from onebasin.symmetry.algebra import Atom, Axis, Cause, atoms_of, fresh, in_order, length, resolve
 from onebasin.symmetry.couplings import Axes, Couplings
 from onebasin.symmetry.expressions import Concat, Expression, Fixed, Neurons, Product, leaves
+from onebasin.symmetry.groups import Group, TensorAxes
 from onebasin.symmetry.indexing import coordinates, needs
-from onebasin.symmetry.spec import Group, PermutationSpec, TensorAxes
+from onebasin.symmetry.spec import PermutationSpec
 
 UNEXPLAINED = "its indices are used one by one"
 
@@ -41,13 +42,10 @@ def assemble(
     _order(outer, free)
     sets = _interchangeable(couplings, [atom for atom in outer if not outer[atom]], outer)
     names = _names(axes, outer, sets)
-    fixed = {
-        atom: f"{name}[{dim}]"
-        for each in outer.values()
-        for atom in each
-        if atom.cause is not None
-        for name, dim in [_first(atom, axes)]
-    }
+    fixed: dict[Atom, str] = {}
+    for atom in in_order({atom for each in outer.values() for atom in each if atom.cause is not None}):
+        name, dim = _first(atom, axes)
+        fixed[atom] = _unique(f"{name}[{dim}]", {*names.values(), *fixed.values()})
     namer = _Namer(names, sets, fixed)
     labels = {**names, **fixed}
     order = {atom: place for place, atom in enumerate([*fixed, *names])}
@@ -74,7 +72,7 @@ def _merge_inseparable(outer: dict[Atom, set[Atom]], axes: dict[str, Axes], retu
 
     Permutations of each, chosen for each index of the other, together give all permutations of the pairs.
     """
-    pairs = [(a, b) for a in outer for b in outer[a] if b in outer and a in outer[b]]
+    pairs = [(a, b) for a in outer for b in in_order(outer[a]) if b in outer and a in outer[b]]
     for first, second in pairs:
         if first not in outer or second not in outer or not _always_adjacent(first, second, axes):
             continue
@@ -123,7 +121,7 @@ def _order(outer: dict[Atom, set[Atom]], free: Sequence[Atom]) -> None:
     """Let groups lie within each other in one direction, and within all that their outer groups lie within."""
     place = {atom: number for number, atom in enumerate(free)}
     for atom in outer:
-        for each in list(outer[atom]):
+        for each in in_order(outer[atom]):
             if each in outer and atom in outer[each]:
                 later = max(atom, each, key=lambda a: place.get(a, 0))
                 outer[each if later is atom else atom].discard(later)
@@ -131,7 +129,7 @@ def _order(outer: dict[Atom, set[Atom]], free: Sequence[Atom]) -> None:
     while changed:
         changed = False
         for around in outer.values():
-            for other in list(around):
+            for other in in_order(around):
                 if other in outer and not outer[other] <= around:
                     around.discard(other)
                     changed = True
@@ -188,12 +186,16 @@ def _names(
         if atom not in outer or atom in names or atom in later:
             continue
         base = tensor.removesuffix(".weight") + ("/inner" if outer[atom] else "")
-        taken = set(names.values())
-        number = 1
-        while (name := base if number == 1 else f"{base}:{number}") in taken:
-            number += 1
-        names[atom] = name
+        names[atom] = _unique(base, set(names.values()))
     return names
+
+
+def _unique(base: str, taken: set[str]) -> str:
+    name, number = base, 1
+    while name in taken:
+        number += 1
+        name = f"{base}:{number}"
+    return name
 
 
 class _Namer:

@@ -25,6 +25,7 @@ from onebasin.symmetry.algebra import (
     atoms_of,
     cut,
     fresh,
+    in_order,
     is_rigid,
     joined,
     length,
@@ -90,7 +91,7 @@ class Couplings:
         if len(picked) == 1 and isinstance(picked[0], Atom):
             outer = picked[0]
             inner = {a for axis in others for a in atoms_of(axis) if a.cause is None and a is not outer}
-            apart = {atom for atom in inner if self._always_with(atom, outer)}
+            apart = [atom for atom in in_order(inner) if self._always_with(atom, outer)]
             if apart:
                 rigidify(picked, cause)
                 parts = {a: self.picks.setdefault((a, outer), {}).setdefault(index, fresh(a.size)) for a in apart}
@@ -136,10 +137,8 @@ class Couplings:
             self._keep_blocks(axis, count, cause)
         while self.picks:
             outer_key = next(iter(self.picks))[1]
-            family = {key: parts for key, parts in self.picks.items() if resolve((key[1],)) == resolve((outer_key,))}
-            for key in family:
-                del self.picks[key]
-            self._take_apart(outer_key, {key[0]: parts for key, parts in family.items()}, tensors, outputs)
+            alike = [key for key in self.picks if resolve((key[1],)) == resolve((outer_key,))]
+            self._take_apart(outer_key, [(key[0], self.picks.pop(key)) for key in alike], tensors, outputs)
 
     def _keep_blocks(self, axis: Axis, count: int, cause: Cause) -> None:
         """Parts that lie within one block stay as they are; one over several blocks has blocks, and places in them."""
@@ -162,7 +161,7 @@ class Couplings:
     def _take_apart(
         self,
         key: Atom,
-        family: dict[Atom, dict[int, Axis]],
+        family: list[tuple[Atom, dict[int, Axis]]],
         tensors: dict[str, Axes],
         outputs: dict[str, Axes],
     ) -> None:
@@ -177,13 +176,14 @@ class Couplings:
                 if outer in self.outer_atoms(inner, index)
                 and all(_stands_left(outer, inner, a) for a in tensors.values())
             }
-            refused = [atom for atom in family if _single(resolve((atom,))) not in sound]
+            refused = [each for each in family if _single(resolve((each[0],))) not in sound]
             if not refused:
                 if outer is not None:
                     self._expand(outer, parts, tensors, outputs)
                 return
-            for atom in refused:
-                for part in family.pop(atom).values():
+            family = [each for each in family if each not in refused]
+            for atom, picked in refused:
+                for part in picked.values():
                     unify(part, (atom,), Cause("one permutation for several parts of a tensor"))
 
     def _expand(self, outer: Atom, parts: dict[Atom, dict[int, Axis]], *described: dict[str, Axes]) -> None:
@@ -288,10 +288,10 @@ def _single(axis: Axis) -> Atom | None:
     return axis[0] if len(axis) == 1 and isinstance(axis[0], Atom) else None
 
 
-def _gathered(family: dict[Atom, dict[int, Axis]]) -> dict[Atom, dict[int, Axis]]:
+def _gathered(family: list[tuple[Atom, dict[int, Axis]]]) -> dict[Atom, dict[int, Axis]]:
     """The parts that were picked, by the atom that each stands for now. Left out: atoms whose parts are all alike."""
     parts: dict[Atom, dict[int, Axis]] = {}
-    for atom, picked in family.items():
+    for atom, picked in family:
         inner = _single(resolve((atom,)))
         if inner is not None and inner.cause is None:
             known = parts.setdefault(inner, {})

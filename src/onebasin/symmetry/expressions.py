@@ -8,7 +8,7 @@ of which only a part stands there (`start`, `size`) has its other parts beside i
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -72,20 +72,6 @@ def label(expression: Expression) -> str | None:
     if isinstance(expression, Neurons):
         return expression.group
     return expression.name if isinstance(expression, Fixed) else None
-
-
-def substitute(expression: Expression, leaf: Mapping[str, Fixed] | Mapping[str, Neurons]) -> Expression:
-    """The expression with every leaf of some groups exchanged; parts of a group keep their start and size."""
-    if isinstance(expression, Neurons) and expression.group in leaf:
-        new = leaf[expression.group]
-        if isinstance(new, Neurons):
-            return Neurons(new.group, expression.size, expression.start)
-        return Fixed(expression.size, new.why, new.name)
-    if isinstance(expression, Product):
-        return Product(tuple(substitute(factor, leaf) for factor in expression.factors))
-    if isinstance(expression, Concat):
-        return Concat(tuple(substitute(part, leaf) for part in expression.parts))
-    return expression
 
 
 def to_data(expression: Expression) -> dict[str, Any]:

@@ -2,29 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import Tensor, nn
-from torch.utils.hooks import RemovableHandle
+from torch import nn
 
-from onebasin.symmetry.algebra import Cause, fresh, rigidify
-from onebasin.symmetry.assemble import StateTensor, assemble
-from onebasin.symmetry.call import REAL_NUMBERS, STATE, WHOLE_NUMBERS, Axes
-from onebasin.symmetry.couplings import Couplings
-from onebasin.symmetry.errors import SymmetryError, TraceError
-from onebasin.symmetry.sandbox import Example, duplicate, examples, outputs_of, plain_execution
+from onebasin.symmetry.assemble import assemble
+from onebasin.symmetry.sandbox import duplicate, examples
 from onebasin.symmetry.spec import PermutationSpec
-from onebasin.symmetry.tracer import Tracer, Windows, address_of
+from onebasin.symmetry.trace import Trace
 from onebasin.symmetry.verify import Bench, Run, verified
 
-MOST_PATHS = 32
-"""Runs that a model may take to show what it does under either answer to each question it asks about its data."""
 
-
+@torch.inference_mode(mode=False)
 def find_permutations(
     model: nn.Module, example_inputs: object, *, outputs: Callable[[Any], Any] | None = None
 ) -> PermutationSpec:
@@ -43,184 +34,15 @@ def find_permutations(
     do not fit, for weights or outputs that are NaN or infinite, and for models that cannot be copied.
     """
     twin = duplicate(model)
-    modes = [(module, module.training) for module in twin.modules()]
-    trace = _Trace(twin, outputs or (lambda returned: returned))
+    trace = Trace(twin, model, outputs or (lambda returned: returned))
     runs: list[Run] = []
     for example in examples(example_inputs):
-        example = example.map(lambda tensor: tensor.detach().to("cpu").clone())
         trace.follow(Run(example, training=False))
         runs.append(Run(example, training=False))
+        evaluated = trace.steps
         trainable = trace.follow_training(example)
-        if trainable is not None:
+        if trainable is not None and trace.steps != evaluated:
             runs.append(trainable)
     trace.fix_unused()
     spec = assemble(trace.couplings, trace.state, trace.outputs, trace.notes)
-    for module, training in modes:
-        module.training = training
-    trace.restore()
-    return verified(spec, Bench(twin, runs, trace.select), trace.work)
-
-
-@dataclass
-class _Trace:
-    """A model followed through all of its runs; its tensors have the same atoms in each."""
-
-    model: nn.Module
-    select: Callable[[Any], Any]
-    couplings: Couplings = field(default_factory=Couplings)
-    outputs: dict[str, tuple[Any, ...]] = field(default_factory=dict)
-    notes: list[str] = field(default_factory=list)
-    work: int = 0
-    used: set[int] = field(default_factory=set)
-
-    def __post_init__(self) -> None:
-        self.live = {k: v for k, v in self.model.state_dict(keep_vars=True).items() if isinstance(v, Tensor)}
-        self.saved = {name: tensor.detach().clone() for name, tensor in self.live.items()}
-        self.state: dict[str, StateTensor] = {}
-        self.tensors: list[tuple[Tensor, Axes]] = []
-        known: dict[tuple[Any, ...], str] = {}
-        for name, tensor in self.live.items():
-            key = (tensor.untyped_storage()._cdata, tensor.storage_offset(), tensor.shape, tensor.stride())
-            first = known.setdefault(key, name)
-            if first != name:
-                old = self.state[first]
-                self.state[name] = StateTensor(old.axes, old.parameter, first)
-                continue
-            axes: Axes = [fresh(size) for size in tensor.shape]
-            self.state[name] = StateTensor(tuple(axes), isinstance(tensor, nn.Parameter), None)
-            self.tensors.append((tensor, axes))
-        self._fix_overlaps()
-        saved = {address_of(tensor) for tensor in self.live.values()}
-        others = [t for module in self.model.modules() for t in vars(module).values() if isinstance(t, Tensor)]
-        self.unsaved = frozenset(map(address_of, [*self.model.buffers(), *others])) - saved
-
-    def restore(self) -> None:
-        """Give the model's tensors the values they had."""
-        for name, tensor in self.live.items():
-            tensor.data.copy_(self.saved[name])
-
-    def follow(self, run: Run) -> None:
-        """Trace a run, and every other that differs in an answer to a question about data. Raises SymmetryError."""
-        paths: list[list[bool]] = [[]]
-        seen: set[tuple[tuple[str, int], bool]] = set()
-        done = 0
-        while paths:
-            decisions = paths.pop()
-            done += 1
-            try:
-                tracer = self._follow(run, decisions)
-            except SymmetryError:
-                raise
-            except Exception as error:
-                if decisions:
-                    self.notes.append(f"one path ends in {type(error).__name__}: {error}")
-                    continue
-                raise self._failure(run, error) from error
-            if done + len(paths) > MOST_PATHS:
-                raise TraceError(
-                    f"data-dependent control flow: more than {MOST_PATHS} paths, from {tracer.deciders[0][0]} on"
-                )
-            seen.update(zip(tracer.deciders, tracer.decisions, strict=True))
-            for step in range(len(decisions), len(tracer.decisions)):
-                other = not tracer.decisions[step]
-                if (tracer.deciders[step], other) not in seen:
-                    seen.add((tracer.deciders[step], other))
-                    paths.append([*tracer.decisions[:step], other])
-
-    def follow_training(self, example: Example) -> Run | None:
-        """Trace training mode, if the model can be run in it: else on the example twice over, else a note is made."""
-        twice = example.map(lambda tensor: torch.cat([tensor, tensor]) if tensor.ndim else tensor)
-        problem: SymmetryError | None = None
-        for each in (example, twice):
-            try:
-                self.follow(Run(each, training=True))
-                return Run(each, training=True)
-            except TraceError:
-                raise
-            except SymmetryError as error:
-                problem = problem or error
-        self.notes.append(f"training mode was not followed: {problem}")
-        return None
-
-    def _follow(self, run: Run, decisions: Sequence[bool]) -> Tracer:
-        self.restore()
-        tracer = Tracer(self.couplings, decisions, self.unsaved)
-        for tensor, axes in self.tensors:
-            tracer.register(tensor, axes, STATE)
-        example = run.example.map(lambda tensor: tensor.clone())
-        for tensor in example.tensors():
-            real = tensor.is_floating_point() or tensor.is_complex()
-            cause = Cause("an input's axis")
-            tracer.register(tensor, [fresh(n, cause) for n in tensor.shape], REAL_NUMBERS if real else WHOLE_NUMBERS)
-        self.model.train(run.training)
-        self.tracer = tracer
-        with plain_execution(), self._watched(tracer), tracer, Windows(tracer):
-            returned = self.model(*example.args, **example.kwargs)
-        results = outputs_of(self.select(returned))
-        if not results:
-            raise SymmetryError(f"model: returned {type(returned).__name__} without a tensor in it")
-        for tensor in results:
-            if not decisions and not run.training and tensor.is_floating_point() and bool(tensor.isnan().any()):
-                raise SymmetryError("the model's outputs are NaN for the example inputs")
-            for axis in tracer.read(tensor):
-                rigidify(axis, Cause("an output's axis"))
-        self.notes.extend(tracer.notes)
-        self.work = max(self.work, tracer.work)
-        self.used |= tracer.used
-        return tracer
-
-    def fix_unused(self) -> None:
-        """Tensors that no operation took keep their order: nothing is known of them."""
-        for tensor, axes in self.tensors:
-            if address_of(tensor) not in self.used:
-                for axis in axes:
-                    rigidify(axis, Cause("no operation of the trace used it"))
-
-    def _fix_overlaps(self) -> None:
-        """Different tensors that share memory without being one keep their order."""
-        spans: dict[int, list[tuple[int, int, Axes]]] = {}
-        for tensor, axes in self.tensors:
-            begin = int(tensor.storage_offset())
-            extent = 1 + sum((n - 1) * step for n, step in zip(tensor.shape, tensor.stride(), strict=True) if n)
-            spans.setdefault(address_of(tensor), []).append((begin, begin + extent, axes))
-        for tensors in spans.values():
-            for begin, end, axes in tensors:
-                if any(begin < other_end and other < end for other, other_end, a in tensors if a is not axes):
-                    for axis in axes:
-                        rigidify(axis, Cause("it shares memory with another tensor"))
-
-    @contextmanager
-    def _watched(self, tracer: Tracer) -> Iterator[None]:
-        """Tell the tracer which module runs, and note the axes of what each module returns."""
-        handles: list[RemovableHandle] = []
-
-        def enter(name: str) -> Any:
-            return lambda module, args: tracer.modules.append(name)
-
-        def leave(name: str) -> Any:
-            def hook(module: nn.Module, args: Any, result: Any) -> None:
-                tracer.modules.pop()
-                if isinstance(result, Tensor) and name and tracer.memory(result).depends:
-                    self.outputs.setdefault(name, tuple(tracer.linked(result)))
-
-            return hook
-
-        for name, module in self.model.named_modules():
-            handles.append(module.register_forward_pre_hook(enter(name)))
-            handles.append(module.register_forward_hook(leave(name), always_call=True))
-        try:
-            yield
-        finally:
-            for handle in handles:
-                handle.remove()
-
-    def _failure(self, run: Run, error: Exception) -> SymmetryError:
-        """What to say of a run that failed: whether it also fails where nobody follows it."""
-        self.restore()
-        try:
-            with plain_execution():
-                example = run.example.map(lambda tensor: tensor.clone())
-                self.model(*example.args, **example.kwargs)
-        except Exception as plain:
-            return SymmetryError(f"the model does not take the example inputs: {type(plain).__name__}: {plain}")
-        return TraceError(f"the model cannot be followed: {self.tracer.last}: {type(error).__name__}: {error}")
+    return verified(spec, Bench(twin, model, runs, trace.select, trace.unwritten()), trace.work)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 import random
 import sys
 from collections.abc import Iterator, Mapping
@@ -21,6 +22,7 @@ from onebasin.symmetry.chance import expectation
 from onebasin.symmetry.errors import SymmetryError
 
 SEED = 0
+HALF = (torch.float16, torch.bfloat16)
 NARROW = (torch.float16, torch.bfloat16, torch.float32)
 
 
@@ -68,7 +70,13 @@ def examples(inputs: object) -> list[Example]:
         )
     if not example.tensors():
         raise SymmetryError("example_inputs: no tensor in them")
-    return [example]
+    return [example.map(_plain)]
+
+
+def _plain(tensor: Tensor) -> Tensor:
+    """A copy on the CPU, in single precision if it was half."""
+    tensor = tensor.detach().to("cpu", copy=True)
+    return tensor.float() if tensor.dtype in HALF else tensor
 
 
 def duplicate(model: nn.Module) -> nn.Module:
@@ -80,7 +88,11 @@ def duplicate(model: nn.Module) -> nn.Module:
             raise SymmetryError(f"{name}: not initialised; call the lazy model once before")
         if tensor.is_meta:
             raise SymmetryError(f"{name}: on the meta device, without values")
-        if tensor.is_floating_point() and not bool(tensor.isfinite().all()):
+        if (
+            tensor.is_floating_point()
+            and tensor.numel()
+            and not all(map(math.isfinite, map(float, tensor.detach().aminmax())))
+        ):
             raise SymmetryError(f"{name}: has values that are NaN or infinite; expected finite weights")
     memo: dict[int, Any] = {}
     for module in model.modules():
@@ -91,7 +103,14 @@ def duplicate(model: nn.Module) -> nn.Module:
         twin = copy.deepcopy(model, memo)
     except Exception as error:
         raise SymmetryError(f"model: cannot be copied: {type(error).__name__}: {error}") from error
-    return twin.to("cpu")
+    twin = twin.to("cpu")
+    half = any(tensor.dtype in HALF for tensor in [*twin.parameters(), *twin.buffers()])
+    return twin.float() if half else twin
+
+
+def state_of(model: nn.Module) -> dict[str, Tensor]:
+    """The tensors of a model's state_dict, themselves."""
+    return {k: v for k, v in model.state_dict(keep_vars=True).items() if isinstance(v, Tensor)}
 
 
 @contextmanager

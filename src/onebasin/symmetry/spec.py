@@ -2,99 +2,21 @@
 
 from __future__ import annotations
 
-import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from onebasin.seeds import generator
 from onebasin.symmetry.errors import SymmetryError
-from onebasin.symmetry.expressions import (
-    Concat,
-    Expression,
-    Fixed,
-    Neurons,
-    Product,
-    describe,
-    from_data,
-    label,
-    leaves,
-    substitute,
-    to_data,
-)
-from onebasin.symmetry.indexing import Place, coordinates, needs, places, source
-
-FORMAT, VERSION = "onebasin.permutations", 1
-
-THIS = ""
-"""The name, among the labels of a place, of the dimension of the group itself."""
+from onebasin.symmetry.expressions import Concat, Expression, Fixed, Neurons, Product, describe, label, leaves
+from onebasin.symmetry.groups import Group, Occurrence, TensorAxes, occurrences_in
+from onebasin.symmetry.indexing import coordinates, needs, source
 
 Perms = dict[str, Tensor]
-
-
-@dataclass(frozen=True)
-class Group:
-    """Neurons that can be permuted among themselves.
-
-    `within` names other groups, or fixed index sets, outermost first: the group has one permutation for each of their
-    indices (the dimensions inside each attention head). Empty: one permutation.
-    """
-
-    name: str
-    size: int
-    within: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class TensorAxes:
-    """The axes of one tensor of a model's state. `same_as`: the first name of a tensor that has several."""
-
-    axes: tuple[Expression, ...]
-    parameter: bool = True
-    same_as: str | None = None
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        return tuple(axis.size for axis in self.axes)
-
-
-@dataclass(frozen=True)
-class Occurrence:
-    """One place of a group in one axis of a tensor (or of a module's output).
-
-    `unfold` brings a tensor into the shape [*within, neurons, everything else].
-    """
-
-    tensor: str
-    axis: int
-    group: Group
-    place: Place
-    beside: Mapping[str, tuple[int, Place]] = field(repr=False)
-
-    def unfold(self, tensor: Tensor) -> Tensor:
-        """[*sizes of `group.within`, group.size, rest]: all values of each neuron in one row.
-
-        tensor: of the shape that the specification knows, except that axes without this group may have any size.
-        """
-        names: list[str | int | None] = list(range(tensor.ndim))
-        moves: dict[int, tuple[list[str | None], Tensor]] = {
-            self.axis: ([*self.place.labels, THIS], self.place.table),
-        }
-        for name, (axis, place) in self.beside.items():
-            moves.setdefault(axis, ([*place.labels, name], place.table))
-        for axis in sorted(moves, reverse=True):
-            labels, table = moves[axis]
-            shape = [*tensor.shape[:axis], *table.shape, *tensor.shape[axis + 1 :]]
-            tensor = tensor.index_select(axis, table.flatten().to(tensor.device)).reshape(shape)
-            names[axis : axis + 1] = labels
-        wanted = [*(names.index(name) for name in self.group.within), names.index(THIS)]
-        rest = [dim for dim in range(tensor.ndim) if dim not in wanted]
-        return tensor.permute([*wanted, *rest]).flatten(len(wanted)) if rest else tensor.permute(wanted).unsqueeze(-1)
 
 
 @dataclass(frozen=True)
@@ -130,7 +52,7 @@ class PermutationSpec:
     def shape(self, group: str) -> tuple[int, ...]:
         """The shape of a group's permutations: [*sizes of what it lies within, neurons]."""
         known = self._group(group)
-        return (*(self._label_sizes[name] for name in known.within), known.size)
+        return (*(self.label_sizes[name] for name in known.within), known.size)
 
     def identity(self) -> Perms:
         """Permutations that change nothing."""
@@ -155,13 +77,14 @@ class PermutationSpec:
         Raises SymmetryError for unknown keys or groups, other shapes, and what is no permutation.
         """
         self.check(perms)
+        perms = {name: permutation.to("cpu") for name, permutation in perms.items()}
         return {key: self._apply(key, tensor, perms) for key, tensor in tensors.items()}
 
     def invert(self, perms: Mapping[str, Tensor]) -> Perms:
         """The permutations that undo these: apply(apply(state, perms), invert(perms)) is the state."""
         self.check(perms)
         inverse: Perms = {}
-        for name in self._outermost_first(perms):
+        for name in self.outermost_first(perms):
             inverse[name] = self._at_old(name, perms[name], inverse).argsort(-1)
         return {name: inverse[name] for name in perms}
 
@@ -170,7 +93,7 @@ class PermutationSpec:
         self.check(first)
         self.check(second)
         both: Perms = {}
-        for name in self._outermost_first({**first, **second}):
+        for name in self.outermost_first({**first, **second}):
             earlier = first.get(name, torch.arange(self.groups[name].size).expand(self.shape(name)))
             later = second.get(name, torch.arange(self.groups[name].size).expand(self.shape(name)))
             both[name] = self._at_old(name, earlier, second).gather(-1, later)
@@ -179,20 +102,12 @@ class PermutationSpec:
     def occurrences(self, group: str, outputs: bool = False) -> list[Occurrence]:
         """Every place of a group in the model's state (each shared tensor once), or in what its modules return."""
         known = self._group(group)
-        found: list[Occurrence] = []
-        for name, entry in (self.outputs if outputs else self.tensors).items():
-            if entry.same_as is not None:
-                continue
-            for axis, expression in enumerate(entry.axes):
-                for place in places(expression, group):
-                    beside = {
-                        other: (where, places(entry.axes[where], other)[0])
-                        for other in known.within
-                        if other not in place.labels
-                        for where in [_axis_of(other, entry.axes, axis)]
-                    }
-                    found.append(Occurrence(name, axis, known, place, beside))
-        return found
+        return [
+            occurrence
+            for name, entry in (self.outputs if outputs else self.tensors).items()
+            if entry.same_as is None
+            for occurrence in occurrences_in(name, entry.axes, known)
+        ]
 
     def unfold(self, group: str, tensors: Mapping[str, Tensor]) -> Tensor:
         """All parameter values that belong to each neuron of a group: [*within, neurons, values].
@@ -241,72 +156,18 @@ class PermutationSpec:
             if not bool((permutation.sort(-1).values == torch.arange(shape[-1], device=permutation.device)).all()):
                 raise SymmetryError(f"permutation of {name!r}: not every index from 0 to {shape[-1] - 1} once")
 
-    def without(self, group: str, why: str) -> PermutationSpec:
-        """The specification with the neurons of a group fixed, for the reason given."""
-        self._group(group)
-        groups = {name: each for name, each in self.groups.items() if name != group}
-        needed = any(group in each.within for each in groups.values())
-        fixed = {group: Fixed(0, why, group if needed else None)}
-        return self._changed(groups, fixed, (*self.notes, f"{group}: {why}"))
-
-    def shared(self, group: str, why: str) -> PermutationSpec:
-        """The specification with one permutation for a group, wherever it lies."""
-        known = self._group(group)
-        groups = {**self.groups, group: Group(group, known.size)}
-        return self._changed(groups, {}, (*self.notes, f"{group}: one permutation within all of {known.within}: {why}"))
-
     def to_json(self) -> str:
-        """The specification as text: format, version, groups, tensors, outputs, notes."""
-        return json.dumps(
-            {
-                "format": FORMAT,
-                "version": VERSION,
-                "groups": [{"name": g.name, "size": g.size, "within": list(g.within)} for g in self.groups.values()],
-                "tensors": [_entry_to_data(name, entry) for name, entry in self.tensors.items()],
-                "outputs": [_entry_to_data(name, entry) for name, entry in self.outputs.items()],
-                "notes": list(self.notes),
-            },
-            separators=(",", ":"),
-        )
+        """The specification as text, for `from_json`."""
+        from onebasin.symmetry.storage import dump
+
+        return dump(self)
 
     @classmethod
     def from_json(cls, text: str) -> PermutationSpec:
         """Read what `to_json` wrote. Raises SymmetryError, which names what is wrong, for anything else."""
-        try:
-            data = json.loads(text)
-        except json.JSONDecodeError as error:
-            raise SymmetryError(f"permutation specification: not JSON: {error}") from error
-        if not isinstance(data, dict) or data.get("format") != FORMAT or data.get("version") != VERSION:
-            raise SymmetryError(f"permutation specification: expected format {FORMAT!r}, version {VERSION}")
-        groups = dict(_group_from_data(each) for each in _list(data, "groups"))
-        spec = cls(
-            groups=groups,
-            tensors=dict(_entry_from_data(each) for each in _list(data, "tensors")),
-            outputs=dict(_entry_from_data(each) for each in _list(data, "outputs")),
-            notes=tuple(str(note) for note in _list(data, "notes")),
-        )
-        spec.validate()
-        return spec
+        from onebasin.symmetry.storage import load
 
-    def validate(self) -> None:
-        """Raise SymmetryError unless names, sizes and places fit each other."""
-        for name, group in self.groups.items():
-            for other in group.within:
-                if other not in self._label_sizes:
-                    raise SymmetryError(f"group {name!r} lies within {other!r}, which is unknown")
-        if len(self._outermost_first(self.groups)) != len(self.groups):
-            raise SymmetryError("groups lie within each other in a circle")
-        within = {name: group.within for name, group in self.groups.items()}
-        for name, entry in [*self.tensors.items(), *self.outputs.items()]:
-            for place, expression in enumerate(entry.axes):
-                for leaf in leaves(expression):
-                    if isinstance(leaf, Neurons) and leaf.group not in self.groups:
-                        raise SymmetryError(f"{name}[{place}]: group {leaf.group!r} is unknown")
-                for part in {leaf.group for leaf in leaves(expression) if isinstance(leaf, Neurons)}:
-                    if any(each.table.shape[-1] != self.groups[part].size for each in places(expression, part)):
-                        raise SymmetryError(f"{name}[{place}]: {part!r} does not have {self.groups[part].size} neurons")
-                for other in needs(expression, within):
-                    _axis_of(other, entry.axes, place)
+        return load(text)
 
     def __str__(self) -> str:
         from onebasin.symmetry.summary import summary
@@ -319,7 +180,8 @@ class PermutationSpec:
         return self.groups[name]
 
     @cached_property
-    def _label_sizes(self) -> dict[str, int]:
+    def label_sizes(self) -> dict[str, int]:
+        """The sizes of everything that a group can lie within: groups, and index sets that keep their order."""
         fixed = {
             leaf.name: leaf.size
             for entry in self.tensors.values()
@@ -330,6 +192,8 @@ class PermutationSpec:
         return fixed | self.sizes
 
     def _apply(self, key: str, tensor: Tensor, perms: Mapping[str, Tensor]) -> Tensor:
+        if not isinstance(tensor, Tensor):  # what modules put into a state_dict beside their tensors
+            return tensor
         if key not in self.tensors:
             raise SymmetryError(f"tensor {key!r} is unknown; the model has {_some(self.tensors)}")
         axes = self.tensors[key].axes
@@ -342,8 +206,9 @@ class PermutationSpec:
         alone = all(not needs(axes[dim], within) for dim in moving)
         if alone:
             for dim in moving:
-                old = source(axes[dim], torch.arange(axes[dim].size), {}, perms, within)
-                tensor = tensor.index_select(dim, old.to(tensor.device))
+                tensor = _taken(
+                    tensor, dim, axes[dim], source(axes[dim], torch.arange(axes[dim].size), {}, perms, within)
+                )
             return tensor
         index = [_along(dim, torch.arange(axis.size), len(axes)) for dim, axis in enumerate(axes)]
         found = [coordinates(axis, at) for axis, at in zip(axes, index, strict=True)]
@@ -367,7 +232,7 @@ class PermutationSpec:
         ]
         return permutation[tuple(old)] if old else permutation
 
-    def _outermost_first(self, names: Mapping[str, Any]) -> list[str]:
+    def outermost_first(self, names: Iterable[str]) -> list[str]:
         """Group names such that each comes after those that it lies within; those in a circle are left out."""
         ordered: list[str] = []
         waiting = list(names)
@@ -379,26 +244,18 @@ class PermutationSpec:
             waiting = [name for name in waiting if name not in ready]
         return ordered
 
-    def _changed(self, groups: dict[str, Group], fixed: dict[str, Fixed], notes: tuple[str, ...]) -> PermutationSpec:
-        def entries(old: Mapping[str, TensorAxes]) -> dict[str, TensorAxes]:
-            return {
-                name: TensorAxes(tuple(substitute(axis, fixed) for axis in entry.axes), entry.parameter, entry.same_as)
-                for name, entry in old.items()
-            }
 
-        return PermutationSpec(groups, entries(self.tensors), entries(self.outputs), notes)
+def _taken(tensor: Tensor, dim: int, axis: Expression, old: Tensor) -> Tensor:
+    """The tensor with other indices along a dimension; stretches that keep their order are copied whole, for speed."""
+    last = axis.factors[-1] if isinstance(axis, Product) else None
+    block = last.size if isinstance(last, Fixed) else 1
+    shape = tensor.shape
+    rows = tensor.reshape(*shape[:dim], shape[dim] // block, block, *shape[dim + 1 :])
+    return rows.index_select(dim, (old[::block] // block).to(tensor.device)).reshape(shape)
 
 
 def _along(dim: int, index: Tensor, ndim: int) -> Tensor:
     return index.reshape([-1 if place == dim else 1 for place in range(ndim)])
-
-
-def _axis_of(name: str, axes: tuple[Expression, ...], apart_from: int) -> int:
-    """The axis whose index chooses the permutation of a group on another axis."""
-    for dim, axis in enumerate(axes):
-        if dim != apart_from and name in coordinates(axis, torch.zeros(1, dtype=torch.long)):
-            return dim
-    raise SymmetryError(f"axis {apart_from} needs the index within {name!r}, which no other axis has")
 
 
 def _fixed_fraction(expression: Expression) -> float:
@@ -417,31 +274,3 @@ def _fixed_fraction(expression: Expression) -> float:
 def _some(names: Mapping[str, object]) -> str:
     listed = list(names)
     return ", ".join(listed[:8]) + (f" and {len(listed) - 8} more" if len(listed) > 8 else "")
-
-
-def _list(data: Mapping[str, Any], key: str) -> list[Any]:
-    value = data.get(key)
-    if not isinstance(value, list):
-        raise SymmetryError(f"permutation specification: {key}: expected a list")
-    return value
-
-
-def _group_from_data(data: object) -> tuple[str, Group]:
-    match data:
-        case {"name": str(name), "size": int(size), "within": list(within)} if size > 1:
-            return name, Group(name, size, tuple(str(other) for other in within))
-    raise SymmetryError(f"permutation specification: group {data!r}; expected name, size and within")
-
-
-def _entry_to_data(name: str, entry: TensorAxes) -> dict[str, Any]:
-    data: dict[str, Any] = {"name": name, "axes": [to_data(axis) for axis in entry.axes], "parameter": entry.parameter}
-    return data | ({"same_as": entry.same_as} if entry.same_as is not None else {})
-
-
-def _entry_from_data(data: object) -> tuple[str, TensorAxes]:
-    match data:
-        case {"name": str(name), "axes": list(axes), "parameter": bool(parameter), **rest}:
-            same_as = rest.get("same_as")
-            if same_as is None or isinstance(same_as, str):
-                return name, TensorAxes(tuple(from_data(axis, name) for axis in axes), parameter, same_as)
-    raise SymmetryError(f"permutation specification: tensor {data!r}; expected name, axes and parameter")

@@ -62,7 +62,9 @@ class Tracer(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.notes: list[str] = []
         self.modules: list[str] = []
         self.used: set[int] = set()
+        self.written: set[int] = set()
         self.work = 0
+        self.steps: list[tuple[str, str, object]] = []
         self.last = "before the first operation"
         self._memories: dict[int, Memory] = {}
         self._kept: list[Tensor] = []
@@ -138,6 +140,7 @@ class Tracer(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.last = f"{func} in {self.module or 'the model'}"
         call = Call(self, func, args, kwargs)
         self.used.update(map(address_of, call.inputs))
+        self.written.update(map(address_of, call.written))
         if call.name == "_local_scalar_dense":
             return self._answer(call, func(*args))
         if torch.Tag.inplace_view in func.tags:
@@ -156,6 +159,8 @@ class Tracer(TorchDispatchMode):  # type: ignore[no-untyped-call]
             result = func(*args, **kwargs)
         call.outputs = list(tensors_in(result))
         self.work += call.multiplications()
+        if call.depends != CONSTANT:
+            self.steps.append((str(func), self.module, call.get("training")))
         if call.name.startswith(("empty", "new_empty")):
             for tensor in call.outputs:
                 tensor.zero_()

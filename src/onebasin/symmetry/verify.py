@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from itertools import count
 from typing import Any
 
 import torch
@@ -17,8 +18,18 @@ from torch import Tensor, nn
 
 from onebasin.seeds import generator
 from onebasin.symmetry.errors import SymmetryError
-from onebasin.symmetry.sandbox import DoublePrecision, Example, duplicate, examples, outputs_of, plain_execution, widen
+from onebasin.symmetry.sandbox import (
+    DoublePrecision,
+    Example,
+    duplicate,
+    examples,
+    outputs_of,
+    plain_execution,
+    state_of,
+    widen,
+)
 from onebasin.symmetry.spec import Perms, PermutationSpec
+from onebasin.symmetry.weakening import weaker
 
 TOLERANCE = 1e-9
 """Largest difference of an output, relative to its largest value, that passes for rounding."""
@@ -26,7 +37,7 @@ TOLERANCE = 1e-9
 SINGLE_TOLERANCE = 1e-4
 """The same for models with operations that exist in single precision only."""
 
-MOST_WORK = 2 * 10**10
+MOST_WORK = 10**10
 """Multiplications that the check may spend on runs beyond the first, counted in the parameters' uses."""
 
 
@@ -42,25 +53,29 @@ class Bench:
     """A copy of a model with disturbed weights, its outputs, and how far permutations change them."""
 
     def __init__(
-        self, model: nn.Module, runs: Sequence[Run], select: Callable[[Any], Any] = lambda returned: returned
+        self,
+        model: nn.Module,
+        original: nn.Module,
+        runs: Sequence[Run],
+        select: Callable[[Any], Any] = lambda returned: returned,
+        unwritten: frozenset[str] = frozenset(),
     ) -> None:
-        """model: a copy that may be changed. Raises SymmetryError if it cannot be run in double precision."""
+        """model: a copy of the original that may be changed. unwritten: tensors that no run writes to.
+
+        Raises SymmetryError if the model cannot be run in float64, or its outputs are not finite.
+        """
         self.model = model
         self.select = select
         self.tolerance = TOLERANCE
         self.single: set[str] = set()
-        widen(model)
-        original = {name: t.detach().clone() for name, t in _state(model).items()}
-        self.state = {name: _disturbed(t, name) for name, t in original.items()}
-        self.runs = [Run(_disturbed_example(run.example), run.training) for run in runs]
-        self.before = [self._run(run, self.state) for run in self.runs]
-        if not all(_finite(outputs) for outputs, _ in self.before):
-            self.state = original
-            self.runs = [Run(run.example.map(_to_double), run.training) for run in runs]
+        self.unwritten = unwritten
+        for values, change in ((_disturbed, _disturbed_example), (_to_double, _double_example)):
+            self.state = {name: values(tensor, name) for name, tensor in state_of(original).items()}
+            self.runs = [Run(change(run.example), run.training) for run in runs]
             self.before = [self._run(run, self.state) for run in self.runs]
-        for outputs, _ in self.before:
-            if not _finite(outputs):
-                raise SymmetryError("the model's outputs are NaN or infinite for the example inputs")
+            if all(_finite(outputs) for outputs, _ in self.before):
+                return
+        raise SymmetryError("the model's outputs are NaN or infinite for the example inputs")
 
     def difference(self, spec: PermutationSpec, perms: Perms, training: bool = True) -> float:
         """How far outputs, and the state after a run in training mode, are from what they should be, relatively.
@@ -81,9 +96,11 @@ class Bench:
         return worst
 
     def _run(self, run: Run, state: dict[str, Tensor]) -> tuple[list[Tensor], dict[str, Tensor]]:
-        live = _state(self.model)
+        """The outputs with these weights, and in training mode what became of the buffers."""
+        live = state_of(self.model)
         for name, tensor in live.items():
-            tensor.data.copy_(state[name])
+            tensor.data = state[name] if name in self.unwritten else state[name].clone()
+        widen(self.model)
         self.model.train(run.training)
         example = run.example.map(lambda tensor: tensor.clone())
         default = torch.get_default_dtype()
@@ -115,12 +132,7 @@ def verified(spec: PermutationSpec, bench: Bench, work: int) -> PermutationSpec:
         if not wrong:
             return spec
         for name in wrong:
-            spec = _weaker(spec, name)
-
-
-def _weaker(spec: PermutationSpec, name: str) -> PermutationSpec:
-    why = "the numeric check found that it changes the outputs"
-    return spec.shared(name, why) if spec.groups[name].within else spec.without(name, why)
+            spec = weaker(spec, name, "the numeric check found that it changes the outputs")
 
 
 def _wrong_groups(spec: PermutationSpec, bench: Bench, names: list[str], work: int) -> list[str]:
@@ -159,35 +171,34 @@ def check_permutations(model: nn.Module, example_inputs: object, spec: Permutati
 
     In float64, with disturbed weights: about 1e-15 where the group is right. Example inputs as for `find_permutations`.
     """
-    bench = Bench(duplicate(model), [Run(example, False) for example in examples(example_inputs)])
+    bench = Bench(duplicate(model), model, [Run(example, False) for example in examples(example_inputs)])
     return {name: bench.difference(spec, moving(spec, [name], 0)) for name in spec.groups}
-
-
-def _state(model: nn.Module) -> dict[str, Tensor]:
-    return {k: v for k, v in model.state_dict(keep_vars=True).items() if isinstance(v, Tensor)}
 
 
 def _disturbed(tensor: Tensor, name: str) -> Tensor:
     """Other values of about the same size; signs stay where all are the same, so that variances remain positive."""
-    tensor = tensor.detach()
-    if not tensor.is_floating_point() or not tensor.numel():
-        return tensor.clone()
-    draws = generator(0, "disturb", name)
-    scale = tensor.square().mean().sqrt()
-    factor = torch.rand(tensor.shape, generator=draws, dtype=torch.float64) + 0.5
-    extra = torch.randn(tensor.shape, generator=draws, dtype=torch.float64) * (0.2 * scale if scale else 0.1)
-    if bool((tensor >= 0).all()) and scale:
-        extra = extra.abs()
-    return tensor * factor + extra
+    changed = _to_double(tensor)
+    if not changed.is_floating_point() or not changed.numel():
+        return changed
+    scale = float(torch.linalg.vector_norm(changed)) / math.sqrt(changed.numel())
+    offset = 0.5 if scale and float(changed.min()) >= 0 else 1.0
+    draws = torch.rand(changed.shape, generator=generator(0, "disturb", name)).add_(0.5)
+    changed.mul_(draws)  # by 0.5 to 1.5, and 0.4 of the scale is added or taken away at most
+    return changed.add_(draws.sub_(offset), alpha=0.8 * scale or 0.2)
 
 
 def _disturbed_example(example: Example) -> Example:
-    numbered = iter(range(10**6))
-    return example.map(lambda tensor: _disturbed(_to_double(tensor), f"input {next(numbered)}"))
+    numbered = count()
+    return example.map(lambda tensor: _disturbed(tensor, f"input {next(numbered)}"))
 
 
-def _to_double(tensor: Tensor) -> Tensor:
-    tensor = tensor.detach().to("cpu")
+def _double_example(example: Example) -> Example:
+    return example.map(lambda tensor: _to_double(tensor, ""))
+
+
+def _to_double(tensor: Tensor, name: str = "") -> Tensor:
+    """A copy of a tensor on the CPU, in float64 if its values are real."""
+    tensor = tensor.detach().to("cpu", copy=True)
     return tensor.double() if tensor.is_floating_point() else tensor
 
 
