@@ -195,26 +195,36 @@ def unify(first: Axis, second: Axis, cause: Cause) -> None:
         first, second = first[:-1], second[:-1]
     if not first and not second:
         return
+    if is_rigid(first) and is_rigid(second) and not _are_atoms(first, second):
+        return
     if len(first) == 1 and isinstance(first[0], Atom):
         _bind_or_rigidify(first[0], second, cause)
     elif len(second) == 1 and isinstance(second[0], Atom):
         _bind_or_rigidify(second[0], first, cause)
-    elif is_rigid(first) and is_rigid(second):
-        return
     elif isinstance(first[0], Sum) or isinstance(second[0], Sum):
         _unify_parts(first, second, cause)
     else:
         _unify_products(first, second, cause)
 
 
+def _are_atoms(*axes: Axis) -> bool:
+    return all(len(axis) == 1 and isinstance(axis[0], Atom) for axis in axes)
+
+
 def _bind_or_rigidify(atom: Atom, axis: Axis, cause: Cause) -> None:
     if any(other is atom for other in atoms_of(axis)):  # an index set cannot be a part of itself
         rigidify(axis, cause)
         return
-    if len(axis) == 1 and isinstance(axis[0], Atom) and atom.cause is not None and axis[0].cause is None:
-        bind(axis[0], (atom,))
+    other = axis[0]
+    if _are_atoms(axis) and isinstance(other, Atom) and _precedence(atom) < _precedence(other):
+        bind(other, (atom,))
     else:
         bind(atom, axis)
+
+
+def _precedence(atom: Atom) -> tuple[bool, int]:
+    """Of two atoms that become one, the first in this order stays: a rigid one, then the older one."""
+    return atom.cause is None, atom.serial
 
 
 def _unify_parts(first: Axis, second: Axis, cause: Cause) -> None:

@@ -122,8 +122,8 @@ class Trace:
         self.model.train(run.training)
         self.tracer = tracer
         with plain_execution(), self._watched(tracer), tracer, Windows(tracer):
-            returned = self.model(*example.args, **example.kwargs)
-        results = outputs_of(self.select(returned))
+            returned = self.select(self.model(*example.args, **example.kwargs))
+        results = outputs_of(returned)
         if not results:
             raise SymmetryError(f"model: returned {type(returned).__name__} without a tensor in it")
         for tensor in results:
@@ -200,4 +200,5 @@ class Trace:
                 self.model(*example.args, **example.kwargs)
         except Exception as plain:
             return SymmetryError(f"the model does not take the example inputs: {type(plain).__name__}: {plain}")
-        return TraceError(f"the model cannot be followed: {self.tracer.last}: {type(error).__name__}: {error}")
+        place = f"{self.tracer.operation or 'before the first operation'} in {self.tracer.module or 'the model'}"
+        return TraceError(f"the model cannot be followed: {place}: {type(error).__name__}: {error}")

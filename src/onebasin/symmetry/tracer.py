@@ -65,7 +65,7 @@ class Tracer(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.written: set[int] = set()
         self.work = 0
         self.steps: list[tuple[str, str, object]] = []
-        self.last = "before the first operation"
+        self.operation = ""
         self._memories: dict[int, Memory] = {}
         self._kept: list[Tensor] = []
 
@@ -100,7 +100,7 @@ class Tracer(TorchDispatchMode):  # type: ignore[no-untyped-call]
             if axes is not None:
                 memory.views[geometry] = axes
                 return axes
-            cause = Cause("a view of it was made where the trace could not see", "", self.module)
+            cause = Cause("a view of it was made where the trace could not see", self.operation, self.module)
             for known in memory.views.values():
                 for axis in known:
                     rigidify(axis, cause)
@@ -118,9 +118,9 @@ class Tracer(TorchDispatchMode):  # type: ignore[no-untyped-call]
         if key not in memory.patterns:
             memory.patterns[key] = [_runs(tensor, dim) for dim in range(tensor.ndim)]
         axes: Axes = []
-        cause = Cause("multiplied by or added to constants that differ along it", "", self.module)
+        cause = Cause("multiplied by or added to constants that differ along it", self.operation, self.module)
         for size, runs in zip(tensor.shape, memory.patterns[key], strict=True):
-            if len(runs) > MOST_RUNS:
+            if len(runs) > MOST_RUNS or 1 < size == len(runs):
                 axes.append(fresh(size, cause))
             else:
                 pieces = [fresh(run) for run in runs]
@@ -137,7 +137,7 @@ class Tracer(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self, func: OpOverload, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         kwargs = kwargs or {}
-        self.last = f"{func} in {self.module or 'the model'}"
+        self.operation = str(func)
         call = Call(self, func, args, kwargs)
         self.used.update(map(address_of, call.inputs))
         self.written.update(map(address_of, call.written))
@@ -210,7 +210,7 @@ class Tracer(TorchDispatchMode):  # type: ignore[no-untyped-call]
             known = memory.views.setdefault(geometry, axes)
             if known is not axes:
                 for old, new in zip(known, axes, strict=True):
-                    unify(old, new, Cause("written to memory of another structure", "", self.module))
+                    unify(old, new, Cause("written to memory of another structure", self.operation, self.module))
         if depends != CONSTANT:
             self.couplings.observe(axes)
 
@@ -219,13 +219,13 @@ class Tracer(TorchDispatchMode):  # type: ignore[no-untyped-call]
         memory = self.memory(tensor)
         self.linked(tensor)
         if address_of(tensor) in self.unsaved:
-            cause = Cause("written to a buffer that is not saved with the model", "", self.module)
+            cause = Cause("written to a buffer that is not saved with the model", self.operation, self.module)
             for axes in memory.views.values():
                 for axis in axes:
                     rigidify(axis, cause)
         if memory.depends == CONSTANT:
             root = memory.root
-            cause = Cause("written among constants that differ along it", "", self.module)
+            cause = Cause("written among constants that differ along it", self.operation, self.module)
             for dim, axis in enumerate(memory.views[_geometry(root)]):
                 if len(_runs(root, dim)) > 1:
                     rigidify(axis, cause)
