@@ -5,12 +5,15 @@ section 3.2 and algorithm 1: coordinate descent, in which each group of neurons 
 all the others are held fixed.
 """
 
+from dataclasses import dataclass
+
 import torch
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
 from onebasin.alignment.models import State, check_model
 from onebasin.seeds import generator
+from onebasin.symmetry.groups import Occurrence
 from onebasin.symmetry.spec import Perms, PermutationSpec
 
 MAX_SWEEPS = 100
@@ -47,43 +50,65 @@ def match(spec: PermutationSpec, reference: State, model: State, seed: int = 0) 
 
 
 class _Products:
-    """The model as it is permuted so far, and the products of its neurons' weights with the reference's.
+    """The model as it is permuted so far, and for each group the products of its neurons' weights with the reference's.
 
-    The products of a group in a tensor are kept until another group moves that tensor; they are nearly all of the cost.
+    They are nearly all of the cost, so they are computed once; when a group moves, its neighbours' products change by
+    what the columns that moved contribute, and few columns move once the first sweeps are done.
     """
 
     def __init__(self, spec: PermutationSpec, reference: State, model: State) -> None:
         self._spec = spec
-        self._reference = _weights(spec, reference)
         self._model = _weights(spec, model)
-        self._places = {
-            group: [place for place in spec.occurrences(group) if place.tensor in self._model] for group in spec.groups
-        }
-        self._known: dict[tuple[str, int], Tensor] = {}
+        self._places: dict[str, list[_Place]] = {name: [] for name in self._model}
+        self._similarity: dict[str, Tensor] = {}
+        theirs = _weights(spec, reference)
+        for group in spec.groups:
+            total = torch.zeros(spec.shape(group) + spec.shape(group)[-1:])
+            for occurrence in spec.occurrences(group):
+                if occurrence.tensor in self._model:
+                    fixed = occurrence.unfold(theirs[occurrence.tensor])
+                    rows = occurrence.unfold(self._model[occurrence.tensor])
+                    total += fixed @ rows.mT
+                    self._places[occurrence.tensor].append(_Place(group, occurrence, fixed, rows))
+            self._similarity[group] = total
 
     def similarity(self, group: str) -> Tensor:
         """Sum of products between the reference's neurons and the model's: [*within, n, n]."""
-        return sum((self._product(group, index) for index in range(len(self._places[group]))), torch.zeros(()))
+        return self._similarity[group]
 
     def permute(self, group: str, step: Tensor) -> set[str]:
         """Move a group; return the groups that share a tensor with it, whose best order may have changed."""
-        touched = {place.tensor for place in self._places[group]}
-        self._model |= self._spec.apply({name: self._model[name] for name in touched}, {group: step})
+        own = self._similarity[group]
+        self._similarity[group] = own.gather(-1, step.unsqueeze(-2).expand(own.shape))
         neighbours = set()
-        for other, places in self._places.items():
-            for index, place in enumerate(places):
-                if place.tensor in touched:
-                    self._known.pop((other, index), None)
-                    neighbours.add(other)
-        return neighbours - {group}
+        touched = [name for name, places in self._places.items() if any(place.group == group for place in places)]
+        moved = self._spec.apply({name: self._model[name] for name in touched}, {group: step})
+        self._model |= moved
+        for name in touched:
+            alone = sum(place.group == group for place in self._places[name]) == 1
+            for place in self._places[name]:
+                if place.group != group:
+                    neighbours.add(place.group)
+                else:
+                    place.rows = place.rows.gather(-2, step.unsqueeze(-1).expand(place.rows.shape))
+                    if alone:  # nothing but its rows has moved
+                        continue
+                rows = place.occurrence.unfold(moved[name])
+                columns = (rows != place.rows).flatten(0, -2).any(0)
+                change = rows[..., columns] - place.rows[..., columns]
+                self._similarity[place.group] += place.reference[..., columns] @ change.mT
+                place.rows = rows
+        return neighbours
 
-    def _product(self, group: str, index: int) -> Tensor:
-        key = (group, index)
-        if key not in self._known:
-            place = self._places[group][index]
-            mine, theirs = (place.unfold(tensors[place.tensor]) for tensors in (self._reference, self._model))
-            self._known[key] = mine @ theirs.transpose(-1, -2)
-        return self._known[key]
+
+@dataclass
+class _Place:
+    """A group in one axis of one tensor: the reference's neurons in rows, and the model's as they are now."""
+
+    group: str
+    occurrence: Occurrence
+    reference: Tensor
+    rows: Tensor
 
 
 def best_order(similarity: Tensor) -> Tensor | None:

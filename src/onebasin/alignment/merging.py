@@ -61,18 +61,24 @@ def align(
 
 def average(states: Sequence[State], weights: Sequence[float] | None = None) -> dict[str, Tensor]:
     """Return the weighted mean of states that are in one order, summed in float64; integer tensors are the first's."""
-    shares = [1.0] * len(states) if weights is None else [float(weight) for weight in weights]
-    total = sum(shares)
-    if len(shares) != len(states) or not total > 0 or min(shares) < 0:
-        raise AlignmentError(f"weights: {weights}; expected {len(states)} numbers of 0 or more, not all 0")
+    each = shares(len(states), weights)
     mean: dict[str, Tensor] = {}
     for name, value in states[0].items():
         if value.is_floating_point():
-            summed = sum(state[name].double() * (share / total) for state, share in zip(states, shares, strict=True))
+            summed = sum(state[name].double() * share for state, share in zip(states, each, strict=True))
             mean[name] = torch.as_tensor(summed).to(value.dtype)
         else:
             mean[name] = value.clone()
     return mean
+
+
+def shares(count: int, weights: Sequence[float] | None) -> list[float]:
+    """Return the weights, equal ones if there are none, with sum 1; `AlignmentError` if they do not fit."""
+    given = [1.0] * count if weights is None else [float(weight) for weight in weights]
+    total = sum(given)
+    if len(given) != count or not total > 0 or min(given) < 0:
+        raise AlignmentError(f"weights: {weights}; expected {count} numbers of 0 or more, not all 0")
+    return [weight / total for weight in given]
 
 
 def _moves(perms: Perms) -> bool:

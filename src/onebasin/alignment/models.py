@@ -22,5 +22,12 @@ def check_model(spec: PermutationSpec, state: State, who: str) -> None:
         tensor = state[name]
         if tuple(tensor.shape) != entry.shape:
             raise AlignmentError(f"{who}: {name} has shape {list(tensor.shape)}; expected {list(entry.shape)}")
-        if entry.parameter and not bool(torch.isfinite(tensor).all()):
+        if entry.parameter:
+            check_finite({name: tensor}, who)
+
+
+def check_finite(state: State, who: str) -> None:
+    """Raise `AlignmentError` if a tensor has NaN or infinite values."""
+    for name, tensor in state.items():
+        if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
             raise AlignmentError(f"{who}: {name} has weights that are NaN or infinite")

@@ -23,9 +23,9 @@ Perms = dict[str, Tensor]
 class PermutationSpec:
     """Which neurons of a model can be permuted, and how that acts on every tensor of its state.
 
-    groups: by name. tensors: by the keys of the model's state_dict. outputs: the axes of what modules return, by module
-    path, where some group permutes them (batch and positions have the sizes of the example). notes: what was not
-    covered. The function that the model computes stays the same under `apply`, for any permutation of every group.
+    groups: by name. tensors: by the keys of the model's state_dict. outputs: the axes of the first tensor that each
+    module returns, by module path, where it depends on the inputs and some group permutes it (batch and positions have
+    the sizes of the example). notes: what was not covered. The function that the model computes stays the same under `apply`, for any permutation of every group.
     """
 
     groups: Mapping[str, Group]
@@ -102,12 +102,14 @@ class PermutationSpec:
     def occurrences(self, group: str, outputs: bool = False) -> list[Occurrence]:
         """Every place of a group in the model's state (each shared tensor once), or in what its modules return."""
         known = self._group(group)
-        return [
-            occurrence
-            for name, entry in (self.outputs if outputs else self.tensors).items()
-            if entry.same_as is None
-            for occurrence in occurrences_in(name, entry.axes, known)
-        ]
+        if (group, outputs) not in self._places:
+            self._places[group, outputs] = [
+                occurrence
+                for name, entry in (self.outputs if outputs else self.tensors).items()
+                if entry.same_as is None
+                for occurrence in occurrences_in(name, entry.axes, known)
+            ]
+        return list(self._places[group, outputs])
 
     def unfold(self, group: str, tensors: Mapping[str, Tensor]) -> Tensor:
         """All parameter values that belong to each neuron of a group: [*within, neurons, values].
@@ -178,6 +180,11 @@ class PermutationSpec:
         if name not in self.groups:
             raise SymmetryError(f"group {name!r} is unknown; the groups are {_some(self.groups)}")
         return self.groups[name]
+
+    @cached_property
+    def _places(self) -> dict[tuple[str, bool], list[Occurrence]]:
+        """What `occurrences` has found before; looking for it takes longer than to match a small model."""
+        return {}
 
     @cached_property
     def label_sizes(self) -> dict[str, int]:

@@ -168,7 +168,7 @@ class Trace:
 
     @contextmanager
     def _watched(self, tracer: Tracer) -> Iterator[None]:
-        """Tell the tracer which module runs, and note the axes of what each module returns."""
+        """Tell the tracer which module runs, and note the axes of the first tensor that each module returns."""
         handles: list[RemovableHandle] = []
 
         def enter(name: str) -> Any:
@@ -177,8 +177,9 @@ class Trace:
         def leave(name: str) -> Any:
             def hook(module: nn.Module, args: Any, result: Any) -> None:
                 tracer.modules.pop()
-                if isinstance(result, Tensor) and name and tracer.memory(result).depends:
-                    self.outputs.setdefault(name, tuple(tracer.linked(result)))
+                first = next(iter(outputs_of(result)), None)
+                if name and first is not None and tracer.memory(first).depends & (WHOLE_NUMBERS | REAL_NUMBERS):
+                    self.outputs.setdefault(name, tuple(tracer.linked(first)))
 
             return hook
 

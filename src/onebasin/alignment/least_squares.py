@@ -1,0 +1,203 @@
+"""Layer-wise least squares: a merged network that says, layer by layer, what the aligned clients say on average.
+
+Averaging aligned weights shrinks what neurons that match imperfectly have to say, and every layer passes the loss on.
+So the layers are fitted in the order in which they are used: each gets the weights that reproduce the clients' mean
+output from what the *merged* network feeds it, by ridge regression towards the averaged weights. Probe inputs need no
+labels, and may be synthetic. Relatives: Jin, Ren, Preotiuc-Pietro, Cheng: Dataless Knowledge Fusion by Merging Weights.
+ICLR 2023 (arXiv 2212.09849), section 3 (RegMean); Nasery, Hayase, Koh, Oh: PLeaS. 2024 (arXiv 2407.02447).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+
+from onebasin.alignment.layers import Rows, channel_dim, fitted_layers, is_linear
+from onebasin.alignment.merging import average, shares
+from onebasin.alignment.models import AlignmentError, State, check_finite
+from onebasin.alignment.running import forward, one_example, watched
+from onebasin.seeds import generator
+
+RIDGE = 0.003
+MOST_ROWS = 20_000
+LARGE = 1024
+"""Layers with more inputs are summed in single precision."""
+
+
+def least_squares(
+    model: nn.Module,
+    states: Sequence[State],
+    inputs: object,
+    weights: Sequence[float] | None = None,
+    *,
+    ridge: float = RIDGE,
+    anchor: int | None = None,
+    teach: Tensor | None = None,
+    seed: int = 0,
+) -> dict[str, Tensor]:
+    """Return one model's state that reproduces, layer by layer, the mean outputs of models in one neuron order.
+
+    states: aligned (`spec.apply(state, perms)`). inputs: probes, all in one batch. weights: how much each model counts.
+    ridge: pull towards the averaged weights, in units of the mean square of a layer's inputs.
+    anchor: the model whose neurons the others are compared with: a model's word on a neuron counts as much as its own
+    neuron agrees with the anchor's (their correlation on the probes). None: agreement does not matter.
+    teach: what the whole model should return for the inputs instead of the mean output (see `experts.consult`).
+    Embeddings, recurrent and transposed layers, and weights that layers share, keep their average; so does what the
+    probes do not reach. Errors: `AlignmentError`.
+    """
+    if len(states) == 0 or (anchor is not None and not 0 <= anchor < len(states)):
+        raise AlignmentError(f"anchor: {anchor} of {len(states)} models; expected one of them")
+    if not ridge > 0:
+        raise AlignmentError(f"ridge: {ridge}; expected more than 0")
+    for position, state in enumerate(states):
+        check_finite(state, f"model {position + 1} of {len(states)}")
+    share = shares(len(states), weights)
+    wanted = _mean_outputs(model, states, inputs, share, anchor, seed)
+    if teach is not None:
+        wanted.teach(teach)
+    merged = {name: value.clone() for name, value in average(states, weights).items()}
+    layers = fitted_layers(model)
+
+    def fit(name: str, module: nn.Module, given: Tensor) -> None:
+        if is_linear(module):
+            _fit_linear(module, given, wanted.rows[name], wanted.outputs[name], ridge)
+        else:
+            _fit_norm(module, given, wanted.rows[name], wanted.outputs[name], ridge)
+
+    with watched(model, [name for name in layers if name in wanted.outputs], before=fit):
+        forward(model, merged, inputs)
+    return merged
+
+
+@dataclass
+class _Wanted:
+    """The mean outputs that the merged model should have, at some rows of each layer. last: the layer that returns."""
+
+    rows: dict[str, Rows] = field(default_factory=dict)
+    outputs: dict[str, Tensor] = field(default_factory=dict)
+    last: str | None = None
+
+    def teach(self, outputs: Tensor) -> None:
+        """Replace what the last layer should say."""
+        if self.last is None:
+            raise AlignmentError("teach: the model does not return a fitted layer's output, so it cannot be taught one")
+        rows = self.rows[self.last]
+        if outputs.shape[-1] != self.outputs[self.last].shape[-1] or outputs[..., 0].numel() <= int(rows.indices.max()):
+            raise AlignmentError(f"teach: shape {list(outputs.shape)} is not that of the model's output")
+        self.outputs[self.last] = rows.of(outputs.float(), outputs.ndim - 1)
+
+
+def _mean_outputs(
+    model: nn.Module, states: Sequence[State], inputs: object, share: Sequence[float], anchor: int | None, seed: int
+) -> _Wanted:
+    """One forward of each model; the anchor's first, so that the others can be compared with it."""
+    wanted, layers = _Wanted(), fitted_layers(model)
+    draws = generator(seed, "rows")
+    order = list(range(len(states)))
+    if anchor is not None:
+        order.remove(anchor)
+        order.insert(0, anchor)
+    reference: dict[str, Tensor] = {}
+    total: dict[str, Tensor] = {}
+    for index in order:
+        seen: dict[str, Tensor] = {}
+
+        def keep(name: str, module: nn.Module, output: Tensor, seen: dict[str, Tensor] = seen) -> None:
+            dim = channel_dim(module, output)
+            if name not in wanted.rows:
+                wanted.rows[name] = Rows.drawn(output, dim, MOST_ROWS, draws)
+            seen[name] = wanted.rows[name].of(output, dim).float()
+            last[name] = output
+
+        last: dict[str, Tensor] = {}
+        with watched(model, list(layers), after=keep):
+            returned = forward(model, states[index], inputs)
+        for name, output in last.items():
+            if output is returned:
+                wanted.last = name
+        for name, rows in seen.items():
+            weight = torch.tensor(share[index])
+            if anchor is not None:
+                weight = weight * _agreement(rows, reference.setdefault(name, rows))
+                if name == wanted.last:
+                    weight = torch.tensor(share[index])
+            wanted.outputs[name] = wanted.outputs.get(name, 0.0) + weight * rows
+            total[name] = total.get(name, 0.0) + weight
+    wanted.outputs = {name: rows / total[name] for name, rows in wanted.outputs.items()}
+    return wanted
+
+
+def _agreement(rows: Tensor, reference: Tensor) -> Tensor:
+    """The correlation of each column with the reference's, where it is positive; 1 for a column with itself."""
+    if rows is reference:
+        return torch.ones(rows.shape[1])
+    one, other = rows - rows.mean(0), reference - reference.mean(0)
+    norms = torch.linalg.vector_norm(one, dim=0) * torch.linalg.vector_norm(other, dim=0)
+    return ((one * other).sum(0) / norms.clamp_min(1e-20)).clamp(0.0, 1.0)
+
+
+def _fit_linear(module: nn.Module, given: Tensor, rows: Rows, wanted: Tensor, ridge: float) -> None:
+    """Ridge regression of the wanted rows on the layer's inputs, group by group, towards the weights it has."""
+    weight, bias = module._parameters["weight"], module._parameters.get("bias")
+    assert weight is not None
+    groups = int(getattr(module, "groups", 1))
+    before = weight.reshape(groups, weight.shape[0] // groups, -1)
+    if bias is not None:
+        before = torch.cat([before, bias.reshape(groups, -1, 1)], -1)
+    size = before.shape[-1]
+    exact = torch.float64 if size <= LARGE else torch.float32
+    gram = torch.zeros(groups, size, size, dtype=exact)
+    cross = torch.zeros(groups, size, before.shape[1], dtype=exact)
+    count = 0
+    for where, patches in rows.patches(module, given):
+        left = wanted[where].reshape(len(patches), groups, -1).to(exact)
+        taken = patches.to(exact)
+        if bias is not None:
+            taken = torch.cat([taken, torch.ones(*taken.shape[:2], 1, dtype=exact)], -1)
+        missing = left - torch.einsum("rgi,goi->rgo", taken, before.to(exact))
+        gram += torch.einsum("rgi,rgj->gij", taken, taken)
+        cross += torch.einsum("rgi,rgo->gio", taken, missing)
+        count += len(patches)
+    if not count:
+        return
+    pull = ridge * gram.diagonal(dim1=-2, dim2=-1).mean(-1).clamp_min(1e-12)
+    gram = gram.double() + pull.double()[:, None, None] * torch.eye(size, dtype=torch.float64)
+    after = (before.double() + torch.linalg.solve(gram, cross.double()).mT).to(weight.dtype)
+    if bias is not None:
+        bias.copy_(after[..., -1].reshape(bias.shape))
+        after = after[..., :-1]
+    weight.copy_(after.reshape(weight.shape))
+
+
+def _fit_norm(module: nn.Module, given: Tensor, rows: Rows, wanted: Tensor, ridge: float) -> None:
+    """The scale and shift of each neuron that bring the normalised inputs nearest to the wanted rows.
+
+    Running statistics become those of the inputs that the merged network gives.
+    """
+    weight, bias = module._parameters["weight"], module._parameters.get("bias")
+    assert weight is not None
+    before = torch.stack([weight, bias if bias is not None else torch.zeros_like(weight)], -1).double()
+    mean, variance = module._buffers.get("running_mean"), module._buffers.get("running_var")
+    if mean is not None and variance is not None:
+        seen = given.transpose(0, 1).flatten(1)
+        mean.copy_(seen.mean(1))
+        variance.copy_(seen.var(1, correction=0))
+    weight.fill_(1.0)
+    if bias is not None:
+        bias.zero_()
+    output = module.forward(given)
+    normal = rows.of(output, channel_dim(module, output)).double()
+    ones = torch.ones_like(normal)
+    columns = torch.stack([normal, ones] if bias is not None else [normal], -1)
+    start = before[..., : columns.shape[-1]]
+    missing = wanted.double() - (columns * start).sum(-1)
+    gram = torch.einsum("rci,rcj->cij", columns, columns)
+    pull = ridge * gram.diagonal(dim1=-2, dim2=-1).mean(-1).clamp_min(1e-12)
+    gram = gram + pull[:, None, None] * torch.eye(columns.shape[-1], dtype=torch.float64)
+    after = start + torch.linalg.solve(gram, torch.einsum("rci,rc->ci", columns, missing))
+    weight.copy_(after[..., 0].to(weight.dtype))
+    if bias is not None:
+        bias.copy_(after[..., 1].to(bias.dtype))

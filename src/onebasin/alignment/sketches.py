@@ -1,0 +1,186 @@
+"""Sketches: what a client says about its inputs in a few kilobytes, so that a server without data can draw inputs like
+them, and can tell whose inputs one resembles.
+
+A sketch is a Gaussian of low rank over inputs at reduced resolution (probabilistic principal components: Tipping, Bishop:
+Probabilistic Principal Component Analysis. J. R. Stat. Soc. B 1999, section 3), at 8 bits a value, and the number of
+examples of each class.
+"""
+
+from __future__ import annotations
+
+import math
+import struct
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from onebasin.alignment.models import AlignmentError
+from onebasin.seeds import generator
+
+LEVELS = 127
+_RESIZE = {1: "linear", 2: "bilinear", 3: "trilinear"}
+_NUMBERS = struct.Struct("<fff")
+
+
+@dataclass(frozen=True)
+class SketchForm:
+    """What all sketches of a task have in common, so that no message repeats it.
+
+    shape: of one input. classes: how many there are. rank: principal directions. shrink: the factor by which spatial
+    axes (all but the first of an input with several) are reduced.
+    """
+
+    shape: tuple[int, ...]
+    classes: int
+    rank: int = 20
+    shrink: int = 2
+
+    @property
+    def reduced(self) -> tuple[int, ...]:
+        if len(self.shape) < 2:
+            return self.shape
+        return (self.shape[0], *(math.ceil(size / self.shrink) for size in self.shape[1:]))
+
+    @property
+    def values(self) -> int:
+        """Values of an input at reduced resolution."""
+        return math.prod(self.reduced)
+
+    @property
+    def coded_bytes(self) -> int:
+        return _NUMBERS.size + 4 * self.classes + (self.rank + 1) * (4 + self.values)
+
+    def reduce(self, inputs: Tensor) -> Tensor:
+        """[n, *shape] to [n, values] by averaging."""
+        if self.reduced != self.shape:
+            inputs = F.interpolate(inputs, size=self.reduced[1:], mode="area")
+        return inputs.flatten(1)
+
+    def restore(self, values: Tensor) -> Tensor:
+        """[n, values] to [n, *shape] by linear interpolation."""
+        inputs = values.view(-1, *self.reduced)
+        if self.reduced != self.shape:
+            mode = _RESIZE[len(self.shape) - 1]
+            inputs = F.interpolate(inputs, size=self.shape[1:], mode=mode, align_corners=False)
+        return inputs
+
+
+@dataclass(frozen=True)
+class Sketch:
+    """One client's: N(mean, directions' directions + rest) over reduced inputs; the range of the whole inputs.
+
+    mean: [values]. directions: [rank, values], scaled by their standard deviations. rest: the variance, per value,
+    beyond them. low, high: the least and largest value of an input. counts: examples of each class [classes].
+    """
+
+    form: SketchForm
+    mean: Tensor
+    directions: Tensor
+    rest: float
+    low: float
+    high: float
+    counts: Tensor
+
+    def to_bytes(self) -> bytes:
+        """Return `form.coded_bytes` bytes: three float32, the counts as uint32, and per row a float32 and int8 values."""
+        rows = torch.cat([self.mean.unsqueeze(0), self.directions])
+        scales = rows.abs().amax(1) / LEVELS
+        coded = torch.round(rows / torch.where(scales > 0, scales, 1.0).unsqueeze(1)).to(torch.int8)
+        return b"".join(
+            (
+                _NUMBERS.pack(self.rest, self.low, self.high),
+                self.counts.numpy().astype("<u4").tobytes(),
+                scales.numpy().astype("<f4").tobytes(),
+                coded.numpy().tobytes(),
+            )
+        )
+
+    @classmethod
+    def from_bytes(cls, form: SketchForm, data: bytes) -> Sketch:
+        """Return the sketch in `data`; `AlignmentError` when it is not one of this form."""
+        if len(data) != form.coded_bytes:
+            raise AlignmentError(f"the sketch has {len(data)} bytes, not {form.coded_bytes}")
+        rest, low, high = _NUMBERS.unpack_from(data)
+        at = _NUMBERS.size
+        counts = np.frombuffer(data, "<u4", form.classes, at)
+        at += counts.nbytes
+        scales = np.frombuffer(data, "<f4", form.rank + 1, at)
+        at += scales.nbytes
+        if not (np.isfinite(scales).all() and (scales >= 0).all() and (scales < 1e6).all()):
+            raise AlignmentError("a scale of the sketch is negative, too large, NaN or infinite")
+        if not (0 < rest < 1e6 and -1e6 < low <= high < 1e6) or not counts.any():
+            raise AlignmentError(f"the sketch says rest={rest}, low={low}, high={high}, {counts.sum()} examples")
+        coded = np.frombuffer(data, np.int8, offset=at).reshape(form.rank + 1, form.values)
+        rows = torch.from_numpy(coded.astype(np.float32) * scales[:, None].astype(np.float32))
+        return cls(form, rows[0], rows[1:], rest, low, high, torch.from_numpy(counts.astype(np.int64)))
+
+
+def sketch(inputs: Tensor, targets: Tensor, form: SketchForm) -> Sketch:
+    """Return the sketch of a client's examples, as its receiver will read it.
+
+    inputs: float [n, *form.shape]. targets: int64 class numbers, of any shape. `AlignmentError` for inputs that are no
+    real numbers, or none.
+    """
+    if not inputs.is_floating_point() or len(inputs) == 0:
+        raise AlignmentError(
+            f"a sketch describes real inputs; these are {str(inputs.dtype).removeprefix('torch.')} {list(inputs.shape)}"
+        )
+    reduced = form.reduce(inputs).double()
+    mean = reduced.mean(0)
+    centred = reduced - mean
+    variances, vectors = torch.linalg.eigh(centred.T @ centred / len(centred))
+    variances = variances.clamp_min(0.0)
+    kept = min(form.rank, form.values)
+    directions = torch.zeros(form.rank, form.values, dtype=torch.float64)
+    directions[:kept] = (vectors[:, -kept:] * variances[-kept:].sqrt()).T.flip(0)
+    left = variances[:-kept]
+    rest = max(float(left.mean()) if len(left) else 0.0, 1e-6 * float(variances.mean()), 1e-12)
+    counts = torch.bincount(targets.flatten(), minlength=form.classes)
+    made = Sketch(form, mean.float(), directions.float(), rest, float(inputs.min()), float(inputs.max()), counts)
+    return Sketch.from_bytes(form, made.to_bytes())
+
+
+def draw(sketches: Sequence[Sketch], count: int, seed: int) -> Tensor:
+    """Return `count` inputs [count, *shape] drawn from the clients' Gaussians, in proportion to their examples.
+
+    Values beyond a client's range are cut off, as saturated pixels are.
+    """
+    examples = [int(each.counts.sum()) for each in sketches]
+    drawn = []
+    for number, (each, size) in enumerate(zip(sketches, shares_of(count, examples), strict=True)):
+        noise = torch.randn(size, each.form.rank, generator=generator(seed, "sketch", number))
+        drawn.append(each.form.restore(each.mean + noise @ each.directions).clamp(each.low, each.high))
+    return torch.cat(drawn)
+
+
+def shares_of(count: int, weights: Sequence[int]) -> list[int]:
+    """Return whole shares of `count` in proportion to `weights`, by largest remainders."""
+    total = sum(weights)
+    exact = [count * weight / total for weight in weights]
+    shares = [int(share) for share in exact]
+    by_remainder = sorted(range(len(exact)), key=lambda i: (shares[i] - exact[i], i))
+    for index in by_remainder[: count - sum(shares)]:
+        shares[index] += 1
+    return shares
+
+
+def log_density(sketches: Sequence[Sketch], inputs: Tensor) -> Tensor:
+    """Return how likely each client finds each input: the log density per value, [clients, n], in float64.
+
+    Woodbury's identity: the distance along the principal directions, and the rest beside them.
+    """
+    found = []
+    for each in sketches:
+        directions = each.directions.double()
+        away = each.form.reduce(inputs).double() - each.mean.double()
+        size = len(directions)
+        inner = torch.eye(size, dtype=torch.float64) + directions @ directions.T / each.rest
+        along = away @ directions.T / each.rest
+        square = away.square().sum(1) / each.rest - (along @ torch.linalg.inv(inner) * along).sum(1)
+        volume = torch.linalg.slogdet(inner).logabsdet + each.form.values * math.log(each.rest)
+        found.append(-0.5 * (square + volume) / each.form.values)
+    return torch.stack(found)
