@@ -1,41 +1,57 @@
 """A client: three functions on explicit state. Only `train` touches the data."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
 
-from onebasin.config import ControlVariates, Proximal, RunConfig
+from onebasin.choices import ControlVariates, Proximal
+from onebasin.config import RunConfig
+from onebasin.framing import Frame
 from onebasin.protocol import Do, Protocol, Report, read_do, read_seed, write_report
 from onebasin.seeds import derive
 from onebasin.state import State
 from onebasin.tasks.metrics import evaluate
 from onebasin.tasks.task import Task
-from onebasin.training.local import Start, Trained, TrainingFailed, train_locally
+from onebasin.training.local import Start, Trained, TrainingFailed
+from onebasin.training.reuse import train_or_recall
 from onebasin.training.weights import buffers_of, clone, copy_into, parameters_of, transient_buffers_of
 from onebasin.wire.layout import Tensors
 from onebasin.wire.message import SERVER, Kind, Section, WireError
 
-ORDER_SECTIONS = frozenset({"do", "seed", "weights", "buffers", "control"})
+ORDER_SECTIONS = frozenset({"do", "seed", "weights", "buffers", "control", "permutation"})
+FRAME = "frame"
+"""The fact that holds the number of the last frame that a client took on, so that none is taken on twice."""
+
+STATISTICS_EXAMPLES = 500
+"""Of how many of its examples a client reports its neurons' statistics."""
 
 
 @dataclass(frozen=True)
 class Work:
-    """An order, understood: what to do in which round, from where. server_control: SCAFFOLD's c."""
+    """An order, understood: what to do in which round, from where.
+
+    own: from the client's own model. frame: the neuron order that the client must take on first.
+    server_control: SCAFFOLD's c.
+    """
 
     client: int
     round: int
     do: Do
     start: Start
+    own: bool
+    frame: Frame | None = None
     server_control: Tensors | None = None
 
 
 @dataclass(frozen=True)
 class Done:
-    """Work, done."""
+    """Work, done. sections: what else the client says, of its neurons and its inputs."""
 
     work: Work
     trained: Trained
     report: Report
+    sections: tuple[Section, ...] = ()
 
 
 class Client:
@@ -49,7 +65,8 @@ class Client:
         self.task = task
         self.model = task.workspace()
         self._fresh = clone(transient_buffers_of(self.model))
-        self.protocol = Protocol(config, self.model)
+        self.protocol = Protocol(config, task, self.model)
+        self._identity = f"{config.task.model_dump_json()} {config.method.data} {config.seed}"
 
     def begin(self, client: int, state: State, order: bytes) -> Work:
         """Read the order. A client starts from what the order brings, else from what it kept, else from its own seed.
@@ -60,28 +77,34 @@ class Client:
         unknown = {section.name for section in message.sections} - ORDER_SECTIONS
         if unknown:
             raise WireError(f"the order has sections that are not known here: {sorted(unknown)}")
+        permutation = message.section("permutation")
+        frame = None if permutation is None else self.protocol.framing.read_permutations(permutation.body)
+        state = self._in_frame(state, frame)
         control = message.section("control")
         server_control = None if control is None else self.protocol.downlink.decode(control.body)
+        own = False
         if message.section("weights") is not None:
             weights = self.protocol.downlink.decode(message.require("weights"))
             buffers = self.protocol.exact.decode(message.require("buffers")) if len(self.protocol.buffers) else {}
         elif message.section("seed") is not None:
             weights, buffers = self._initial(read_seed(message))
         elif "weights" in state.slots:
+            own = True
             weights, buffers = state.slots["weights"], state.slots["buffers"]
         else:
+            own = True
             weights, buffers = self._initial(derive(self.config.seed, "own-init", client))
 
         correction = None
         if isinstance(self.config.method.objective, ControlVariates):
             if server_control is None:
                 raise WireError("the order has no section 'control'")
-            own = self._own_control(state)
-            correction = {name: c - own[name] for name, c in server_control.items()}
+            mine = self._own_control(state)
+            correction = {name: c - mine[name] for name, c in server_control.items()}
         objective = self.config.method.objective
         proximal = objective.mu if isinstance(objective, Proximal) else 0.0
         start = Start(weights, buffers, state.slots.get("optimizer", {}), proximal, correction)
-        return Work(client, message.round, read_do(message), start, server_control)
+        return Work(client, message.round, read_do(message), start, own, frame, server_control)
 
     def train(self, work: Work) -> Done:
         """Do the work: train on this client's examples and score the result, each only if the order asks for it.
@@ -101,12 +124,16 @@ class Client:
         trained = Trained(work.start.weights, work.start.buffers, work.start.optimizer, 0, float("nan"))
         if Do.TRAIN in work.do:
             seed = derive(self.config.seed, "train", work.round, work.client)
-            trained = train_locally(
+            recipe = self.config.training
+            if work.own and recipe.warmup is not None:
+                recipe = recipe.model_copy(update={"epochs": recipe.warmup, "steps": None})
+            trained = train_or_recall(
+                f"{self._identity} {work.client}",
                 self.model,
                 work.start,
                 self.task.dataset.train,
                 indices,
-                self.config.training,
+                recipe,
                 work.round,
                 seed,
             )
@@ -116,7 +143,19 @@ class Client:
             copy_into(buffers_of(self.model), trained.buffers)
             score = evaluate(self.model, self.task.dataset.test)
             report = Report(len(indices), trained.steps, trained.loss, score.accuracy, score.loss)
-        return Done(work, trained, report)
+        return Done(work, trained, report, tuple(self._said(work.do, trained, indices)))
+
+    def _said(self, do: Do, trained: Trained, indices: torch.Tensor) -> Iterator[Section]:
+        """What alignment asks a client for, beside its model."""
+        framing, data = self.protocol.framing, self.task.dataset.train
+        state = trained.weights | trained.buffers
+        if Do.SEND_SIGNATURES in do:
+            yield Section(Kind.ALIGN, "signatures", framing.write_signatures(state))
+        if Do.SEND_SKETCH in do:
+            yield Section(Kind.ALIGN, "sketch", framing.write_sketch(data.inputs[indices], data.targets[indices]))
+        if Do.SEND_STATISTICS in do:
+            inputs = data.inputs[indices[:STATISTICS_EXAMPLES]]
+            yield Section(Kind.ALIGN, "statistics", framing.write_statistics(state, inputs))
 
     def finish(self, state: State, done: Done) -> tuple[State, bytes]:
         """Return the state after the round, and the reply. The state given is not changed.
@@ -124,8 +163,9 @@ class Client:
         `NotFinite` when what would be sent has NaN or infinite values.
         """
         work, trained = done.work, done.trained
+        state = self._in_frame(state, work.frame)
         slots = dict(state.slots)
-        sections = [write_report(done.report)]
+        sections = [write_report(done.report), *done.sections]
         if Do.SEND_UPDATE in work.do:
             update = {name: w - work.start.weights[name] for name, w in trained.weights.items()}
             sections.append(Section(Kind.UPDATE, "update", self.protocol.uplink.encode(update)))
@@ -136,12 +176,23 @@ class Client:
         if work.server_control is not None and Do.TRAIN in work.do:
             body, slots["control"] = self._next_control(state, work, trained)
             sections.append(Section(Kind.UPDATE, "control", body))
+        if not work.own:  # a common model has taken the place of what was kept
+            slots.pop("weights", None)
+            slots.pop("buffers", None)
         if Do.KEEP_MODEL in work.do:
             slots["weights"], slots["buffers"] = trained.weights, trained.buffers
         if self.config.training.keep_optimizer:
             slots["optimizer"] = trained.optimizer
         reply = self.protocol.write(work.round, work.client, sections)
         return State(slots, dict(state.facts)), reply
+
+    def _in_frame(self, state: State, frame: Frame | None) -> State:
+        """Return the state with its neurons in the frame's order, unless they are in it already."""
+        if frame is None or frame.number <= state.facts.get(FRAME, 0):
+            return state
+        permuted = self.protocol.framing.permuted(state, frame.perms)
+        permuted.facts[FRAME] = frame.number
+        return permuted
 
     def _initial(self, seed: int) -> tuple[Tensors, Tensors]:
         model = self.task.build_model(seed)

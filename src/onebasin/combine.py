@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable
 
 import torch
 
-from onebasin.config import Adaptive, Average, Combine, Momentum
+from onebasin.choices import Adaptive, Average, Combine, LeastSquares, Momentum
 from onebasin.wire.layout import Layout, Tensors
 
 
@@ -12,12 +12,13 @@ class WeightedMean:
     """A running weighted mean of the tensors of one layout, in float64; integer tensors keep their maximum.
 
     The same values added in the same order give the same bits. Memory: one model, however many are added.
+    weight: the sum of those that were added.
     """
 
     def __init__(self, layout: Layout) -> None:
         self._layout = layout
         self._sums: Tensors = {}
-        self._weight = 0.0
+        self.weight = 0.0
 
     def add(self, tensors: Tensors, weight: float) -> None:
         """Add one sender's tensors; `weight` is positive."""
@@ -30,14 +31,14 @@ class WeightedMean:
                 self._sums[entry.name].add_(value, alpha=weight)
             else:
                 self._sums[entry.name] = value.double() * weight
-        self._weight += weight
+        self.weight += weight
 
     def result(self) -> Tensors:
         """Return the mean, in the layout's types; `ValueError` when nothing was added."""
-        if self._weight <= 0:
+        if self.weight <= 0:
             raise ValueError("the mean of no replies")
         return {
-            e.name: (self._sums[e.name] / self._weight).to(e.dtype)
+            e.name: (self._sums[e.name] / self.weight).to(e.dtype)
             if e.dtype.is_floating_point
             else self._sums[e.name].clone()
             for e in self._layout.entries
@@ -47,12 +48,15 @@ class WeightedMean:
 def apply_update(combine: Combine, slots: dict[str, Tensors], update: Tensors) -> dict[str, Tensors]:
     """Return the slots after the mean update was applied to `slots["weights"]`; `slots` is not changed.
 
+    Least squares looks at whole models, not at updates; where there is nothing else, its mean is applied as it is.
+
     The optimiser's own memory is in the slots `momentum` and `second`. Sources are on the pages in `methods/`.
     """
     after = dict(slots)
     weights = slots["weights"]
-    if isinstance(combine, Average):
-        after["weights"] = _each(weights, lambda n: weights[n] + combine.rate * update[n])
+    if isinstance(combine, Average | LeastSquares):
+        rate = combine.rate if isinstance(combine, Average) else 1.0
+        after["weights"] = _each(weights, lambda n: weights[n] + rate * update[n])
         return after
     momentum = slots.get("momentum") or _filled(weights, 0.0)
     if isinstance(combine, Adaptive):

@@ -7,138 +7,11 @@ from typing import Annotated, Any, Literal
 import tomli_w
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
-from onebasin.updates.catalogue import CODECS
+from onebasin.choices import Count, Fraction, Frozen, Method, Positive, by_kind
 
 
 class ConfigError(ValueError):
     """A configuration that cannot be run; the message names each field, its value and what would be right."""
-
-
-class Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
-
-
-def named(value: Any, key: str) -> Any:
-    """A string stands for the table that has nothing but this key."""
-    return {key: value} if isinstance(value, str) else value
-
-
-def key_of_name(field: str) -> str:
-    """The key under which a table of this field says which it is."""
-    return "name" if field == "method" else "kind"
-
-
-def _kind(value: Any) -> Any:
-    return named(value, "kind")
-
-
-def _codec(value: Any) -> Any:
-    if value != "none" and value not in CODECS:
-        raise ValueError(f"unknown codec; there are none, {', '.join(CODECS)}")
-    return value
-
-
-Positive = Annotated[float, Field(gt=0)]
-Fraction = Annotated[float, Field(ge=0, lt=1)]
-Count = Annotated[int, Field(ge=1)]
-CodecName = Annotated[str, BeforeValidator(_codec)]
-
-
-class Plain(Frozen):
-    """The client minimises its own loss."""
-
-    kind: Literal["plain"] = "plain"
-
-
-class Proximal(Frozen):
-    """The client's loss + mu/2 |w - w_received|^2."""
-
-    kind: Literal["proximal"] = "proximal"
-    mu: Annotated[float, Field(ge=0)] = 0.01
-
-
-class ControlVariates(Frozen):
-    """The client adds c - c_i to every gradient (SCAFFOLD)."""
-
-    kind: Literal["control-variates"] = "control-variates"
-
-
-class Average(Frozen):
-    """w + rate * mean update."""
-
-    kind: Literal["average"] = "average"
-    rate: Positive = 1.0
-
-
-class Momentum(Frozen):
-    """v = beta v + mean update; w + rate * v."""
-
-    kind: Literal["momentum"] = "momentum"
-    rate: Positive = 1.0
-    beta: Fraction = 0.9
-
-
-class Adaptive(Frozen):
-    """m = beta1 m + (1 - beta1) mean update; w + rate * m / (sqrt(v) + tau), v by Adam's or Yogi's rule."""
-
-    kind: Literal["adam", "yogi"]
-    rate: Positive = 0.01
-    beta1: Fraction = 0.9
-    beta2: Fraction = 0.99
-    tau: Positive = 1e-3
-
-
-class Nesterov(Frozen):
-    """v = beta v + mean update; w + rate * (mean update + beta v)."""
-
-    kind: Literal["nesterov"] = "nesterov"
-    rate: Positive = 0.7
-    beta: Fraction = 0.9
-
-
-Objective = Annotated[Plain | Proximal | ControlVariates, Field(discriminator="kind"), BeforeValidator(_kind)]
-Combine = Annotated[Average | Momentum | Adaptive | Nesterov, Field(discriminator="kind"), BeforeValidator(_kind)]
-
-
-class Method(Frozen):
-    """A method: one choice for each question.
-
-    start: whose weights a client begins with. `broadcast`: the server's, sent; `shared-seed`: the server's, sent as a
-    seed; `local`: each client's own.
-    frame: how models from different starts become one. `none`: by plain average; `adopt-one`: one client's is taken.
-    data: `partitioned`, or `pooled` into one place (training that is not distributed).
-    uplink, downlink: the codec, or `none` on both for clients that keep their models to themselves.
-    """
-
-    name: str
-    data: Literal["partitioned", "pooled"] = "partitioned"
-    start: Literal["broadcast", "shared-seed", "local"] = "broadcast"
-    frame: Literal["none", "adopt-one"] = "none"
-    objective: Objective = Plain()
-    uplink: CodecName = "fp32"
-    downlink: CodecName = "fp32"
-    combine: Combine = Average()
-
-    @property
-    def federated(self) -> bool:
-        """Whether models travel at all."""
-        return self.uplink != "none"
-
-    @model_validator(mode="after")
-    def _choices_fit(self) -> "Method":
-        if (self.uplink == "none") != (self.downlink == "none"):
-            raise ValueError(
-                f"uplink={self.uplink!r} and downlink={self.downlink!r}: either both are 'none' or neither"
-            )
-        if not self.federated and self.start != "local":
-            raise ValueError(f"start={self.start!r} needs a downlink; with downlink='none' only 'local' is possible")
-        if not self.federated and self.objective.kind == "control-variates":
-            raise ValueError("objective='control-variates' needs an uplink and a downlink")
-        if self.frame == "adopt-one" and self.objective.kind == "control-variates":
-            raise ValueError("frame='adopt-one' has no common model in round 1, which 'control-variates' needs")
-        if self.frame == "adopt-one" and not (self.federated and self.start == "local"):
-            raise ValueError(f"frame='adopt-one' needs start='local', not {self.start!r}, and an uplink")
-        return self
 
 
 class Choice(BaseModel):
@@ -162,11 +35,15 @@ class Model(Choice):
 
 
 class Task(Frozen):
-    """What is learned, and who holds what. `clients` may be left out where the partition knows (`owner`)."""
+    """What is learned, and who holds what. `clients` may be left out where the partition knows (`owner`).
+
+    public: training examples that no client holds and everybody knows, without their labels.
+    """
 
     dataset: str = "digits"
-    model: Annotated[Model, BeforeValidator(_kind)] = Model(kind="mlp")
-    partition: Annotated[Partition, BeforeValidator(_kind)] = Partition.model_validate(
+    public: Annotated[int, Field(ge=0)] = 0
+    model: Annotated[Model, BeforeValidator(by_kind)] = Model(kind="mlp")
+    partition: Annotated[Partition, BeforeValidator(by_kind)] = Partition.model_validate(
         {"kind": "dirichlet", "alpha": 0.3}
     )
     clients: Annotated[int, Field(ge=0)] = 10
@@ -186,6 +63,7 @@ class Training(Frozen):
     """Local optimisation: what a client does in one round. `steps`, where given, replaces `epochs`.
 
     lr_decay multiplies the rate after every round. `keep_optimizer`: momenta stay with the client between rounds.
+    warmup: epochs of the phase that a client starts from its own weights, where they differ from `epochs`.
     """
 
     optimizer: Literal["sgd", "adam", "adamw"] = "sgd"
@@ -196,6 +74,7 @@ class Training(Frozen):
     batch: Count = 32
     epochs: Count = 1
     steps: Count | None = None
+    warmup: Count | None = None
     clip: Positive | None = None
     keep_optimizer: bool = False
 
@@ -204,10 +83,13 @@ class Federation(Frozen):
     """The rounds: how many, who takes part, how replies weigh, how often the model is scored on the test set.
 
     cohort: clients a round, 0 for all. dropout: the chance that a client vanishes in a round after its order was sent.
+    late: how many clients, the last by number, are not there before round `join_round`.
     """
 
     rounds: Count = 20
     cohort: Annotated[int, Field(ge=0)] = 0
+    late: Annotated[int, Field(ge=0)] = 0
+    join_round: Count = 1
     weighting: Literal["examples", "uniform"] = "examples"
     dropout: Fraction = 0.0
     evaluate_every: Count = 1
@@ -237,7 +119,7 @@ class RunConfig(Frozen):
     task: Task = Task()
     training: Training = Training()
     federation: Federation = Federation()
-    engine: Annotated[Engine, BeforeValidator(_kind)] = Engine()
+    engine: Annotated[Engine, BeforeValidator(by_kind)] = Engine()
     tracking: Tracking = Tracking()
 
     @model_validator(mode="after")
@@ -249,6 +131,14 @@ class RunConfig(Frozen):
                     "objective='control-variates' needs training.optimizer='sgd' with momentum=0, weight_decay=0 and "
                     "no clip: its variates are (w_received - w_trained) / (steps * lr) (SCAFFOLD, eq. 4, option II)"
                 )
+        if self.method.probes.kind == "public" and self.method.probed and not self.task.public:
+            raise ValueError("method.probes='public' needs examples: set task.public to how many there are")
+        if self.method.alignment.probes == "public" and self.method.aligned and not self.task.public:
+            raise ValueError("method.alignment.probes='public' needs examples: set task.public to how many there are")
+        if self.task.clients and self.federation.late >= self.task.clients:
+            raise ValueError(
+                f"federation.late={self.federation.late} leaves none of task.clients={self.task.clients} to begin with"
+            )
         if self.task.clients and self.federation.cohort > self.task.clients:
             raise ValueError(
                 f"federation.cohort={self.federation.cohort} is more than task.clients={self.task.clients}"

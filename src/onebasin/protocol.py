@@ -9,6 +9,8 @@ from typing import Any
 from torch import nn
 
 from onebasin.config import RunConfig
+from onebasin.framing import Framing
+from onebasin.tasks.task import Task
 from onebasin.training.weights import buffers_of, parameters_of
 from onebasin.updates.catalogue import make_codec
 from onebasin.updates.codec import Codec
@@ -30,6 +32,9 @@ class Do(IntFlag):
     SEND_MODEL = 4
     KEEP_MODEL = 8
     SCORE = 16
+    SEND_SIGNATURES = 32
+    SEND_SKETCH = 64
+    SEND_STATISTICS = 128
 
 
 @dataclass(frozen=True)
@@ -44,13 +49,14 @@ class Report:
 
 
 class Protocol:
-    """The run's number, the layouts of parameters and buffers, and the codecs of both directions.
+    """The run's number, the layouts of parameters and buffers, the codecs of both directions, and the neurons' framing.
 
-    Sections of an order: `do`; `seed` or `weights` (and `buffers`); `control` (SCAFFOLD's c).
-    Sections of a reply: `report`; `update` or `weights` (and `buffers`); `control` (the change of c_i).
+    Sections of an order: `do`; `seed` or `weights` (and `buffers`); `control` (SCAFFOLD's c); `permutation`.
+    Sections of a reply: `report`; `update` or `weights` (and `buffers`); `control` (the change of c_i); `signatures`;
+    `sketch`; `statistics`.
     """
 
-    def __init__(self, config: RunConfig, model: nn.Module) -> None:
+    def __init__(self, config: RunConfig, task: Task, model: nn.Module) -> None:
         self.run = int(config.identity(), 16)
         self.parameters = Layout.of(parameters_of(model))
         self.buffers = Layout.of(buffers_of(model))
@@ -65,7 +71,8 @@ class Protocol:
         if config.method.federated:
             self.uplink = make_codec(config.method.uplink, self.parameters)
             self.downlink = make_codec(config.method.downlink, self.parameters)
-        self.limit = 2 * (8 * self.parameters.numel + self.exact.coded_bytes) + _SLACK
+        self.framing = Framing(config, task, model)
+        self.limit = 2 * (8 * self.parameters.numel + self.exact.coded_bytes) + _SLACK + self.framing.most_bytes
 
     def write(self, round: int, sender: int, sections: list[Section]) -> bytes:
         """Return a message of this run."""
@@ -87,8 +94,8 @@ def write_do(do: Do) -> Section:
 
 def read_do(message: Message) -> Do:
     value = _unpack(_DO, message, "do")[0]
-    if not value or value >= 2 * Do.SCORE:
-        raise WireError(f"the order asks for {value:#x}, which has no meaning")
+    if not value:
+        raise WireError("the order asks for nothing")
     return Do(value)
 
 

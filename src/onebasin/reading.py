@@ -8,7 +8,8 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from onebasin.config import ConfigError, RunConfig, Task, key_of_name, named
+from onebasin.choices import key_of_name, named
+from onebasin.config import ConfigError, RunConfig, Task
 from onebasin.methods import load_page
 
 Source = RunConfig | Mapping[str, Any] | str | Path

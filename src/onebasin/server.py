@@ -6,12 +6,18 @@ from dataclasses import dataclass, field
 
 import torch
 
-from onebasin.combine import WeightedMean, apply_update
-from onebasin.config import ControlVariates, RunConfig
+from onebasin.alignment.repair import Statistics
+from onebasin.alignment.sketches import Sketch
+from onebasin.assembly import Arrivals, Assembly, Contribution
+from onebasin.choices import ControlVariates
+from onebasin.combine import WeightedMean
+from onebasin.config import ConfigError, RunConfig
 from onebasin.engines.engine import ClientId, Failure, Reply
+from onebasin.framing import Frame
 from onebasin.protocol import Do, Protocol, Report, read_report, write_do, write_seed
 from onebasin.seeds import derive, generator
 from onebasin.state import State
+from onebasin.symmetry.spec import Perms
 from onebasin.tasks.task import Task
 from onebasin.training.weights import buffers_of, clone, parameters_of
 from onebasin.updates.codec import NotFinite
@@ -43,27 +49,39 @@ class _Parts:
     model: Tensors | None
     buffers: Tensors
     control: Tensors | None
+    signatures: Tensors | None
+    sketch: bytes | None
+    statistics: Statistics | None
 
 
 class Server:
     """State: `weights`, `buffers` (the common model, absent until there is one), `control` (SCAFFOLD's c),
-    `momentum`, `second` (the combine step's memory); fact `met`: the clients that have received a model.
+    `momentum`, `second` (the combine step's memory), `sketches` (as the clients sent them), `frame/CLIENT` (permutations
+    that a client has not yet answered to); facts: `met` (clients that have received a model), `merged` (clients whose
+    own models have become part of the common one), `frames` (the round in which each of those permutations was found).
     """
 
     def __init__(self, config: RunConfig, task: Task) -> None:
         self.config = config
         self.method = config.method
         self.clients = len(task.parts)
+        if config.federation.late >= self.clients:
+            raise ConfigError(
+                f"federation.late={config.federation.late} leaves none of {self.clients} clients to begin with"
+            )
         model = task.build_model(derive(config.seed, "init"))
-        self.protocol = Protocol(config, model)
-        self.state = State(facts={"met": []})
+        self.protocol = Protocol(config, task, model)
+        self.assembly = Assembly(self.method, self.protocol.framing, task.workspace(), derive(config.seed, "assembly"))
+        self.state = State(facts={"met": [], "merged": [], "frames": {}})
         if self.method.start != "local":
             self.state.slots |= {"weights": clone(parameters_of(model)), "buffers": clone(buffers_of(model))}
         if isinstance(self.method.objective, ControlVariates):
             zeros = {name: torch.zeros_like(p) for name, p in parameters_of(model).items()}
             self.state.slots["control"] = zeros
         self.outcome = Outcome(0)
-        self._asked: Do = Do(0)
+        self._asked: dict[ClientId, Do] = {}
+        self._arrivals = self._nothing()
+        self._frames: dict[ClientId, Perms] = {}
 
     @property
     def has_model(self) -> bool:
@@ -72,25 +90,21 @@ class Server:
     def open(self, round: int) -> Orders:
         """Return the round's first orders, client by client."""
         self.outcome = Outcome(round)
+        self._arrivals, self._frames = self._nothing(), {}
         cohort = self._cohort(round)
         if not self.method.federated:
             scored = Do.SCORE if self.is_evaluated(round) else Do(0)
-            return self._ask(cohort, Do.TRAIN | Do.KEEP_MODEL | scored)
-        if self.has_model:
-            return self._ask(cohort, Do.TRAIN | Do.SEND_UPDATE)
-        if self.method.frame == "adopt-one":
-            return self._ask(cohort, Do.TRAIN | Do.KEEP_MODEL)
-        return self._ask(cohort, Do.TRAIN | Do.SEND_MODEL)
+            return self._ask(dict.fromkeys(cohort, Do.TRAIN | Do.KEEP_MODEL | scored))
+        return self._ask({client: self._first_request(client) for client in cohort})
 
     def close(self, replies: Iterable[Reply]) -> Orders:
         """Take the replies, each once and in a fixed order; return further orders of the round, or none.
 
         A reply that is malformed, foreign or not finite is a failure, recorded with its reason; it changes nothing.
         """
-        model = WeightedMean(self.protocol.parameters)
-        buffers = WeightedMean(self.protocol.buffers)
         control = WeightedMean(self.protocol.parameters)
         reports: dict[ClientId, Report] = {}
+        signatures: dict[ClientId, Tensors] = {}
         for client, reply in replies:
             if isinstance(reply, Failure):
                 self.outcome.failures[client] = reply.reason
@@ -101,26 +115,94 @@ class Server:
                 self.outcome.failures[client] = f"WireError: {error}"
                 continue
             reports[client] = parts.report
-            weight = float(parts.report.examples) if self.config.federation.weighting == "examples" else 1.0
-            if parts.model is not None:
-                model.add(parts.model, weight)
-                buffers.add(parts.buffers, weight)
             if parts.control is not None:
                 control.add(parts.control, 1.0)
+            if parts.signatures is not None:
+                signatures[client] = parts.signatures
+            self._take(client, parts)
         self.outcome.reports = {**reports, **self.outcome.reports}
         if not reports:
-            return {}
-        if self._asked & (Do.SEND_UPDATE | Do.SEND_MODEL):
-            if Do.SEND_UPDATE in self._asked:
-                self.state.slots = apply_update(self.method.combine, self.state.slots, model.result())
-            else:
-                self.state.slots["weights"] = model.result()
-            self.state.slots["buffers"] = buffers.result() if len(self.protocol.buffers) else {}
-            self._count_control(control, len(reports))
-        elif self.method.frame == "adopt-one":
+            return self._finish(control, 0)
+        if signatures:
+            return self._call_in(signatures, reports)
+        if self.method.frame == "adopt-one" and not self.has_model and self._arrivals.empty:
             chosen = max(reports, key=lambda client: (reports[client].examples, -client))
-            return self._ask([chosen], Do.SEND_MODEL)
+            return self._ask({chosen: Do.SEND_MODEL})
+        return self._finish(control, len(reports))
+
+    def _first_request(self, client: ClientId) -> Do:
+        """What a client is asked for at first: what it learned from the common model, or from its own."""
+        asked = Do.TRAIN
+        sketched = str(client) in self.state.slots.get("sketches", {})
+        if self.method.sketched and not sketched:
+            asked |= Do.SEND_SKETCH
+        own = self.method.start == "local" and (
+            not self.has_model or (self.method.aligned and client not in self.state.facts["merged"])
+        )
+        if not own:
+            return asked | Do.SEND_UPDATE
+        if self.method.frame == "adopt-one":
+            return asked | Do.KEEP_MODEL
+        if self.method.repair in ("repair", "rescale") and self.method.repair_targets == "clients":
+            asked |= Do.SEND_STATISTICS
+        if self.method.frame == "signatures":
+            return asked | Do.KEEP_MODEL | Do.SEND_SIGNATURES
+        return asked | Do.SEND_MODEL
+
+    def _nothing(self) -> Arrivals:
+        return Arrivals(self.protocol.parameters, self.protocol.buffers, self.assembly.whole)
+
+    def _take(self, client: ClientId, parts: _Parts) -> None:
+        """Keep what a checked reply brings."""
+        weight = self._weight(parts.report)
+        asked = self._asked[client]
+        self.state.slots.pop(f"frame/{client}", None)
+        self.state.facts["frames"].pop(str(client), None)
+        if parts.sketch is not None:
+            raw = torch.frombuffer(bytearray(parts.sketch), dtype=torch.uint8)
+            self.state.slots["sketches"] = {**self.state.slots.get("sketches", {}), str(client): raw}
+        if parts.statistics is not None:
+            self._arrivals.statistics[client] = (weight, parts.statistics)
+        if parts.model is not None:
+            update = Do.SEND_UPDATE in asked
+            sent = Contribution(client, weight, parts.model, parts.buffers, met=update)
+            self._arrivals.add(sent, self.state.slots["weights"] if update else None)
+            if not update:
+                self.state.facts["merged"] = sorted({*self.state.facts["merged"], client})
+
+    def _weight(self, report: Report) -> float:
+        return float(report.examples) if self.config.federation.weighting == "examples" else 1.0
+
+    def _call_in(self, signatures: dict[ClientId, Tensors], reports: dict[ClientId, Report]) -> Orders:
+        """Tell those who sent signatures their way into the common order, and ask for their models in it."""
+        slots = self.state.slots
+        common = slots["weights"] | slots["buffers"] if self.has_model else None
+        weights = {client: self._weight(report) for client, report in reports.items()}
+        self._frames = self.assembly.frames_by_signature(signatures, weights, common)
+        self._remember(self._frames)
+        return self._ask(dict.fromkeys(self._frames, Do.SEND_MODEL))
+
+    def _finish(self, control: WeightedMean, replies: int) -> Orders:
+        """End the round with the next common model."""
+        if self._arrivals.empty:
+            return {}
+        self.state.slots = self.assembly.next_model(self._arrivals, self.state.slots, self._sketches(), self._frames)
+        if self.config.training.keep_optimizer and self.method.frame in ("weights", "activations"):
+            self._remember(self._frames)
+        if replies:
+            self._count_control(control, replies)
         return {}
+
+    def _remember(self, frames: Mapping[ClientId, Perms]) -> None:
+        """Keep the permutations that clients are to be told until they have answered."""
+        for client, perms in frames.items():
+            self.state.slots[f"frame/{client}"] = perms
+            self.state.facts["frames"][str(client)] = self.outcome.round
+
+    def _sketches(self) -> dict[ClientId, Sketch]:
+        known = self.state.slots.get("sketches", {})
+        framing = self.protocol.framing
+        return {int(client): framing.read_sketch(raw.numpy().tobytes()) for client, raw in known.items()}
 
     def is_evaluated(self, round: int) -> bool:
         """Whether the model is scored after this round: every so many, and after the last."""
@@ -128,32 +210,41 @@ class Server:
         return round % federation.evaluate_every == 0 or round == federation.rounds
 
     def _cohort(self, round: int) -> list[ClientId]:
-        size = self.config.federation.cohort
-        if not size or size >= self.clients or not self.method.federated:
-            return list(range(self.clients))
-        draw = torch.randperm(self.clients, generator=generator(self.config.seed, "cohort", round))
+        federation = self.config.federation
+        there = self.clients if round >= federation.join_round else self.clients - federation.late
+        size = federation.cohort
+        if not size or size >= there or not self.method.federated:
+            return list(range(there))
+        draw = torch.randperm(there, generator=generator(self.config.seed, "cohort", round))
         return sorted(int(client) for client in draw[:size])
 
-    def _ask(self, cohort: list[ClientId], do: Do) -> Orders:
+    def _ask(self, asked: dict[ClientId, Do]) -> Orders:
         """Return the orders: all clients that need the same get the same bytes.
 
         A model that has diverged beyond what the codec can say goes to nobody; every client's failure says so.
         """
-        self._asked = do
+        self._asked = asked
         met = set(self.state.facts["met"])
+        written: dict[tuple[Do, bool, ClientId | None], bytes] = {}
+        orders: dict[ClientId, bytes] = {}
         try:
-            written = {first: self._order(do, first) for first in {client not in met for client in cohort}}
+            for client, do in asked.items():
+                key = (do, client not in met, client if f"frame/{client}" in self.state.slots else None)
+                if key not in written:
+                    written[key] = self._order(*key)
+                orders[client] = written[key]
         except NotFinite as error:
-            self.outcome.failures |= dict.fromkeys(cohort, f"the common model cannot be sent: {error}")
+            self.outcome.failures |= dict.fromkeys(asked, f"the common model cannot be sent: {error}")
             return {}
-        if Do.TRAIN in do and self.has_model:
-            self.state.facts["met"] = sorted(met.union(cohort))
-        return {client: written[client not in met] for client in cohort}
+        if self.has_model:
+            met.update(client for client, do in asked.items() if _brings_model(do))
+            self.state.facts["met"] = sorted(met)
+        return orders
 
-    def _order(self, do: Do, first: bool) -> bytes:
+    def _order(self, do: Do, first: bool, framed: ClientId | None) -> bytes:
         sections = [write_do(do)]
         slots = self.state.slots
-        if Do.TRAIN in do and self.has_model:
+        if _brings_model(do) and self.has_model:
             kind = Kind.INIT if first else Kind.UPDATE
             if self.method.start == "shared-seed" and self.outcome.round == 1:
                 sections.append(write_seed(derive(self.config.seed, "init")))
@@ -164,6 +255,9 @@ class Server:
         if Do.TRAIN in do and "control" in slots:
             body = self.protocol.downlink.encode(slots["control"])
             sections.append(Section(Kind.UPDATE, "control", body))
+        if framed is not None:
+            frame = Frame(self.state.facts["frames"][str(framed)], slots[f"frame/{framed}"])
+            sections.append(Section(Kind.ALIGN, "permutation", self.protocol.framing.write_permutations(frame)))
         return self.protocol.write(self.outcome.round, SERVER, sections)
 
     def _read(self, client: ClientId, reply: bytes) -> _Parts:
@@ -174,22 +268,35 @@ class Server:
         report = read_report(message)
         if report.examples == 0:
             raise WireError("the client reports that it holds no examples")
-        expected = self._expected_sections()
+        expected = self._expected_sections(self._asked[client])
         if {section.name for section in message.sections} != expected:
             raise WireError(f"the reply has {[s.name for s in message.sections]}; expected {sorted(expected)}")
-        return _Parts(report, self._model_of(message), self._buffers_of(message), self._control_of(message))
+        framing = self.protocol.framing
+        signatures, sketch, statistics = (message.section(name) for name in ("signatures", "sketch", "statistics"))
+        if sketch is not None:
+            framing.read_sketch(sketch.body)
+        return _Parts(
+            report,
+            self._model_of(message),
+            self._buffers_of(message),
+            self._control_of(message),
+            None if signatures is None else framing.read_signatures(signatures.body),
+            None if sketch is None else sketch.body,
+            None if statistics is None else framing.read_statistics(statistics.body),
+        )
 
-    def _expected_sections(self) -> set[str]:
+    def _expected_sections(self, asked: Do) -> set[str]:
         expected = {"report"}
-        if Do.SEND_UPDATE in self._asked:
+        if Do.SEND_UPDATE in asked:
             expected.add("update")
-        if Do.SEND_MODEL in self._asked:
+        if Do.SEND_MODEL in asked:
             expected.add("weights")
         if len(expected) > 1 and len(self.protocol.buffers):
             expected.add("buffers")
-        if Do.TRAIN in self._asked and "control" in self.state.slots:
+        if Do.TRAIN in asked and "control" in self.state.slots:
             expected.add("control")
-        return expected
+        names = {Do.SEND_SIGNATURES: "signatures", Do.SEND_SKETCH: "sketch", Do.SEND_STATISTICS: "statistics"}
+        return expected | {name for flag, name in names.items() if flag in asked}
 
     def _model_of(self, message: Message) -> Tensors | None:
         section = message.section("update") or message.section("weights")
@@ -208,3 +315,8 @@ class Server:
         if "control" in self.state.slots:
             mean, share = changes.result(), replies / self.clients
             self.state.slots["control"] = {n: c + share * mean[n] for n, c in self.state.slots["control"].items()}
+
+
+def _brings_model(do: Do) -> bool:
+    """Whether an order to train begins from the common model: what is asked for is the change to it."""
+    return Do.TRAIN in do and not do & (Do.SEND_MODEL | Do.KEEP_MODEL)

@@ -95,15 +95,16 @@ def unfold(module: _ConvNd, inputs: Tensor) -> Tensor:
     spatial = len(module.kernel_size)
     padding = module.padding
     if isinstance(padding, str):
-        reach = [d * (k - 1) if padding == "same" else 0 for d, k in zip(module.dilation, module.kernel_size, strict=True)]
+        reach = [
+            d * (k - 1) if padding == "same" else 0 for d, k in zip(module.dilation, module.kernel_size, strict=True)
+        ]
         edges = [(total // 2, total - total // 2) for total in reach]
     else:
         edges = [(int(width), int(width)) for width in padding]
-    padded = F.pad(inputs, [width for pair in reversed(edges) for width in pair])
+    strided = F.pad(inputs, [width for pair in reversed(edges) for width in pair])
     for axis in range(spatial):
         extent = module.dilation[axis] * (module.kernel_size[axis] - 1) + 1
-        padded = padded.unfold(2 + axis, extent, module.stride[axis])
-    strided = padded[(..., *(slice(None, None, step) for step in module.dilation))]
+        strided = strided.unfold(2 + axis, extent, module.stride[axis])[..., :: module.dilation[axis]]
     examples, channels = strided.shape[:2]
     places, kernel = strided.shape[2 : 2 + spatial], strided.shape[2 + spatial :]
     grouped = strided.reshape(examples, module.groups, channels // module.groups, *places, *kernel)

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from onebasin.alignment.layers import Rows, channel_dim, fitted_layers, is_linear
 from onebasin.alignment.merging import average, shares
 from onebasin.alignment.models import AlignmentError, State, check_finite
-from onebasin.alignment.running import forward, one_example, watched
+from onebasin.alignment.running import forward, watched
 from onebasin.seeds import generator
 
 RIDGE = 0.003
@@ -135,7 +135,7 @@ def _agreement(rows: Tensor, reference: Tensor) -> Tensor:
     if rows is reference:
         return torch.ones(rows.shape[1])
     one, other = rows - rows.mean(0), reference - reference.mean(0)
-    norms = torch.linalg.vector_norm(one, dim=0) * torch.linalg.vector_norm(other, dim=0)
+    norms: Tensor = torch.linalg.vector_norm(one, dim=0) * torch.linalg.vector_norm(other, dim=0)
     return ((one * other).sum(0) / norms.clamp_min(1e-20)).clamp(0.0, 1.0)
 
 

@@ -11,7 +11,7 @@ import torch
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
-from onebasin.alignment.models import State, check_model
+from onebasin.alignment.models import State, check_model, parameters
 from onebasin.seeds import generator
 from onebasin.symmetry.groups import Occurrence
 from onebasin.symmetry.spec import Perms, PermutationSpec
@@ -30,6 +30,11 @@ def match(spec: PermutationSpec, reference: State, model: State, seed: int = 0) 
     """
     check_model(spec, reference, "reference")
     check_model(spec, model, "model")
+    return match_parameters(spec, parameters(spec, reference), parameters(spec, model), seed)
+
+
+def match_parameters(spec: PermutationSpec, reference: State, model: State, seed: int) -> Perms:
+    """As `match`, for float32 parameters that were checked before."""
     products = _Products(spec, reference, model)
     found = spec.identity()
     groups, order = list(spec.groups), generator(seed, "matching")
@@ -58,15 +63,14 @@ class _Products:
 
     def __init__(self, spec: PermutationSpec, reference: State, model: State) -> None:
         self._spec = spec
-        self._model = _weights(spec, model)
+        self._model = dict(model)
         self._places: dict[str, list[_Place]] = {name: [] for name in self._model}
         self._similarity: dict[str, Tensor] = {}
-        theirs = _weights(spec, reference)
         for group in spec.groups:
             total = torch.zeros(spec.shape(group) + spec.shape(group)[-1:])
             for occurrence in spec.occurrences(group):
                 if occurrence.tensor in self._model:
-                    fixed = occurrence.unfold(theirs[occurrence.tensor])
+                    fixed = occurrence.unfold(reference[occurrence.tensor])
                     rows = occurrence.unfold(self._model[occurrence.tensor])
                     total += fixed @ rows.mT
                     self._places[occurrence.tensor].append(_Place(group, occurrence, fixed, rows))
@@ -129,12 +133,3 @@ def _assign(similarity: Tensor) -> Tensor:
     """Jonker-Volgenant on one square matrix."""
     _, columns = linear_sum_assignment(similarity.numpy(), maximize=True)
     return torch.from_numpy(columns).long()
-
-
-def _weights(spec: PermutationSpec, state: State) -> dict[str, Tensor]:
-    """The parameters in float32 on the CPU, each shared tensor once."""
-    return {
-        name: state[name].detach().float().cpu()
-        for name, entry in spec.tensors.items()
-        if entry.parameter and entry.same_as is None
-    }

@@ -1,20 +1,21 @@
-"""Merging N models: all are matched to their common average, which moves, until none moves any more.
+"""Merging N models: each is matched to the mean of the others, until none moves any more; then they are averaged.
 
-The barycentre form of MergeMany: Ainsworth et al., Git Re-Basin, ICLR 2023 (arXiv 2209.04836), algorithm 3, where
-each model is matched to the mean of the others; matching to the mean of all has the same fixed points and costs one
-average a sweep.
+MergeMany: Ainsworth et al., Git Re-Basin, ICLR 2023 (arXiv 2209.04836), algorithm 3. Every step brings the sum over all
+pairs of models nearer. The mean must be of the *others*: a mean that holds the model itself draws it to where it is.
 """
+
+from __future__ import annotations
 
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
-from onebasin.alignment.matching import match
-from onebasin.alignment.models import AlignmentError, State, check_model
+from onebasin.alignment.matching import match_parameters
+from onebasin.alignment.models import AlignmentError, State, check_model, parameters
 from onebasin.symmetry.spec import Perms, PermutationSpec
 
-MAX_SWEEPS = 20
+MAX_SWEEPS = 100
 
 
 def merge(
@@ -32,31 +33,64 @@ def merge(
 def align(
     spec: PermutationSpec, states: Sequence[State], weights: Sequence[float] | None = None, seed: int = 0
 ) -> list[Perms]:
-    """Return for each state the permutations into the common order, which is near to the first model's.
+    """Return for each state the permutations into the common order.
 
-    Errors: as `merge`.
+    The first model keeps its own order where two are given, and is near to it otherwise. seed: the order in which
+    groups are visited. Errors: as `merge`.
     """
     if len(states) < 2:
         raise AlignmentError(f"{len(states)} model was given; it takes two to be aligned")
     for position, state in enumerate(states):
         check_model(spec, state, f"model {position + 1} of {len(states)}")
-    first = states[0]
-    perms = [spec.identity(), *(match(spec, first, state, seed) for state in states[1:])]
-    if len(states) == 2:
+    share = shares(len(states), weights)
+    models = [parameters(spec, state) for state in states]
+    perms = [spec.identity() for _ in states]
+    sums = _Sums(share)
+    sums.add(0, models[0])
+    for index in range(1, len(models)):
+        perms[index] = match_parameters(spec, sums.beside(None), models[index], seed)
+        models[index] = spec.apply(models[index], perms[index])
+        sums.add(index, models[index])
+    if len(models) == 2:
         return perms
-    aligned = [spec.apply(state, p) for state, p in zip(states, perms, strict=True)]
-    for sweep in range(MAX_SWEEPS):
-        centre = average(aligned, weights)
+    for sweep in range(1, MAX_SWEEPS + 1):
         moved = False
-        for position, state in enumerate(aligned):
-            step = match(spec, centre, state, seed + sweep)
+        for index, model in enumerate(models):
+            step = match_parameters(spec, sums.beside(index), model, seed + sweep)
             if _moves(step):
                 moved = True
-                perms[position] = spec.compose(perms[position], step)
-                aligned[position] = spec.apply(state, step)
+                perms[index] = spec.compose(perms[index], step)
+                models[index] = spec.apply(model, step)
+                sums.add(index, models[index])
         if not moved:
             break
     return perms
+
+
+class _Sums:
+    """The weighted sum of all models that were added, in float64, with or without one of them."""
+
+    def __init__(self, share: Sequence[float]) -> None:
+        self._share = share
+        self._models: dict[int, dict[str, Tensor]] = {}
+        self._total: dict[str, Tensor] = {}
+
+    def add(self, index: int, model: dict[str, Tensor]) -> None:
+        """Count a model in, in place of what it was before."""
+        before = self._models.get(index)
+        self._models[index] = model
+        for name, value in model.items():
+            if name not in self._total:
+                self._total[name] = torch.zeros_like(value, dtype=torch.float64)
+            change = value if before is None else value - before[name]
+            self._total[name].add_(change, alpha=self._share[index])
+
+    def beside(self, index: int | None) -> dict[str, Tensor]:
+        """The sum of the others, in float32."""
+        if index is None:
+            return {name: total.float() for name, total in self._total.items()}
+        own, share = self._models[index], self._share[index]
+        return {name: (total - share * own[name]).float() for name, total in self._total.items()}
 
 
 def average(states: Sequence[State], weights: Sequence[float] | None = None) -> dict[str, Tensor]:

@@ -18,6 +18,8 @@ def check_model(spec: PermutationSpec, state: State, who: str) -> None:
     """Raise `AlignmentError` if a tensor of the spec is missing, has another shape, or has NaN or infinite weights."""
     for name, entry in spec.tensors.items():
         if name not in state:
+            if entry.same_as is not None:
+                continue
             raise AlignmentError(f"{who}: has no tensor {name!r}, which the permutations were found for")
         tensor = state[name]
         if tuple(tensor.shape) != entry.shape:
@@ -31,3 +33,12 @@ def check_finite(state: State, who: str) -> None:
     for name, tensor in state.items():
         if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
             raise AlignmentError(f"{who}: {name} has weights that are NaN or infinite")
+
+
+def parameters(spec: PermutationSpec, state: State) -> dict[str, Tensor]:
+    """Return what models are matched by: the parameters in float32 on the CPU, each shared tensor once."""
+    return {
+        name: state[name].detach().float().cpu()
+        for name, entry in spec.tensors.items()
+        if entry.parameter and entry.same_as is None
+    }

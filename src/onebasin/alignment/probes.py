@@ -24,7 +24,10 @@ def noise(shape: tuple[int, ...], count: int, seed: int) -> Tensor:
         return torch.randn(count, *shape, generator=draws)
     grid = [max(2, -(-size // COARSE)) for size in shape[1:]]
     inputs = F.interpolate(
-        torch.randn(count, shape[0], *grid, generator=draws), size=shape[1:], mode=_SMOOTH[len(grid)], align_corners=False
+        torch.randn(count, shape[0], *grid, generator=draws),
+        size=shape[1:],
+        mode=_SMOOTH[len(grid)],
+        align_corners=False,
     )
     for axis, (coarse, fine) in enumerate(zip(grid, shape[1:], strict=True), start=2):
         blended = F.interpolate(torch.eye(coarse).unsqueeze(1), size=fine, mode="linear", align_corners=False)

@@ -100,7 +100,9 @@ def _places(spec: PermutationSpec) -> Iterator[tuple[str, list[str]]]:
     for group in spec.groups:
         shown = list(dict.fromkeys(each.tensor for each in spec.occurrences(group, outputs=True)))
         makers = {
-            each.tensor.rpartition(".")[0] for each in spec.occurrences(group) if len(spec.tensors[each.tensor].axes) > 1
+            each.tensor.rpartition(".")[0]
+            for each in spec.occurrences(group)
+            if len(spec.tensors[each.tensor].axes) > 1
         }
         made = [name for name in shown if name in makers]
         if made or shown:

@@ -11,10 +11,11 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from onebasin.alignment.models import AlignmentError, State
+from onebasin.modes import evaluation_mode
 from onebasin.symmetry.sandbox import examples, outputs_of
-from onebasin.tasks.metrics import evaluation_mode
 
-Watcher = Callable[[str, nn.Module, Tensor], None]
+Watcher = Callable[[str, nn.Module, Tensor], Any]
+"""Told a module's name, the module, and a tensor. What it returns after a module's call takes the place of its output."""
 
 
 @torch.no_grad()
@@ -53,11 +54,13 @@ def watched(
     called: set[tuple[str, bool]] = set()
     handles = []
 
-    def hook(name: str, tell: Watcher, late: bool) -> Callable[..., None]:
-        def show(module: nn.Module, taken: Any, returned: Any = None) -> None:
-            if (name, late) not in called:
-                called.add((name, late))
-                tell(name, module, outputs_of(returned if late else taken)[0])
+    def hook(name: str, tell: Watcher, late: bool) -> Callable[..., Any]:
+        def show(module: nn.Module, taken: Any, returned: Any = None) -> Any:
+            if (name, late) in called:
+                return None
+            called.add((name, late))
+            told = tell(name, module, outputs_of(returned if late else taken)[0])
+            return told if late else None
 
         return show
 

@@ -4,7 +4,7 @@ Reddi, Charles, Zaheer, Garrett, Rush, Konecny, Kumar, McMahan: Adaptive Federat
 (arXiv 2003.00295), algorithm 2: as FedAdam, but v <- v - (1-b2) d^2 sign(v - d^2).
 """
 
-from onebasin.config import Adaptive, Method
+from onebasin.choices import Adaptive, Method
 from onebasin.methods.page import Page
 
 PAGE = Page(

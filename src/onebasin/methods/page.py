@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from onebasin.config import Method
+from onebasin.choices import Method
 
 
 @dataclass(frozen=True)

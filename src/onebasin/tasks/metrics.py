@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
+from onebasin.modes import evaluation_mode
 from onebasin.tasks.examples import Split
 
 
@@ -25,18 +24,6 @@ class Score:
 def loss_of(logits: Tensor, targets: Tensor) -> Tensor:
     """Mean cross-entropy in nats. logits [n, classes], targets [n]; or [n, length, classes] and [n, length]."""
     return cross_entropy(logits.flatten(0, -2), targets.flatten())
-
-
-@contextmanager
-def evaluation_mode(model: nn.Module) -> Iterator[None]:
-    """Put the model into evaluation mode; afterwards each of its modules is in the mode it was found in."""
-    modes = [(module, module.training) for module in model.modules()]
-    model.eval()
-    try:
-        yield
-    finally:
-        for module, mode in modes:
-            module.training = mode
 
 
 def evaluate(model: nn.Module, split: Split, batch: int = 1000) -> Score:

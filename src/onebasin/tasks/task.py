@@ -1,25 +1,29 @@
 """A task: the data, who holds what of it, and the model that is trained."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
 
 from onebasin.config import RunConfig
 from onebasin.seeds import derive
-from onebasin.tasks.dataset import Dataset, load_dataset
+from onebasin.tasks.dataset import Dataset, Split, load_dataset
 from onebasin.tasks.models import build_model
 from onebasin.tasks.partition import holdings, partition
 
 
 @dataclass(frozen=True)
 class Task:
-    """parts: for each client its examples, as indices into ``dataset.train``."""
+    """parts: for each client its examples, as indices into ``dataset.train``.
+
+    public: inputs that everybody knows and no client holds, without their labels; None where there are none.
+    """
 
     dataset: Dataset
     parts: list[Tensor]
     model_name: str
     model_options: dict[str, object]
+    public: Tensor | None = None
 
     def build_model(self, seed: int) -> nn.Module:
         """Return the model with the initial weights that belong to `seed`."""
@@ -43,10 +47,24 @@ class Task:
 def load_task(config: RunConfig) -> Task:
     """Return the run's task. Errors: those of `load_dataset`, `partition` and `build_model`."""
     chosen = config.task
-    dataset = load_dataset(chosen.dataset)
+    dataset, public = _set_aside(load_dataset(chosen.dataset), chosen.public, derive(config.seed, "public"))
     if config.method.data == "pooled":
         parts = [torch.arange(len(dataset.train))]
     else:
         seed = derive(config.seed, "partition")
         parts = partition(chosen.partition.kind, dataset, chosen.clients, seed, **chosen.partition.options)
-    return Task(dataset, parts, chosen.model.kind, chosen.model.options)
+    return Task(dataset, parts, chosen.model.kind, chosen.model.options, public)
+
+
+def _set_aside(dataset: Dataset, count: int, seed: int) -> tuple[Dataset, Tensor | None]:
+    """Take some inputs out of the training split; `ValueError` if that leaves nothing to train on."""
+    if not count:
+        return dataset, None
+    train = dataset.train
+    if count >= len(train):
+        raise ValueError(f"task.public={count} leaves none of {len(train)} training examples")
+    order = torch.randperm(len(train), generator=torch.Generator().manual_seed(seed))
+    chosen, rest = order[:count].sort().values, order[count:].sort().values
+    owners = None if train.owners is None else train.owners[rest]
+    left = Split(train.inputs[rest], train.targets[rest], owners)
+    return replace(dataset, train=left), train.inputs[chosen]

@@ -10,9 +10,9 @@ from typing import Any
 import torch
 from torch import nn
 
+from onebasin.modes import evaluation_mode
 from onebasin.tasks.examples import Dataset
 from onebasin.tasks.factory import FactoryError, build
-from onebasin.tasks.metrics import evaluation_mode
 from onebasin.tasks.models.attention import transformer
 from onebasin.tasks.models.convolutional import cnn4, conv2, conv4, conv6, har_cnn, lenet5
 from onebasin.tasks.models.options import ModelError

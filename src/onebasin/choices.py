@@ -1,0 +1,213 @@
+"""A method is a composition: one choice for each question. Each choice is a frozen model with a line on what it does."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+
+from onebasin.updates.catalogue import CODECS
+
+
+class Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+def named(value: Any, key: str) -> Any:
+    """A string stands for the table that has nothing but this key."""
+    return {key: value} if isinstance(value, str) else value
+
+
+def key_of_name(field: str) -> str:
+    """The key under which a table of this field says which it is."""
+    return "name" if field == "method" else "kind"
+
+
+def by_kind(value: Any) -> Any:
+    return named(value, "kind")
+
+
+def _codec(value: Any) -> Any:
+    if value != "none" and value not in CODECS:
+        raise ValueError(f"unknown codec; there are none, {', '.join(CODECS)}")
+    return value
+
+
+Positive = Annotated[float, Field(gt=0)]
+Fraction = Annotated[float, Field(ge=0, lt=1)]
+Count = Annotated[int, Field(ge=1)]
+CodecName = Annotated[str, BeforeValidator(_codec)]
+
+
+class Plain(Frozen):
+    """The client minimises its own loss."""
+
+    kind: Literal["plain"] = "plain"
+
+
+class Proximal(Frozen):
+    """The client's loss + mu/2 |w - w_received|^2."""
+
+    kind: Literal["proximal"] = "proximal"
+    mu: Annotated[float, Field(ge=0)] = 0.01
+
+
+class ControlVariates(Frozen):
+    """The client adds c - c_i to every gradient (SCAFFOLD)."""
+
+    kind: Literal["control-variates"] = "control-variates"
+
+
+class Average(Frozen):
+    """w + rate * mean update."""
+
+    kind: Literal["average"] = "average"
+    rate: Positive = 1.0
+
+
+class Momentum(Frozen):
+    """v = beta v + mean update; w + rate * v."""
+
+    kind: Literal["momentum"] = "momentum"
+    rate: Positive = 1.0
+    beta: Fraction = 0.9
+
+
+class Adaptive(Frozen):
+    """m = beta1 m + (1 - beta1) mean update; w + rate * m / (sqrt(v) + tau), v by Adam's or Yogi's rule."""
+
+    kind: Literal["adam", "yogi"]
+    rate: Positive = 0.01
+    beta1: Fraction = 0.9
+    beta2: Fraction = 0.99
+    tau: Positive = 1e-3
+
+
+class Nesterov(Frozen):
+    """v = beta v + mean update; w + rate * (mean update + beta v)."""
+
+    kind: Literal["nesterov"] = "nesterov"
+    rate: Positive = 0.7
+    beta: Fraction = 0.9
+
+
+class LeastSquares(Frozen):
+    """The weights that reproduce the clients' outputs on probes, layer by layer (alignment/least_squares.py).
+
+    targets: `mean` of the clients' outputs, or `experts`: each client is heard on the classes and inputs that it knows.
+    anchored: a client's word on a neuron counts as much as its neuron agrees with that of the client with most data.
+    distil: steps of gradient descent towards the targets on the same probes, afterwards (alignment/distillation.py).
+    """
+
+    kind: Literal["least-squares"] = "least-squares"
+    ridge: Positive = 0.003
+    targets: Literal["mean", "experts"] = "experts"
+    anchored: bool = True
+    distil: Annotated[int, Field(ge=0)] = 0
+
+
+class Probes(Frozen):
+    """The inputs that a server asks models with.
+
+    noise: smooth, from a seed. sketch: drawn from what clients say about their inputs (`rank` directions, at a
+    resolution `shrink` times lower). public: the examples that the task sets aside, without their labels.
+    """
+
+    kind: Literal["noise", "sketch", "public"] = "sketch"
+    count: Count = 1000
+    rank: Annotated[int, Field(ge=1, le=1000)] = 20
+    shrink: Annotated[int, Field(ge=1, le=64)] = 2
+
+
+class Alignment(Frozen):
+    """How a frame is found (`frame`).
+
+    features, bits: of a neuron's signature, or (features) of its activations. probes: what neurons are asked with, for
+    signatures and activations. every_round: align again in each round, not only models from different starts.
+    """
+
+    features: Annotated[int, Field(ge=1, le=65536)] = 128
+    bits: Annotated[int, Field(ge=1, le=8)] = 4
+    probes: Literal["noise", "public"] = "noise"
+    every_round: bool = False
+
+
+Objective = Annotated[Plain | Proximal | ControlVariates, Field(discriminator="kind"), BeforeValidator(by_kind)]
+Combine = Annotated[
+    Average | Momentum | Adaptive | Nesterov | LeastSquares, Field(discriminator="kind"), BeforeValidator(by_kind)
+]
+
+
+class Method(Frozen):
+    """A method: one choice for each question.
+
+    start: whose weights a client begins with. `broadcast`: the server's, sent; `shared-seed`: the server's, sent as a
+    seed; `local`: each client's own.
+    frame: how the neurons of models from different starts come into one order before they are combined. `none`: not at
+    all; `weights`: where weights are nearest; `activations`: where responses to probes are, which the server computes;
+    `signatures`: the same from a few bits a neuron, which clients send before their models; `adopt-one`: one client's
+    model is taken. repair: what restores neurons' statistics after models were merged, and whose they should be.
+    data: `partitioned`, or `pooled` into one place (training that is not distributed).
+    uplink, downlink: the codec, or `none` on both for clients that keep their models to themselves.
+    """
+
+    name: str
+    data: Literal["partitioned", "pooled"] = "partitioned"
+    start: Literal["broadcast", "shared-seed", "local"] = "broadcast"
+    frame: Literal["none", "weights", "activations", "signatures", "adopt-one"] = "none"
+    alignment: Alignment = Alignment()
+    repair: Literal["none", "repair", "rescale", "norm-reset"] = "none"
+    repair_targets: Literal["probes", "clients"] = "probes"
+    probes: Annotated[Probes, BeforeValidator(by_kind)] = Probes()
+    objective: Objective = Plain()
+    uplink: CodecName = "fp32"
+    downlink: CodecName = "fp32"
+    combine: Combine = Average()
+
+    @property
+    def federated(self) -> bool:
+        """Whether models travel at all."""
+        return self.uplink != "none"
+
+    @property
+    def aligned(self) -> bool:
+        """Whether neurons are brought into one order."""
+        return self.frame in ("weights", "activations", "signatures")
+
+    @property
+    def sketched(self) -> bool:
+        """Whether clients say what their inputs are like."""
+        experts = isinstance(self.combine, LeastSquares) and self.combine.targets == "experts"
+        return experts or (self.probed and self.probes.kind == "sketch")
+
+    @property
+    def probed(self) -> bool:
+        """Whether the server asks models itself to combine them."""
+        return isinstance(self.combine, LeastSquares) or self.repair != "none"
+
+    @model_validator(mode="after")
+    def _choices_fit(self) -> "Method":
+        if (self.uplink == "none") != (self.downlink == "none"):
+            raise ValueError(
+                f"uplink={self.uplink!r} and downlink={self.downlink!r}: either both are 'none' or neither"
+            )
+        if not self.federated and self.start != "local":
+            raise ValueError(f"start={self.start!r} needs a downlink; with downlink='none' only 'local' is possible")
+        if not self.federated and self.objective.kind == "control-variates":
+            raise ValueError("objective='control-variates' needs an uplink and a downlink")
+        if self.frame == "adopt-one" and self.objective.kind == "control-variates":
+            raise ValueError("frame='adopt-one' has no common model in round 1, which 'control-variates' needs")
+        if self.frame == "adopt-one" and not (self.federated and self.start == "local"):
+            raise ValueError(f"frame='adopt-one' needs start='local', not {self.start!r}, and an uplink")
+        if self.aligned and not self.federated:
+            raise ValueError(f"frame={self.frame!r} needs an uplink and a downlink")
+        if self.aligned and self.objective.kind == "control-variates":
+            raise ValueError(f"frame={self.frame!r} and objective='control-variates' exclude each other")
+        if self.aligned and self.start != "local" and not self.alignment.every_round:
+            raise ValueError(
+                f"frame={self.frame!r} with start={self.start!r} has nothing to align: all clients begin from one model. "
+                "Use start='local', or alignment.every_round=true"
+            )
+        if self.frame == "signatures" and self.alignment.every_round:
+            raise ValueError("frame='signatures' is for models that meet; alignment.every_round needs frame='weights'")
+        if self.probed and not self.federated:
+            raise ValueError("repair and combine='least-squares' need an uplink and a downlink")
+        return self
