@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import nn
 
+from onebasin.alignment.cycle_consistent import refine
 from onebasin.alignment.distillation import distil
 from onebasin.alignment.experts import consult
 from onebasin.alignment.least_squares import least_squares
@@ -21,7 +22,7 @@ from onebasin.choices import LeastSquares, Method
 from onebasin.combine import WeightedMean, apply_update
 from onebasin.engines.engine import ClientId
 from onebasin.framing import Framing
-from onebasin.symmetry.spec import Perms
+from onebasin.symmetry.spec import Perms, PermutationSpec
 from onebasin.wire.layout import Layout, Tensors
 
 Slots = dict[str, Tensors]
@@ -97,8 +98,7 @@ class Assembly:
             return {client: match(responses.spec, reference, signatures[client], self._seed) for client in clients}
         if len(clients) < 2:
             return {client: self._framing.spec.identity() for client in clients}
-        perms = align(responses.spec, [signatures[c] for c in clients], [weights[c] for c in clients], self._seed)
-        return dict(zip(clients, perms, strict=True))
+        return self._common_order(responses.spec, signatures, weights)
 
     def next_model(
         self, arrivals: Arrivals, slots: Slots, sketches: Mapping[ClientId, Sketch], frames: dict[ClientId, Perms]
@@ -174,9 +174,19 @@ class Assembly:
         if reference is None:
             if len(moving) < 2:
                 return {one.client: spec.identity() for one in moving}
-            perms = align(spec, [tensors[one.client] for one in moving], [one.weight for one in moving], seed)
-            return {one.client: found for one, found in zip(moving, perms, strict=True)}
+            chosen = {one.client: tensors[one.client] for one in moving}
+            return self._common_order(spec, chosen, {one.client: one.weight for one in moving})
         return {one.client: match(spec, reference, tensors[one.client], seed) for one in moving}
+
+    def _common_order(
+        self, spec: PermutationSpec, tensors: Mapping[ClientId, Tensors], weights: Mapping[ClientId, float]
+    ) -> dict[ClientId, Perms]:
+        """The way of each of several models into an order in which all are near to each other."""
+        clients, models = list(tensors), list(tensors.values())
+        perms = align(spec, models, [weights[client] for client in clients], self._seed)
+        if self._method.alignment.refine:
+            perms = refine(spec, models, perms).perms
+        return dict(zip(clients, perms, strict=True))
 
     def _least_squares(
         self, combine: LeastSquares, models: list[Contribution], sketches: Mapping[ClientId, Sketch]

@@ -121,12 +121,14 @@ class Alignment(Frozen):
     """How a frame is found (`frame`).
 
     features, bits: of a neuron's signature, or (features) of its activations. probes: what neurons are asked with, for
-    signatures and activations. every_round: align again in each round, not only models from different starts.
+    signatures and activations. refine: move all models together afterwards (alignment/cycle_consistent.py; slow).
+    every_round: align again in each round, not only models from different starts.
     """
 
     features: Annotated[int, Field(ge=1, le=65536)] = 128
     bits: Annotated[int, Field(ge=1, le=8)] = 4
     probes: Literal["noise", "public"] = "noise"
+    refine: bool = False
     every_round: bool = False
 
 
@@ -146,7 +148,8 @@ class Method(Frozen):
     `signatures`: the same from a few bits a neuron, which clients send before their models; `adopt-one`: one client's
     model is taken. repair: what restores neurons' statistics after models were merged, and whose they should be.
     data: `partitioned`, or `pooled` into one place (training that is not distributed).
-    uplink, downlink: the codec, or `none` on both for clients that keep their models to themselves.
+    uplink, downlink: the codec, or `none` on both for clients that keep their models to themselves. score: what such
+    clients are counted as: the `mean` of their own scores, the `best` of them, or what all say `together`.
     """
 
     name: str
@@ -161,6 +164,7 @@ class Method(Frozen):
     uplink: CodecName = "fp32"
     downlink: CodecName = "fp32"
     combine: Combine = Average()
+    score: Literal["mean", "best", "together"] = "mean"
 
     @property
     def federated(self) -> bool:
@@ -185,6 +189,8 @@ class Method(Frozen):
 
     @model_validator(mode="after")
     def _choices_fit(self) -> "Method":
+        if self.score != "mean" and self.federated:
+            raise ValueError(f"score={self.score!r} is for clients that keep their models; others are scored by theirs")
         if (self.uplink == "none") != (self.downlink == "none"):
             raise ValueError(
                 f"uplink={self.uplink!r} and downlink={self.downlink!r}: either both are 'none' or neither"

@@ -8,7 +8,8 @@ from typing import Any, Protocol
 from onebasin.engines.engine import ClientId, Engine, Reply
 from onebasin.results.run_directory import RunDirectory
 from onebasin.server import Orders, Server
-from onebasin.tasks.metrics import evaluate
+from onebasin.state import State
+from onebasin.tasks.metrics import Score, evaluate, evaluate_together
 from onebasin.tasks.task import Task
 from onebasin.training.weights import buffers_of, copy_into, parameters_of
 from onebasin.wire.ledger import Ledger
@@ -42,7 +43,7 @@ def federate(
             ledger.charge_orders(round, orders)
             replies = in_order(orders, engine.exchange(orders))
             orders = server.close(_watched(replies, round, len(orders), ledger, observers))
-        record = _record(server, task, ledger) | {"seconds": _elapsed(began)}
+        record = _record(server, engine, task, ledger) | {"seconds": _elapsed(began)}
         directory.commit(record, ledger, server.state, engine)
         for observer in observers:
             observer.on_round(record)
@@ -76,10 +77,10 @@ def _watched(
         yield client, reply
 
 
-def _record(server: Server, task: Task, ledger: Ledger) -> Record:
+def _record(server: Server, engine: Engine, task: Task, ledger: Ledger) -> Record:
     """Return the round's line of history."""
     outcome = server.outcome
-    accuracy, loss = _score(server, task)
+    accuracy, loss = _score(server, engine, task)
     return {
         "round": outcome.round,
         "accuracy": accuracy,
@@ -91,15 +92,33 @@ def _record(server: Server, task: Task, ledger: Ledger) -> Record:
     }
 
 
-def _score(server: Server, task: Task) -> tuple[float | None, float | None]:
-    """Score the common model; where there is none, take the mean of the clients' own scores."""
+def _score(server: Server, engine: Engine, task: Task) -> tuple[float | None, float | None]:
+    """Score the common model; where there is none, what the clients' own models are counted as."""
     outcome = server.outcome
     if not server.method.federated:
-        return outcome.mean(lambda report: report.accuracy), outcome.mean(lambda report: report.test_loss)
+        return _own_score(server, engine, task)
     if not server.has_model or not server.is_evaluated(outcome.round):
         return None, None
     model = task.workspace()
     copy_into(parameters_of(model), server.state.slots["weights"])
     copy_into(buffers_of(model), server.state.slots["buffers"])
-    score = evaluate(model, task.dataset.test)
+    return _known(evaluate(model, task.dataset.test))
+
+
+def _own_score(server: Server, engine: Engine, task: Task) -> tuple[float | None, float | None]:
+    outcome = server.outcome
+    scored = {client: each for client, each in outcome.reports.items() if not math.isnan(each.accuracy)}
+    if not scored or server.method.score == "mean":
+        return outcome.mean(lambda report: report.accuracy), outcome.mean(lambda report: report.test_loss)
+    if server.method.score == "best":
+        best = max(scored.values(), key=lambda report: report.accuracy)
+        return best.accuracy, best.test_loss
+    models = []
+    for client in scored:
+        slots = State.from_bytes(engine.read_state(client)).slots
+        models.append((slots["weights"] | slots["buffers"], float(scored[client].examples)))
+    return _known(evaluate_together(task.workspace(), models, task.dataset.test))
+
+
+def _known(score: Score) -> tuple[float, float | None]:
     return score.accuracy, score.loss if math.isfinite(score.loss) else None

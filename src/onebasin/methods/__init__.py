@@ -8,6 +8,8 @@ from onebasin.methods.page import Page
 METHODS = (
     "centralised",
     "local-only",
+    "best-client",
+    "ensemble",
     "fedavg",
     "adopt-one",
     "fedprox",

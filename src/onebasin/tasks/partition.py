@@ -24,6 +24,8 @@ PARTITIONS: Mapping[str, str] = MappingProxyType(
         "shards": "sorted by label, cut into equal shards, shards=2 a client",
         "owner": "one client an owner (a person, a role) with at least minimum=0 examples",
         "quantity": "sizes by Dirichlet(alpha=0.5), labels as in the whole",
+        "subsets": "a random fraction=0.5 of all examples each: parts overlap",
+        "exclusive": "the last client alone has the last classes=1; the rest dealt out evenly",
     }
 )
 
@@ -38,8 +40,8 @@ class PartitionError(ValueError):
 def partition(kind: str, dataset: Dataset, clients: int | None, seed: int, **options: Any) -> list[Tensor]:
     """Deal the training examples out: for each client, sorted int64 indices into `dataset.train`.
 
-    Parts are disjoint, none is empty, and every kind but `owner` deals out all of the examples. The same arguments
-    give the same parts. `clients` may be None or 0 for `owner` only: every owner is a client.
+    Parts are disjoint (but for `subsets`), none is empty, and every kind but `owner` and `subsets` deals out all of the
+    examples. The same arguments give the same parts. `clients` may be None or 0 for `owner` only: every owner is a client.
     Raises PartitionError for an unknown kind or option, a value out of range, or more clients than examples.
     Sources: `shards` McMahan et al. 2017, section 3; `dirichlet` Yurochkin et al. 2019, section 4 (by class over
     clients); `quantity` Li et al. 2022, section 4.3.
@@ -173,6 +175,24 @@ def quantity(dataset: Dataset, clients: int, rng: np.random.Generator, *, alpha:
     return _without_empty(draw)
 
 
+def subsets(dataset: Dataset, clients: int, rng: np.random.Generator, *, fraction: float = 0.5) -> list[Indices]:
+    """For each client a random fraction of the examples, drawn anew: parts overlap. For models that are to be merged."""
+    if not isinstance(fraction, int | float) or isinstance(fraction, bool) or not 0 < fraction <= 1:
+        raise PartitionError(f"fraction: {fraction!r}; expected a number above 0, at most 1")
+    size = max(1, round(fraction * len(dataset.train)))
+    return [rng.choice(len(dataset.train), size, replace=False) for _ in range(clients)]
+
+
+def exclusive(dataset: Dataset, clients: int, rng: np.random.Generator, *, classes: int = 1) -> list[Indices]:
+    """The last client alone holds the last `classes` classes; of the rest everyone holds an equal random share."""
+    if isinstance(classes, bool) or not isinstance(classes, int) or not 0 < classes < dataset.classes:
+        raise PartitionError(f"classes: {classes!r}; expected 1 to {dataset.classes - 1}")
+    labels = _labels(dataset, "exclusive")
+    own = labels >= dataset.classes - classes
+    parts = np.array_split(rng.permutation(np.flatnonzero(~own)), clients)
+    return [*parts[:-1], np.concatenate([parts[-1], np.flatnonzero(own)])]
+
+
 _KINDS: Mapping[str, Callable[..., list[Indices]]] = {
     "iid": iid,
     "dirichlet": dirichlet,
@@ -180,6 +200,8 @@ _KINDS: Mapping[str, Callable[..., list[Indices]]] = {
     "shards": shards,
     "owner": owner,
     "quantity": quantity,
+    "subsets": subsets,
+    "exclusive": exclusive,
 }
 
 
