@@ -63,6 +63,11 @@ def spies(monkeypatch: pytest.MonkeyPatch) -> list[Spy]:
     return made
 
 
+def from_own(*choices: str) -> tuple[str, ...]:
+    """Settings of a method in which every client starts from its own weights."""
+    return ("method.start=local", *(f"method.{choice}" for choice in choices))
+
+
 VARIANTS = [
     *[(method, ()) for method in METHODS],
     ("fedavg", ("method.start=shared-seed",)),
@@ -70,6 +75,17 @@ VARIANTS = [
     ("fedavg", ("federation.cohort=2", "federation.dropout=0.3")),
     ("scaffold", ("method.uplink=int8", "federation.cohort=3")),
     ("fedavg", ("task.model.norm=batch",)),
+    ("fedavg", from_own("frame=weights")),
+    ("fedavg", (*from_own("frame=weights", "repair=norm-reset", "probes=noise"), "task.model.norm=batch")),
+    ("fedavg", from_own("frame=activations", "repair=repair", "probes=noise", "repair_targets=clients")),
+    ("fedavg", from_own("frame=signatures", "combine=least-squares", "combine.distil=5", "probes.count=50")),
+    (
+        "fedavg",
+        (*from_own("frame=signatures"), "federation.late=1", "federation.join_round=2", "federation.dropout=0.2"),
+    ),
+    ("fedavg", (*from_own("frame=weights"), "training.keep_optimizer=true", "training.momentum=0.9")),
+    ("fedadam", ("method.frame=weights", "method.alignment.every_round=true")),
+    ("fedavg", ("method.combine=least-squares", "method.probes=public", "method.probes.count=20", "task.public=20")),
 ]
 
 

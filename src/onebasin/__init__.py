@@ -4,8 +4,12 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from onebasin.alignment.cycle_consistent import refine
+    from onebasin.alignment.least_squares import least_squares
     from onebasin.alignment.matching import match
-    from onebasin.alignment.merging import merge
+    from onebasin.alignment.merging import align, merge
+    from onebasin.alignment.repair import repair
+    from onebasin.alignment.responses import Responses
     from onebasin.config import ConfigError, RunConfig
     from onebasin.launch import Run, run
     from onebasin.reading import read_config
@@ -17,13 +21,18 @@ _HOMES = {
     "ConfigError": "config",
     "Dataset": "tasks.dataset",
     "PermutationSpec": "symmetry.spec",
+    "Responses": "alignment.responses",
     "Run": "launch",
     "RunConfig": "config",
     "Split": "tasks.dataset",
+    "align": "alignment.merging",
     "find_permutations": "symmetry.find",
+    "least_squares": "alignment.least_squares",
     "match": "alignment.matching",
     "merge": "alignment.merging",
     "read_config": "reading",
+    "refine": "alignment.cycle_consistent",
+    "repair": "alignment.repair",
     "run": "launch",
 }
 
@@ -31,13 +40,18 @@ __all__ = [
     "ConfigError",
     "Dataset",
     "PermutationSpec",
+    "Responses",
     "Run",
     "RunConfig",
     "Split",
+    "align",
     "find_permutations",
+    "least_squares",
     "match",
     "merge",
     "read_config",
+    "refine",
+    "repair",
     "run",
 ]
 __version__ = "0.1.0"

@@ -1,4 +1,4 @@
-"""A method is a composition: one choice for each question. Each choice is a frozen model with a line on what it does."""
+"""A method is a composition: one choice for each question, each a frozen model with a line on what it does."""
 
 from typing import Annotated, Any, Literal
 
@@ -93,7 +93,7 @@ class LeastSquares(Frozen):
     """The weights that reproduce the clients' outputs on probes, layer by layer (alignment/least_squares.py).
 
     targets: `mean` of the clients' outputs, or `experts`: each client is heard on the classes and inputs that it knows.
-    anchored: a client's word on a neuron counts as much as its neuron agrees with that of the client with most data.
+    anchored: a client's word on a neuron counts as much as its neuron explains of that of the client with most data.
     distil: steps of gradient descent towards the targets on the same probes, afterwards (alignment/distillation.py).
     """
 
@@ -112,7 +112,7 @@ class Probes(Frozen):
     """
 
     kind: Literal["noise", "sketch", "public"] = "sketch"
-    count: Count = 1000
+    count: Count = 2000
     rank: Annotated[int, Field(ge=1, le=1000)] = 20
     shrink: Annotated[int, Field(ge=1, le=64)] = 2
 
@@ -209,8 +209,8 @@ class Method(Frozen):
             raise ValueError(f"frame={self.frame!r} and objective='control-variates' exclude each other")
         if self.aligned and self.start != "local" and not self.alignment.every_round:
             raise ValueError(
-                f"frame={self.frame!r} with start={self.start!r} has nothing to align: all clients begin from one model. "
-                "Use start='local', or alignment.every_round=true"
+                f"frame={self.frame!r} with start={self.start!r} has nothing to align: all clients begin from one "
+                "model; use start='local', or alignment.every_round=true"
             )
         if self.frame == "signatures" and self.alignment.every_round:
             raise ValueError("frame='signatures' is for models that meet; alignment.every_round needs frame='weights'")

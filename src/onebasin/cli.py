@@ -59,6 +59,30 @@ def compare(
 
 
 @app.command()
+def merge(
+    files: Annotated[
+        list[Path], typer.Argument(metavar="A.safetensors B.safetensors ...", help="States of one model.")
+    ],
+    model: Annotated[str, typer.Option(help="package.module:factory, or a built-in model's name with --data.")],
+    out: Annotated[Path, typer.Option(help="The file to write.")] = Path("merged.safetensors"),
+    data: Annotated[Optional[str], typer.Option(help="A data set's name or factory: scores and pictures.")] = None,  # noqa: UP045
+    inputs: Annotated[Optional[Path], typer.Option(help="Unlabelled examples, a .npy array.")] = None,  # noqa: UP045
+    weights: Annotated[Optional[str], typer.Option(help="How much each model counts, such as 3,1.")] = None,  # noqa: UP045
+    way: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(help="average, repair, rescale, norm-reset or least-squares [the one that differs least]."),
+    ] = None,
+    refine: Annotated[bool, typer.Option(help="Move all models together afterwards; slow.")] = False,
+    picture: Annotated[Optional[Path], typer.Option(help="Where the picture goes [beside OUT].")] = None,  # noqa: UP045
+) -> None:
+    """Merge models that were trained apart: find their neurons' common order, average, repair."""
+    with _clear_errors():
+        from onebasin.file_merge import Request, merge_files, read_weights
+
+        merge_files(Request(files, model, out, data, inputs, read_weights(weights), way, refine, picture))
+
+
+@app.command()
 def report(
     directory: Annotated[Path, typer.Argument(metavar="DIR", help="A folder with run directories in it.")],
     out: Annotated[Optional[Path], typer.Option(help="The page to write [DIR/report.html].")] = None,  # noqa: UP045

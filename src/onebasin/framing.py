@@ -106,7 +106,7 @@ class Framing:
         return self._task.public[:count]
 
     def write_permutations(self, frame: Frame) -> bytes:
-        """Return a client's new frame: its number, then its permutations, in the order of the specification's groups."""
+        """Return a client's new frame: its number, then its permutations, group by group."""
         rows = [
             row
             for group in self.spec.groups

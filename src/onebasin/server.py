@@ -56,9 +56,9 @@ class _Parts:
 
 class Server:
     """State: `weights`, `buffers` (the common model, absent until there is one), `control` (SCAFFOLD's c),
-    `momentum`, `second` (the combine step's memory), `sketches` (as the clients sent them), `frame/CLIENT` (permutations
-    that a client has not yet answered to); facts: `met` (clients that have received a model), `merged` (clients whose
-    own models have become part of the common one), `frames` (the round in which each of those permutations was found).
+    `momentum`, `second` (the combine step's memory), `sketches` (as the clients sent them), `frame/CLIENT`
+    (permutations that a client has not yet answered to); facts: `met` (clients that have received a model), `merged`
+    (those whose own models have become part of the common one), `frames` (the round in which permutations were found).
     """
 
     def __init__(self, config: RunConfig, task: Task) -> None:

@@ -151,6 +151,7 @@ KINDS: dict[str, st.SearchStrategy[dict[str, float]]] = {
     "shards": st.fixed_dictionaries({"shards": st.integers(1, 2)}),
     "quantity": st.fixed_dictionaries({"alpha": st.floats(1e-3, 1e3)}),
     "classes-per-client": st.fixed_dictionaries({"classes": st.integers(2, 4)}),
+    "exclusive": st.fixed_dictionaries({"classes": st.integers(1, 2)}),
 }
 
 
@@ -184,7 +185,24 @@ def test_another_seed_another_partition() -> None:
 
 
 def test_every_kind_is_described() -> None:
-    assert set(PARTITIONS) == {*KINDS, "owner"}
+    assert set(PARTITIONS) == {*KINDS, "owner", "subsets"}
+
+
+def test_subsets_overlap() -> None:
+    parts = partition("subsets", TEN_OF_THREE, 4, seed=0, fraction=0.5)
+    assert [len(part) for part in parts] == [15] * 4
+    assert all(len(set(part.tolist())) == 15 for part in parts)
+    assert len(members(parts)) == 60
+    with pytest.raises(PartitionError, match=r"fraction: 0; expected a number above 0, at most 1"):
+        partition("subsets", TEN_OF_THREE, 4, seed=0, fraction=0)
+
+
+def test_exclusive_classes_belong_to_the_last_client() -> None:
+    counts = holdings(TEN_OF_THREE, partition("exclusive", TEN_OF_THREE, 4, seed=0))
+    assert [row[2] for row in counts] == [0, 0, 0, 10]
+    assert [row[0] + row[1] for row in counts] == [5, 5, 5, 5]
+    with pytest.raises(PartitionError, match="classes: 3; expected 1 to 2"):
+        partition("exclusive", TEN_OF_THREE, 4, seed=0, classes=3)
 
 
 def test_people_and_roles(real_data: object) -> None:

@@ -1,7 +1,8 @@
 """Aligning N models at once: all permutations move together towards the order in which all pairs are nearest.
 
-Crisostomi, Fumero, Baieri, Bernard, Rodola: C2M3: Cycle-Consistent Multi-Model Merging. NeurIPS 2024 (arXiv 2405.17897),
-section 3: Frank-Wolfe on doubly stochastic matrices into one common order, so that every cycle of maps is the identity.
+Crisostomi, Fumero, Baieri, Bernard, Rodola: C2M3: Cycle-Consistent Multi-Model Merging. NeurIPS 2024 (arXiv
+2405.17897), section 3: Frank-Wolfe on doubly stochastic matrices into one common order, so that every cycle of maps is
+the identity. It starts halfway between the given order and none, whence it finds orders that single steps do not.
 Written through the sum of the models, a step costs O(N) instead of O(N^2): the sum over pairs of <Y_i, Y_j> is
 (|sum of Y|^2 - sum of |Y_i|^2) / 2, and its derivative at model i needs the sum of the others alone.
 """

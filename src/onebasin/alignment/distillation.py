@@ -25,8 +25,8 @@ def distil(
 ) -> dict[str, Tensor]:
     """Return the state after so many steps of Adam on the divergence from softmax(teach); the rate falls as a cosine.
 
-    inputs: probes [n, ...]; teach: logits for them [n, ..., classes]. The model runs in evaluation mode, so buffers stay
-    as they are. Errors: `AlignmentError` when the numbers do not fit or the result is not finite.
+    inputs: probes [n, ...]; teach: logits for them [n, ..., classes]. The model runs in evaluation mode: its buffers
+    stay as they are. Errors: `AlignmentError` when the numbers do not fit or the result is not finite.
     """
     if len(inputs) != len(teach) or not len(inputs):
         raise AlignmentError(f"teach: {len(teach)} rows for {len(inputs)} inputs; expected one for each")

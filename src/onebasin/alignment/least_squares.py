@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
-from onebasin.alignment.layers import Rows, channel_dim, fitted_layers, is_linear
+from onebasin.alignment.layers import Rows, channel_dim, fitted_layers, is_linear, rows_of
 from onebasin.alignment.merging import average, shares
 from onebasin.alignment.models import AlignmentError, State, check_finite
 from onebasin.alignment.running import forward, watched
@@ -43,7 +43,7 @@ def least_squares(
     states: aligned (`spec.apply(state, perms)`). inputs: probes, all in one batch. weights: how much each model counts.
     ridge: pull towards the averaged weights, in units of the mean square of a layer's inputs.
     anchor: the model whose neurons the others are compared with: a model's word on a neuron counts as much as its own
-    neuron agrees with the anchor's (their correlation on the probes). None: agreement does not matter.
+    neuron explains of the anchor's (their squared correlation on the probes). None: agreement does not matter.
     teach: what the whole model should return for the inputs instead of the mean output (see `experts.consult`).
     Embeddings, recurrent and transposed layers, and weights that layers share, keep their average; so does what the
     probes do not reach. Errors: `AlignmentError`.
@@ -103,40 +103,44 @@ def _mean_outputs(
     reference: dict[str, Tensor] = {}
     total: dict[str, Tensor] = {}
     for index in order:
-        seen: dict[str, Tensor] = {}
-
-        def keep(name: str, module: nn.Module, output: Tensor, seen: dict[str, Tensor] = seen) -> None:
-            dim = channel_dim(module, output)
-            if name not in wanted.rows:
-                wanted.rows[name] = Rows.drawn(output, dim, MOST_ROWS, draws)
-            seen[name] = wanted.rows[name].of(output, dim).float()
-            last[name] = output
-
-        last: dict[str, Tensor] = {}
-        with watched(model, list(layers), after=keep):
-            returned = forward(model, states[index], inputs)
-        for name, output in last.items():
-            if output is returned:
-                wanted.last = name
-        for name, rows in seen.items():
+        for name, rows in _look(model, states[index], inputs, list(layers), wanted, draws).items():
             weight = torch.tensor(share[index])
-            if anchor is not None:
+            if anchor is not None and name != wanted.last:
                 weight = weight * _agreement(rows, reference.setdefault(name, rows))
-                if name == wanted.last:
-                    weight = torch.tensor(share[index])
             wanted.outputs[name] = wanted.outputs.get(name, 0.0) + weight * rows
             total[name] = total.get(name, 0.0) + weight
-    wanted.outputs = {name: rows / total[name] for name, rows in wanted.outputs.items()}
+    wanted.outputs = {name: rows / total[name].clamp_min(1e-12) for name, rows in wanted.outputs.items()}
     return wanted
 
 
+def _look(
+    model: nn.Module, state: State, inputs: object, layers: list[str], wanted: _Wanted, draws: torch.Generator
+) -> dict[str, Tensor]:
+    """What a model's layers say, at the rows that are drawn when a layer is first seen; note which returns."""
+    seen: dict[str, Tensor] = {}
+    latest: list[tuple[str, Tensor]] = []
+
+    def keep(name: str, module: nn.Module, output: Tensor) -> None:
+        dim = channel_dim(module, output)
+        if name not in wanted.rows:
+            wanted.rows[name] = Rows.drawn(output, dim, MOST_ROWS, draws)
+        seen[name] = wanted.rows[name].of(output, dim).float()
+        latest[:] = [(name, output)]
+
+    with watched(model, layers, after=keep):
+        returned = forward(model, state, inputs)
+    if latest and latest[0][1] is returned:
+        wanted.last = latest[0][0]
+    return seen
+
+
 def _agreement(rows: Tensor, reference: Tensor) -> Tensor:
-    """The correlation of each column with the reference's, where it is positive; 1 for a column with itself."""
+    """The squared correlation of each column with the reference's, where that is positive; 1 for itself."""
     if rows is reference:
         return torch.ones(rows.shape[1])
     one, other = rows - rows.mean(0), reference - reference.mean(0)
     norms: Tensor = torch.linalg.vector_norm(one, dim=0) * torch.linalg.vector_norm(other, dim=0)
-    return ((one * other).sum(0) / norms.clamp_min(1e-20)).clamp(0.0, 1.0)
+    return ((one * other).sum(0) / norms.clamp_min(1e-20)).clamp(0.0, 1.0).square()
 
 
 def _fit_linear(module: nn.Module, given: Tensor, rows: Rows, wanted: Tensor, ridge: float) -> None:
@@ -179,12 +183,18 @@ def _fit_norm(module: nn.Module, given: Tensor, rows: Rows, wanted: Tensor, ridg
     """
     weight, bias = module._parameters["weight"], module._parameters.get("bias")
     assert weight is not None
-    before = torch.stack([weight, bias if bias is not None else torch.zeros_like(weight)], -1).double()
+    scale, shift = weight.double(), torch.zeros_like(weight).double() if bias is None else bias.double()
     mean, variance = module._buffers.get("running_mean"), module._buffers.get("running_var")
     if mean is not None and variance is not None:
-        seen = given.transpose(0, 1).flatten(1)
-        mean.copy_(seen.mean(1))
-        variance.copy_(seen.var(1, correction=0))
+        seen = rows_of(given, channel_dim(module, given)).double()
+        epsilon = float(module.eps)  # type: ignore[arg-type]
+        old = torch.sqrt(variance.double() + epsilon)
+        now = torch.sqrt(seen.var(0, correction=0) + epsilon)
+        shift = shift + scale * (seen.mean(0) - mean.double()) / old  # the same map, said of other statistics
+        scale = scale * now / old
+        mean.copy_(seen.mean(0))
+        variance.copy_(seen.var(0, correction=0))
+    before = torch.stack([scale, shift], -1)
     weight.fill_(1.0)
     if bias is not None:
         bias.zero_()

@@ -1,9 +1,9 @@
 """Repair: give the neurons of a merged network the statistics that they had in the models it was made of.
 
 Averages of imperfectly matched neurons vary less than the neurons did, and every layer shrinks what is left.
-Jordan, Sedghi, Saukh, Entezari, Neyshabur: REPAIR: REnormalizing Permuted Activations for Interpolation Repair. ICLR 2023
-(arXiv 2211.08403), section 3.2: mean and deviation of every neuron before its nonlinearity become the mean of the models'.
-"rescale" sets deviations alone. "norm-reset" computes the running statistics of normalisation layers anew (section 3.1).
+Jordan, Sedghi, Saukh, Entezari, Neyshabur: REPAIR: REnormalizing Permuted Activations for Interpolation Repair. ICLR
+2023 (arXiv 2211.08403), section 3.2: mean and deviation of every neuron before its nonlinearity become the mean of the
+models'. "rescale" sets deviations alone. "norm-reset" computes the running statistics of BatchNorm anew (section 3.1).
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ Statistics = dict[str, Tensor]
 """For each hidden layer: the mean and the standard deviation of its neurons' outputs, [2, neurons]."""
 
 LEAST = 1e-5
-"""Neurons that vary less, relative to the layer's largest deviation, are left as they are: there is nothing to scale."""
+"""Neurons that vary less, relative to the layer's largest deviation, are left as they are."""
 
 
 def repair(
@@ -68,7 +68,7 @@ def repair(
 
 
 def statistics(model: nn.Module, state: State, inputs: object) -> Statistics:
-    """Return each hidden layer's statistics on the inputs. Hidden: linear and convolutional, not what the model returns."""
+    """Return the statistics of each linear and convolutional layer on the inputs, but not of what the model returns."""
     found: Statistics = {}
     outputs: dict[str, Tensor] = {}
 

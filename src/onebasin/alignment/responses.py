@@ -96,7 +96,7 @@ def standardised(responses: Tensor) -> Tensor:
 
 
 def _places(spec: PermutationSpec) -> Iterator[tuple[str, list[str]]]:
-    """For each group that shows: the modules to watch, those whose own matrices make the neurons where there are any."""
+    """For each group that shows: the modules to watch, those whose own matrices make its neurons if there are any."""
     for group in spec.groups:
         shown = list(dict.fromkeys(each.tensor for each in spec.occurrences(group, outputs=True)))
         makers = {

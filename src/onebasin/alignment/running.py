@@ -15,7 +15,7 @@ from onebasin.modes import evaluation_mode
 from onebasin.symmetry.sandbox import examples, outputs_of
 
 Watcher = Callable[[str, nn.Module, Tensor], Any]
-"""Told a module's name, the module, and a tensor. What it returns after a module's call takes the place of its output."""
+"""Told a module's name, the module, and a tensor. What it returns after a call takes the place of the output."""
 
 
 @torch.no_grad()

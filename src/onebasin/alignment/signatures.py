@@ -26,7 +26,7 @@ def coded_bytes(spec: PermutationSpec, bits: int) -> int:
 
 
 def encode_signatures(responses: dict[str, Tensor], bits: int) -> bytes:
-    """Return standardised responses (`Responses.of`) as codes of `bits` bits each, packed, the first in the low bits."""
+    """Return standardised responses (`Responses.of`) as codes of `bits` bits, packed, the first in the low bits."""
     edges, _ = table(bits)
     codes = [
         np.searchsorted(edges, (rows * math.sqrt(rows.shape[-1])).double().numpy().reshape(-1))

@@ -1,9 +1,8 @@
 """Sketches: what a client says about its inputs in a few kilobytes, so that a server without data can draw inputs like
 them, and can tell whose inputs one resembles.
 
-A sketch is a Gaussian of low rank over inputs at reduced resolution (probabilistic principal components: Tipping, Bishop:
-Probabilistic Principal Component Analysis. J. R. Stat. Soc. B 1999, section 3), at 8 bits a value, and the number of
-examples of each class.
+A sketch is a Gaussian of low rank over inputs at reduced resolution, at 8 bits a value, and the number of examples of
+each class. Tipping, Bishop: Probabilistic Principal Component Analysis. J. R. Stat. Soc. B 1999, section 3.
 """
 
 from __future__ import annotations
@@ -86,7 +85,7 @@ class Sketch:
     counts: Tensor
 
     def to_bytes(self) -> bytes:
-        """Return `form.coded_bytes` bytes: three float32, the counts as uint32, and per row a float32 and int8 values."""
+        """Return `form.coded_bytes` bytes: 3 float32, uint32 counts, the rows' scales as float32, int8 values."""
         rows = torch.cat([self.mean.unsqueeze(0), self.directions])
         scales = rows.abs().amax(1) / LEVELS
         coded = torch.round(rows / torch.where(scales > 0, scales, 1.0).unsqueeze(1)).to(torch.int8)
@@ -181,6 +180,6 @@ def log_density(sketches: Sequence[Sketch], inputs: Tensor) -> Tensor:
         inner = torch.eye(size, dtype=torch.float64) + directions @ directions.T / each.rest
         along = away @ directions.T / each.rest
         square = away.square().sum(1) / each.rest - (along @ torch.linalg.inv(inner) * along).sum(1)
-        volume = torch.linalg.slogdet(inner).logabsdet + each.form.values * math.log(each.rest)
+        volume = torch.linalg.slogdet(inner).logabsdet + each.form.values * math.log(2 * math.pi * each.rest)
         found.append(-0.5 * (square + volume) / each.form.values)
     return torch.stack(found)

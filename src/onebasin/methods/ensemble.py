@@ -1,7 +1,7 @@
-"""The ensemble: every client's model is kept, and all are asked together: what merging them into one should come near to.
+"""The ensemble: every client's model is kept, and all are asked together: what merging them should come near to.
 
-The mean of the clients' predicted probabilities, weighted by their examples. It is as many times as large as one model as
-there are clients, and nothing travels: a reference, not a method.
+The mean of the clients' predicted probabilities, weighted by their examples. It is as many times as large as one model
+as there are clients, and nothing travels: a reference, not a method.
 """
 
 from onebasin.choices import Method

@@ -25,7 +25,8 @@ class PermutationSpec:
 
     groups: by name. tensors: by the keys of the model's state_dict. outputs: the axes of the first tensor that each
     module returns, by module path, where it depends on the inputs and some group permutes it (batch and positions have
-    the sizes of the example). notes: what was not covered. The function that the model computes stays the same under `apply`, for any permutation of every group.
+    the sizes of the example). notes: what was not covered. The function that the model computes stays the same under
+    `apply`, for any permutation of every group.
     """
 
     groups: Mapping[str, Group]

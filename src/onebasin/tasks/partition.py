@@ -41,7 +41,7 @@ def partition(kind: str, dataset: Dataset, clients: int | None, seed: int, **opt
     """Deal the training examples out: for each client, sorted int64 indices into `dataset.train`.
 
     Parts are disjoint (but for `subsets`), none is empty, and every kind but `owner` and `subsets` deals out all of the
-    examples. The same arguments give the same parts. `clients` may be None or 0 for `owner` only: every owner is a client.
+    examples. The same arguments give the same parts. `clients` may be None or 0 for `owner` only: all owners.
     Raises PartitionError for an unknown kind or option, a value out of range, or more clients than examples.
     Sources: `shards` McMahan et al. 2017, section 3; `dirichlet` Yurochkin et al. 2019, section 4 (by class over
     clients); `quantity` Li et al. 2022, section 4.3.
@@ -176,7 +176,7 @@ def quantity(dataset: Dataset, clients: int, rng: np.random.Generator, *, alpha:
 
 
 def subsets(dataset: Dataset, clients: int, rng: np.random.Generator, *, fraction: float = 0.5) -> list[Indices]:
-    """For each client a random fraction of the examples, drawn anew: parts overlap. For models that are to be merged."""
+    """For each client a random fraction of the examples, drawn anew: parts overlap, for models to be merged."""
     if not isinstance(fraction, int | float) or isinstance(fraction, bool) or not 0 < fraction <= 1:
         raise PartitionError(f"fraction: {fraction!r}; expected a number above 0, at most 1")
     size = max(1, round(fraction * len(dataset.train)))
