@@ -1,9 +1,9 @@
-"""Run every benchmark, or those that are named: ``python -m benchmarks [engines] [pool] [memory] [startup]``."""
+"""Run every benchmark, or those that are named, such as ``python -m benchmarks engines pool``."""
 
 import sys
 from importlib import import_module
 
-BENCHMARKS = ("startup", "engines", "pool", "memory")
+BENCHMARKS = ("startup", "engines", "pool", "memory", "alignment")
 
 if __name__ == "__main__":
     for name in sys.argv[1:] or BENCHMARKS:

@@ -1,7 +1,7 @@
-"""Merging N models: each is matched to the mean of the others, until none moves any more; then they are averaged.
+"""Merging N models: each is matched to the mean of the others, until that helps no more; then they are averaged.
 
-MergeMany: Ainsworth et al., Git Re-Basin, ICLR 2023 (arXiv 2209.04836), algorithm 3. Every step brings the sum over all
-pairs of models nearer. The mean must be of the *others*: a mean that holds the model itself draws it to where it is.
+MergeMany: Ainsworth et al., Git Re-Basin, ICLR 2023 (arXiv 2209.04836), algorithm 3. Every step raises the sum of inner
+products over all pairs. The mean must be of the *others*: one that holds the model itself draws it to where it is.
 """
 
 from __future__ import annotations
@@ -16,6 +16,9 @@ from onebasin.alignment.models import AlignmentError, State, check_model, parame
 from onebasin.symmetry.spec import Perms, PermutationSpec
 
 MAX_SWEEPS = 100
+
+LEAST_GAIN = 1e-4
+"""The share by which a sweep must bring the models nearer, or it is the last: a few pairs of neurons may take long."""
 
 
 def merge(
@@ -53,6 +56,7 @@ def align(
         sums.add(index, models[index])
     if len(models) == 2:
         return perms
+    before = sums.square()
     for sweep in range(1, MAX_SWEEPS + 1):
         moved = False
         for index, model in enumerate(models):
@@ -62,8 +66,10 @@ def align(
                 perms[index] = spec.compose(perms[index], step)
                 models[index] = spec.apply(model, step)
                 sums.add(index, models[index])
-        if not moved:
+        after = sums.square()
+        if not moved or after - before < LEAST_GAIN * after:
             break
+        before = after
     return perms
 
 
@@ -84,6 +90,10 @@ class _Sums:
                 self._total[name] = torch.zeros_like(value, dtype=torch.float64)
             change = value if before is None else value - before[name]
             self._total[name].add_(change, alpha=self._share[index])
+
+    def square(self) -> float:
+        """The squared length of the sum: what the models are like each, and twice what they are like each other."""
+        return sum(float(total.square().sum()) for total in self._total.values())
 
     def beside(self, index: int | None) -> dict[str, Tensor]:
         """The sum of the others, in float32."""
