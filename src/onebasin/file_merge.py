@@ -26,6 +26,8 @@ from onebasin.alignment.paths import Line, lines_to_mean
 from onebasin.alignment.repair import repair, restore, statistics
 from onebasin.alignment.running import forward
 from onebasin.durable import write_whole
+from onebasin.reading import read_config
+from onebasin.results.run_directory import RunDirectory
 from onebasin.symmetry.find import find_permutations
 from onebasin.symmetry.spec import PermutationSpec
 from onebasin.tasks.dataset import Dataset, load_dataset
@@ -42,10 +44,14 @@ MOST_GROUPS = 4
 
 @dataclass(frozen=True)
 class Request:
-    """What the command was asked. data: a data set by name or factory; inputs: unlabelled examples in a .npy file."""
+    """What the command was asked.
+
+    files: .safetensors files, or run directories, which know their model and data. data: a data set by name or factory.
+    inputs: unlabelled examples in a .npy file.
+    """
 
     files: Sequence[Path]
-    model: str
+    model: str | None
     out: Path
     data: str | None = None
     inputs: Path | None = None
@@ -58,9 +64,9 @@ class Request:
 def merge_files(request: Request) -> None:
     """Merge, print what was found, write the file and draw. Errors: ValueError, OSError; then nothing was written."""
     console = Console()
-    dataset = load_dataset(request.data) if request.data else None
-    model = _model(request.model, dataset)
-    states = [read_state(path, model) for path in request.files]
+    model, dataset = _model_and_data(request)
+    files = [path / "model.safetensors" if path.is_dir() else path for path in request.files]
+    states = [read_state(path, model) for path in files]
     probes = _probes(dataset, request.inputs)
     if probes is None:
         raise AlignmentError("neither --data nor --inputs: one of them is needed, to trace the model with examples")
@@ -68,7 +74,7 @@ def merge_files(request: Request) -> None:
         raise AlignmentError(f"--way: {request.way!r}; expected one of {', '.join(WAYS)}")
     share = shares(len(states), request.weights)
     spec = find_permutations(model, probes[:2])
-    for path, state in zip(request.files, states, strict=True):
+    for path, state in zip(files, states, strict=True):
         check_model(spec, state, str(path))
     console.print(str(spec), highlight=False, markup=False)
     with console.status("matching neurons"):
@@ -147,15 +153,28 @@ def _shared_names(model: nn.Module) -> dict[str, str]:
     return {name: first.setdefault(id(parameter), name) for name, parameter in named}
 
 
-def _model(reference: str, dataset: Dataset | None) -> nn.Module:
-    if reference in MODELS or dataset is not None:
-        if dataset is None:
-            raise AlignmentError(f"--model {reference}: a built-in model takes its shape from --data")
-        return build_model(reference, dataset, 0)
-    model = build(reference)
+def _model_and_data(request: Request) -> tuple[nn.Module, Dataset | None]:
+    """What was asked for, or else what the first run directory among the files says."""
+    run = next((path for path in request.files if path.is_dir()), None)
+    if run is not None:
+        task = read_config(RunDirectory.config_path(run)).task
+        dataset = load_dataset(request.data or task.dataset)
+        if request.model is None:
+            return build_model(task.model.kind, dataset, 0, **task.model.options), dataset
+    else:
+        dataset = load_dataset(request.data) if request.data else None
+    if request.model is None:
+        raise AlignmentError("--model is missing: files do not say what model they are of, only run directories do")
+    if dataset is not None:
+        return build_model(request.model, dataset, 0), dataset
+    if request.model in MODELS:
+        raise AlignmentError(f"--model {request.model}: a built-in model takes its shape from --data")
+    model = build(request.model)
     if not isinstance(model, nn.Module):
-        raise AlignmentError(f"--model: {reference!r} returned a {type(model).__name__}; expected a torch.nn.Module")
-    return model
+        raise AlignmentError(
+            f"--model: {request.model!r} returned a {type(model).__name__}; expected a torch.nn.Module"
+        )
+    return model, None
 
 
 def _probes(dataset: Dataset | None, path: Path | None) -> Tensor | None:
