@@ -156,6 +156,7 @@ def _shared_names(model: nn.Module) -> dict[str, str]:
 def _model_and_data(request: Request) -> tuple[nn.Module, Dataset | None]:
     """What was asked for, or else what the first run directory among the files says."""
     run = next((path for path in request.files if path.is_dir()), None)
+    dataset: Dataset | None
     if run is not None:
         task = read_config(RunDirectory.config_path(run)).task
         dataset = load_dataset(request.data or task.dataset)
