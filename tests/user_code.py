@@ -82,3 +82,13 @@ def moody(data: Dataset) -> nn.Module:
 def broken() -> Dataset:
     """A factory that fails."""
     raise KeyError("no such column")
+
+
+def small() -> nn.Module:
+    """A model that needs no data set to be built."""
+    return nn.Sequential(nn.Flatten(), nn.Linear(64, 12), nn.ReLU(), nn.Linear(12, 2))
+
+
+def nothing() -> str:
+    """No model at all."""
+    return "model"

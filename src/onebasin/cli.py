@@ -61,9 +61,12 @@ def compare(
 @app.command()
 def merge(
     files: Annotated[
-        list[Path], typer.Argument(metavar="A.safetensors B.safetensors ...", help="States of one model.")
+        list[Path], typer.Argument(metavar="A B ...", help="Safetensors files of one model, or run directories.")
     ],
-    model: Annotated[str, typer.Option(help="package.module:factory, or a built-in model's name with --data.")],
+    model: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(help="package.module:factory; with --data, a built-in model's name. Run directories know theirs."),
+    ] = None,
     out: Annotated[Path, typer.Option(help="The file to write.")] = Path("merged.safetensors"),
     data: Annotated[Optional[str], typer.Option(help="A data set's name or factory: scores and pictures.")] = None,  # noqa: UP045
     inputs: Annotated[Optional[Path], typer.Option(help="Unlabelled examples, a .npy array.")] = None,  # noqa: UP045

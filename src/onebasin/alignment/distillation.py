@@ -31,20 +31,20 @@ def distil(
     if len(inputs) != len(teach) or not len(inputs):
         raise AlignmentError(f"teach: {len(teach)} rows for {len(inputs)} inputs; expected one for each")
     names = dict(model.named_parameters())
-    trained = {name: state[name].detach().clone().requires_grad_() for name in names}
-    rest = {name: value for name, value in state.items() if name not in trained}
-    optimizer = torch.optim.Adam(trained.values(), RATE)
+    weights = {name: state[name].detach().clone().requires_grad_() for name in names}
+    rest = {name: value for name, value in state.items() if name not in weights}
+    optimizer = torch.optim.Adam(weights.values(), RATE)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, max(steps, 1))
     wanted, draws = F.log_softmax(teach.float(), -1), generator(seed, "distil")
     with evaluation_mode(model), torch.enable_grad():
         for _ in range(steps):
             batch = torch.randint(len(inputs), (min(BATCH, len(inputs)),), generator=draws)
-            said = F.log_softmax(functional_call(model, {**rest, **trained}, (inputs[batch],)), -1)
+            said = F.log_softmax(functional_call(model, {**rest, **weights}, (inputs[batch],)), -1)
             loss = F.kl_div(said, wanted[batch], reduction="none", log_target=True).sum(-1).mean()
             optimizer.zero_grad(set_to_none=True)
             loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
             schedule.step()
-    result = {name: (trained[name].detach() if name in trained else value.clone()) for name, value in state.items()}
-    check_finite(result, "distilled")
-    return result
+    learned = {name: value.detach() for name, value in weights.items()}
+    check_finite(learned, "distilled")
+    return {name: learned[name] if name in learned else value.clone() for name, value in state.items()}

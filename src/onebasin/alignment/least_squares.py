@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from onebasin.alignment.layers import Rows, channel_dim, fitted_layers, is_linear, rows_of
 from onebasin.alignment.merging import average, shares
-from onebasin.alignment.models import AlignmentError, State, check_finite
+from onebasin.alignment.models import AlignmentError, State, check_finite, trained
 from onebasin.alignment.running import forward, watched
 from onebasin.seeds import generator
 
@@ -53,7 +53,7 @@ def least_squares(
     if not ridge > 0:
         raise AlignmentError(f"ridge: {ridge}; expected more than 0")
     for position, state in enumerate(states):
-        check_finite(state, f"model {position + 1} of {len(states)}")
+        check_finite(trained(model, state), f"model {position + 1} of {len(states)}")
     share = shares(len(states), weights)
     wanted = _mean_outputs(model, states, inputs, share, anchor, seed)
     if teach is not None:

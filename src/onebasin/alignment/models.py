@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from onebasin.symmetry.spec import PermutationSpec
 
@@ -33,6 +33,11 @@ def check_finite(state: State, who: str) -> None:
     for name, tensor in state.items():
         if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
             raise AlignmentError(f"{who}: {name} has weights that are NaN or infinite")
+
+
+def trained(model: nn.Module, state: State) -> dict[str, Tensor]:
+    """Return the model's parameters among the tensors of a state; buffers may be masks of infinities."""
+    return {name: state[name] for name, _ in model.named_parameters() if name in state}
 
 
 def parameters(spec: PermutationSpec, state: State) -> dict[str, Tensor]:

@@ -18,7 +18,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from onebasin.alignment.layers import channel_dim, fitted_layers, is_linear, rows_of
 from onebasin.alignment.matching import match
 from onebasin.alignment.merging import shares
-from onebasin.alignment.models import AlignmentError, State, check_finite
+from onebasin.alignment.models import AlignmentError, State, check_finite, trained
 from onebasin.alignment.running import forward, watched
 from onebasin.symmetry.expressions import Expression, Fixed
 from onebasin.symmetry.find import find_permutations
@@ -52,7 +52,7 @@ def repair(
     Errors: `AlignmentError`.
     """
     check_way(method)
-    check_finite(merged, "merged")
+    check_finite(trained(model, merged), "merged")
     if method == "norm-reset":
         return restore(model, merged, {}, inputs, method)
     if not states:
@@ -123,7 +123,7 @@ def restore(
     layers = [name for name in _linear_layers(model) if name in targets]
     with watched(model, names, before=reset), watched(model, layers, after=set_scale):
         forward(model, state, inputs)
-    check_finite(state, "repaired")
+    check_finite(trained(model, state), "repaired")
     return state
 
 
