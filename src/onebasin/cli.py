@@ -80,7 +80,8 @@ def merge(
 ) -> None:
     """Merge models that were trained apart: find their neurons' common order, average, repair."""
     with _clear_errors():
-        from onebasin.file_merge import Request, merge_files, read_weights
+        from onebasin.file_merge import Request, merge_files
+        from onebasin.model_files import read_weights
 
         merge_files(Request(files, model, out, data, inputs, read_weights(weights), way, refine, picture))
 

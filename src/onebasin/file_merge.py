@@ -8,12 +8,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import safetensors
 import safetensors.torch
 import torch
 from rich.console import Console
-from rich.table import Table
 from torch import Tensor, nn
 
 from onebasin.alignment.choosing import choose
@@ -26,18 +23,15 @@ from onebasin.alignment.paths import Line, lines_to_mean
 from onebasin.alignment.repair import repair, restore, statistics
 from onebasin.alignment.running import forward
 from onebasin.durable import write_whole
-from onebasin.reading import read_config
-from onebasin.results.run_directory import RunDirectory
+from onebasin.model_files import model_and_data, read_probes, read_state
+from onebasin.report.merge_tables import likeness_table, ways_table
 from onebasin.symmetry.find import find_permutations
 from onebasin.symmetry.spec import PermutationSpec
-from onebasin.tasks.dataset import Dataset, load_dataset
+from onebasin.tasks.dataset import Dataset
 from onebasin.tasks.examples import Split
-from onebasin.tasks.factory import build
 from onebasin.tasks.metrics import evaluate
-from onebasin.tasks.models import MODELS, build_model
 
 WAYS = ("average", "repair", "rescale", "norm-reset", "least-squares")
-MOST_PROBES = 1000
 MOST_TESTED = 5000
 MOST_GROUPS = 4
 
@@ -64,12 +58,10 @@ class Request:
 def merge_files(request: Request) -> None:
     """Merge, print what was found, write the file and draw. Errors: ValueError, OSError; then nothing was written."""
     console = Console()
-    model, dataset = _model_and_data(request)
+    model, dataset = model_and_data(request.files, request.model, request.data)
     files = [path / "model.safetensors" if path.is_dir() else path for path in request.files]
     states = [read_state(path, model) for path in files]
-    probes = _probes(dataset, request.inputs)
-    if probes is None:
-        raise AlignmentError("neither --data nor --inputs: one of them is needed, to trace the model with examples")
+    probes = read_probes(dataset, request.inputs)
     if request.way not in (None, *WAYS):
         raise AlignmentError(f"--way: {request.way!r}; expected one of {', '.join(WAYS)}")
     share = shares(len(states), request.weights)
@@ -83,14 +75,15 @@ def merge_files(request: Request) -> None:
             perms = refine(spec, states, perms).perms
     aligned = [spec.apply(state, p) for state, p in zip(states, perms, strict=True)]
     alike = {"before": mean_likeness(spec, states), "after": mean_likeness(spec, aligned)}
-    console.print(_likeness_table(spec, alike))
+    shapes = {name: list(spec.shape(name)) for name in spec.groups}
+    console.print(likeness_table(shapes, alike))
     with console.status("merging in every way"):
         chosen, candidates = _candidates(model, spec, aligned, share, probes, request.way)
         scores = _scores(model, states, candidates, dataset)
-    console.print(_candidates_table(scores, chosen))
+    console.print(ways_table(scores, chosen))
     facts = {
         "files": [path.name for path in request.files],
-        "groups": {name: list(spec.shape(name)) for name in spec.groups},
+        "groups": shapes,
         "likeness": alike,
         "chosen": chosen,
         "ways": scores,
@@ -110,85 +103,6 @@ def merge_files(request: Request) -> None:
     told = request.out.with_suffix(".json")
     write_whole(told, json.dumps(facts, indent=1).encode())
     console.print(f"all figures: {told}", soft_wrap=True)
-
-
-def read_weights(text: str | None) -> list[float] | None:
-    """Return the numbers in a list such as "3,1"; None for none."""
-    if text is None:
-        return None
-    try:
-        return [float(part) for part in text.split(",")]
-    except ValueError:
-        raise AlignmentError(f"--weights: {text!r}; expected numbers with commas, such as 3,1") from None
-
-
-def read_state(path: Path, model: nn.Module) -> dict[str, Tensor]:
-    """Return the state in a .safetensors file; errors name the file and the first tensor that is not the model's."""
-    try:
-        state = safetensors.torch.load(path.read_bytes())
-    except safetensors.SafetensorError as error:
-        raise AlignmentError(f"{path}: not a safetensors file: {error}") from None
-    expected = model.state_dict()
-    shared = _shared_names(model)
-    for name in expected:
-        if name not in state and shared.get(name) in state:
-            state[name] = state[shared[name]]
-    for name, tensor in expected.items():
-        if name not in state:
-            raise AlignmentError(f"{path}: has no tensor {name!r}, which the model has")
-        if state[name].shape != tensor.shape:
-            raise AlignmentError(
-                f"{path}: {name} has shape {list(state[name].shape)}; the model's has {list(tensor.shape)}"
-            )
-    unknown = [name for name in state if name not in expected]
-    if unknown:
-        raise AlignmentError(f"{path}: has a tensor {unknown[0]!r}, which the model has not")
-    return {name: state[name] for name in expected}
-
-
-def _shared_names(model: nn.Module) -> dict[str, str]:
-    """For names of tied parameters: the first name of each, under which files may have it alone."""
-    first: dict[int, str] = {}
-    named = model.named_parameters(remove_duplicate=False)
-    return {name: first.setdefault(id(parameter), name) for name, parameter in named}
-
-
-def _model_and_data(request: Request) -> tuple[nn.Module, Dataset | None]:
-    """What was asked for, or else what the first run directory among the files says."""
-    run = next((path for path in request.files if path.is_dir()), None)
-    dataset: Dataset | None
-    if run is not None:
-        task = read_config(RunDirectory.config_path(run)).task
-        dataset = load_dataset(request.data or task.dataset)
-        if request.model is None:
-            return build_model(task.model.kind, dataset, 0, **task.model.options), dataset
-    else:
-        dataset = load_dataset(request.data) if request.data else None
-    if request.model is None:
-        raise AlignmentError("--model is missing: files do not say what model they are of, only run directories do")
-    if dataset is not None:
-        return build_model(request.model, dataset, 0), dataset
-    if request.model in MODELS:
-        raise AlignmentError(f"--model {request.model}: a built-in model takes its shape from --data")
-    model = build(request.model)
-    if not isinstance(model, nn.Module):
-        raise AlignmentError(
-            f"--model: {request.model!r} returned a {type(model).__name__}; expected a torch.nn.Module"
-        )
-    return model, None
-
-
-def _probes(dataset: Dataset | None, path: Path | None) -> Tensor | None:
-    if path is not None:
-        try:
-            array = np.load(path, allow_pickle=False)
-        except ValueError as error:
-            raise AlignmentError(f"--inputs {path}: not an array that can be read: {error}") from None
-        if not isinstance(array, np.ndarray) or array.ndim < 1 or len(array) < 2:
-            raise AlignmentError(f"--inputs {path}: expected a .npy array of two examples or more")
-        probes = torch.from_numpy(array)
-        return (probes.float() if probes.is_floating_point() else probes.long())[:MOST_PROBES]
-    return None if dataset is None else dataset.train.inputs[:MOST_PROBES]
 
 
 def _candidates(
@@ -237,35 +151,6 @@ def _scores(
     alone = {f"model {number}": tested(state) for number, state in enumerate(states, start=1)}
     merged = {name: {"disagreement": score, **tested(state)} for name, (state, score) in candidates.items()}
     return alone | merged
-
-
-def _candidates_table(scores: dict[str, dict[str, float]], chosen: str) -> Table:
-    table = Table(
-        box=None,
-        padding=(0, 2),
-        title="merged in every way; how much each disagrees with all models together",
-        title_justify="left",
-    )
-    table.add_column("")
-    tested = any("accuracy" in row for row in scores.values())
-    table.add_column("disagrees, nats", justify="right")
-    if tested:
-        table.add_column("test accuracy, %", justify="right")
-    for name, row in scores.items():
-        cells = [f"{row['disagreement']:.4f}" if "disagreement" in row else ""]
-        cells += [f"{100 * row['accuracy']:.2f}"] if tested else []
-        table.add_row(f"[bold]{name}[/] (taken)" if name == chosen else name, *cells)
-    return table
-
-
-def _likeness_table(spec: PermutationSpec, alike: dict[str, dict[str, float]]) -> Table:
-    table = Table(box=None, padding=(0, 2), title="cosine of neurons in one place", title_justify="left")
-    for heading in ("group", "neurons", "before", "after"):
-        table.add_column(heading, justify="left" if heading == "group" else "right")
-    for group in spec.groups:
-        size = " x ".join(map(str, spec.shape(group)))
-        table.add_row(group, size, f"{alike['before'][group]:.3f}", f"{alike['after'][group]:.3f}")
-    return table
 
 
 def _walks(

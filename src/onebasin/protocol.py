@@ -8,6 +8,7 @@ from typing import Any
 
 from torch import nn
 
+from onebasin.choices import ControlVariates
 from onebasin.config import RunConfig
 from onebasin.framing import Framing
 from onebasin.tasks.task import Task
@@ -71,6 +72,7 @@ class Protocol:
         if config.method.federated:
             self.uplink = make_codec(config.method.uplink, self.parameters)
             self.downlink = make_codec(config.method.downlink, self.parameters)
+        self.controlled = isinstance(config.method.objective, ControlVariates)
         self.framing = Framing(config, task, model)
         self.limit = 2 * (8 * self.parameters.numel + self.exact.coded_bytes) + _SLACK + self.framing.most_bytes
 

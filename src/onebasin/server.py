@@ -6,15 +6,15 @@ from dataclasses import dataclass, field
 
 import torch
 
-from onebasin.alignment.repair import Statistics
 from onebasin.alignment.sketches import Sketch
+from onebasin.answer import Answer, read_answer
 from onebasin.assembly import Arrivals, Assembly, Contribution
 from onebasin.choices import ControlVariates
 from onebasin.combine import WeightedMean
 from onebasin.config import ConfigError, RunConfig
 from onebasin.engines.engine import ClientId, Failure, Reply
 from onebasin.framing import Frame
-from onebasin.protocol import Do, Protocol, Report, read_report, write_do, write_seed
+from onebasin.protocol import Do, Protocol, Report, write_do, write_seed
 from onebasin.seeds import derive, generator
 from onebasin.state import State
 from onebasin.symmetry.spec import Perms
@@ -22,7 +22,7 @@ from onebasin.tasks.task import Task
 from onebasin.training.weights import buffers_of, clone, parameters_of
 from onebasin.updates.codec import NotFinite
 from onebasin.wire.layout import Tensors
-from onebasin.wire.message import SERVER, Kind, Message, Section, WireError
+from onebasin.wire.message import SERVER, Kind, Section, WireError
 
 Orders = Mapping[ClientId, bytes]
 
@@ -39,19 +39,6 @@ class Outcome:
         """Return the plain mean of a report's number over the clients that have it; None if none has."""
         known = [value for report in self.reports.values() if not math.isnan(value := number(report))]
         return sum(known) / len(known) if known else None
-
-
-@dataclass(frozen=True)
-class _Parts:
-    """A reply, decoded and checked."""
-
-    report: Report
-    model: Tensors | None
-    buffers: Tensors
-    control: Tensors | None
-    signatures: Tensors | None
-    sketch: bytes | None
-    statistics: Statistics | None
 
 
 class Server:
@@ -110,16 +97,16 @@ class Server:
                 self.outcome.failures[client] = reply.reason
                 continue
             try:
-                parts = self._read(client, reply)
+                answer = read_answer(self.protocol, reply, client, self.outcome.round, self._asked[client])
             except WireError as error:
                 self.outcome.failures[client] = f"WireError: {error}"
                 continue
-            reports[client] = parts.report
-            if parts.control is not None:
-                control.add(parts.control, 1.0)
-            if parts.signatures is not None:
-                signatures[client] = parts.signatures
-            self._take(client, parts)
+            reports[client] = answer.report
+            if answer.control is not None:
+                control.add(answer.control, 1.0)
+            if answer.signatures is not None:
+                signatures[client] = answer.signatures
+            self._take(client, answer)
         self.outcome.reports = {**reports, **self.outcome.reports}
         if not reports:
             return self._finish(control, 0)
@@ -152,20 +139,20 @@ class Server:
     def _nothing(self) -> Arrivals:
         return Arrivals(self.protocol.parameters, self.protocol.buffers, self.assembly.whole)
 
-    def _take(self, client: ClientId, parts: _Parts) -> None:
+    def _take(self, client: ClientId, answer: Answer) -> None:
         """Keep what a checked reply brings."""
-        weight = self._weight(parts.report)
+        weight = self._weight(answer.report)
         asked = self._asked[client]
         self.state.slots.pop(f"frame/{client}", None)
         self.state.facts["frames"].pop(str(client), None)
-        if parts.sketch is not None:
-            raw = torch.frombuffer(bytearray(parts.sketch), dtype=torch.uint8)
+        if answer.sketch is not None:
+            raw = torch.frombuffer(bytearray(answer.sketch), dtype=torch.uint8)
             self.state.slots["sketches"] = {**self.state.slots.get("sketches", {}), str(client): raw}
-        if parts.statistics is not None:
-            self._arrivals.statistics[client] = (weight, parts.statistics)
-        if parts.model is not None:
+        if answer.statistics is not None:
+            self._arrivals.statistics[client] = (weight, answer.statistics)
+        if answer.model is not None:
             update = Do.SEND_UPDATE in asked
-            sent = Contribution(client, weight, parts.model, parts.buffers, met=update)
+            sent = Contribution(client, weight, answer.model, answer.buffers, met=update)
             self._arrivals.add(sent, self.state.slots["weights"] if update else None)
             if not update:
                 self.state.facts["merged"] = sorted({*self.state.facts["merged"], client})
@@ -259,56 +246,6 @@ class Server:
             frame = Frame(self.state.facts["frames"][str(framed)], slots[f"frame/{framed}"])
             sections.append(Section(Kind.ALIGN, "permutation", self.protocol.framing.write_permutations(frame)))
         return self.protocol.write(self.outcome.round, SERVER, sections)
-
-    def _read(self, client: ClientId, reply: bytes) -> _Parts:
-        """Return the reply's parts, all of them checked; `WireError` otherwise."""
-        message = self.protocol.read(reply, client)
-        if message.round != self.outcome.round:
-            raise WireError(f"the reply is to round {message.round}, not to round {self.outcome.round}")
-        report = read_report(message)
-        if report.examples == 0:
-            raise WireError("the client reports that it holds no examples")
-        expected = self._expected_sections(self._asked[client])
-        if {section.name for section in message.sections} != expected:
-            raise WireError(f"the reply has {[s.name for s in message.sections]}; expected {sorted(expected)}")
-        framing = self.protocol.framing
-        signatures, sketch, statistics = (message.section(name) for name in ("signatures", "sketch", "statistics"))
-        if sketch is not None:
-            framing.read_sketch(sketch.body)
-        return _Parts(
-            report,
-            self._model_of(message),
-            self._buffers_of(message),
-            self._control_of(message),
-            None if signatures is None else framing.read_signatures(signatures.body),
-            None if sketch is None else sketch.body,
-            None if statistics is None else framing.read_statistics(statistics.body),
-        )
-
-    def _expected_sections(self, asked: Do) -> set[str]:
-        expected = {"report"}
-        if Do.SEND_UPDATE in asked:
-            expected.add("update")
-        if Do.SEND_MODEL in asked:
-            expected.add("weights")
-        if len(expected) > 1 and len(self.protocol.buffers):
-            expected.add("buffers")
-        if Do.TRAIN in asked and "control" in self.state.slots:
-            expected.add("control")
-        names = {Do.SEND_SIGNATURES: "signatures", Do.SEND_SKETCH: "sketch", Do.SEND_STATISTICS: "statistics"}
-        return expected | {name for flag, name in names.items() if flag in asked}
-
-    def _model_of(self, message: Message) -> Tensors | None:
-        section = message.section("update") or message.section("weights")
-        return None if section is None else self.protocol.uplink.decode(section.body)
-
-    def _buffers_of(self, message: Message) -> Tensors:
-        section = message.section("buffers")
-        return {} if section is None else self.protocol.exact.decode(section.body)
-
-    def _control_of(self, message: Message) -> Tensors | None:
-        section = message.section("control")
-        return None if section is None else self.protocol.uplink.decode(section.body)
 
     def _count_control(self, changes: WeightedMean, replies: int) -> None:
         """SCAFFOLD, algorithm 1, line 17: c + |S|/N * mean change."""

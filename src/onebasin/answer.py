@@ -1,0 +1,72 @@
+"""A client's answer, as the server takes it: decoded and checked, and nothing but what was asked for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from onebasin.alignment.repair import Statistics
+from onebasin.protocol import Do, Protocol, Report, read_report
+from onebasin.wire.layout import Tensors
+from onebasin.wire.message import WireError
+
+
+@dataclass(frozen=True)
+class Answer:
+    """model: an update or whole weights, as was asked. sketch: as it was sent, but known to be one."""
+
+    report: Report
+    model: Tensors | None
+    buffers: Tensors
+    control: Tensors | None
+    signatures: Tensors | None
+    sketch: bytes | None
+    statistics: Statistics | None
+
+
+def read_answer(protocol: Protocol, reply: bytes, client: int, round: int, asked: Do) -> Answer:
+    """Return what a reply says; `WireError` if it is damaged, foreign, or not what was asked for."""
+    message = protocol.read(reply, client)
+    if message.round != round:
+        raise WireError(f"the reply is to round {message.round}, not to round {round}")
+    report = read_report(message)
+    if report.examples == 0:
+        raise WireError("the client reports that it holds no examples")
+    found = {section.name: section for section in message.sections}
+    expected = _expected(protocol, asked)
+    if found.keys() != expected:
+        raise WireError(f"the reply has {list(found)}; expected {sorted(expected)}")
+
+    def body(*names: str) -> bytes | None:
+        return next((found[name].body for name in names if name in found), None)
+
+    model, buffers, control = body("update", "weights"), body("buffers"), body("control")
+    signatures, sketch, statistics = body("signatures"), body("sketch"), body("statistics")
+    framing = protocol.framing
+    if sketch is not None:
+        framing.read_sketch(sketch)
+    return Answer(
+        report,
+        None if model is None else protocol.uplink.decode(model),
+        {} if buffers is None else protocol.exact.decode(buffers),
+        None if control is None else protocol.uplink.decode(control),
+        None if signatures is None else framing.read_signatures(signatures),
+        sketch,
+        None if statistics is None else framing.read_statistics(statistics),
+    )
+
+
+def _expected(protocol: Protocol, asked: Do) -> set[str]:
+    """The names of the sections that answer an order."""
+    names = {
+        Do.SEND_UPDATE: "update",
+        Do.SEND_MODEL: "weights",
+        Do.SEND_SIGNATURES: "signatures",
+        Do.SEND_SKETCH: "sketch",
+        Do.SEND_STATISTICS: "statistics",
+    }
+    expected = {"report", *(name for flag, name in names.items() if flag in asked)}
+    if asked & (Do.SEND_UPDATE | Do.SEND_MODEL) and len(protocol.buffers):
+        expected.add("buffers")
+    if Do.TRAIN in asked and protocol.controlled:
+        expected.add("control")
+    return expected
