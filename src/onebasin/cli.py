@@ -90,9 +90,18 @@ def merge(
 def report(
     directory: Annotated[Path, typer.Argument(metavar="DIR", help="A folder with run directories in it.")],
     out: Annotated[Optional[Path], typer.Option(help="The page to write [DIR/report.html].")] = None,  # noqa: UP045
+    against: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(metavar="KEY", help="Draw accuracy against a setting, such as task.clients or a.b*a.c, instead."),
+    ] = None,
 ) -> None:
-    """Write one self-contained HTML page about the runs in a folder."""
+    """Write one self-contained HTML page about the runs in a folder, or draw one picture of them."""
     with _clear_errors():
+        if against:
+            from onebasin.report.against import write_against
+
+            typer.echo(write_against(directory, against, out))
+            return
         from onebasin.report.page import write_report
 
         typer.echo(write_report(directory, out))

@@ -6,6 +6,7 @@ A task is a data set, a model, a partition and a number of clients; tasks are ne
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -25,8 +26,8 @@ def sections(records: Sequence[RunRecord]) -> list[Section]:
     if not records:
         raise ReportError("no runs to report: a report needs at least one run directory")
     tasks: dict[str, dict[str, list[RunRecord]]] = {}
-    for record in sorted(records, key=_is_pooled):
-        fitting = [key for key, arms in tasks.items() if _is_pooled(record) and _same_data(record, arms)]
+    for record in sorted(records, key=is_pooled):
+        fitting = [key for key, arms in tasks.items() if is_pooled(record) and _same_data(record, arms)]
         for key in fitting or [_key(_task(record))]:
             tasks.setdefault(key, {}).setdefault(_key([record.label, settings(record)]), []).append(record)
     groups = [list(arms.values()) for arms in tasks.values()]
@@ -76,7 +77,8 @@ def _task(run: RunRecord) -> dict[str, Any]:
     return task if isinstance(task, dict) else {name: run.summary.get(name) for name in ("dataset", "model")}
 
 
-def _is_pooled(run: RunRecord) -> bool:
+def is_pooled(run: RunRecord) -> bool:
+    """Whether a run trained on all data in one place, and so knows no partition."""
     method = run.config.get("method")
     return isinstance(method, dict) and method.get("data") == "pooled"
 
@@ -92,6 +94,12 @@ def _title(groups: list[list[RunRecord]]) -> str:
     clients = max(len(run.holdings.get("counts", ())) for runs in groups for run in runs) or task.get("clients")
     parts = [_kind(task.get("dataset")), _kind(task.get("model")), _partition_text(task.get("partition"))]
     return " · ".join([part for part in parts if part] + ([f"{clients} clients"] if clients else []))
+
+
+def task_title(run: RunRecord, without_clients: bool = False) -> str:
+    """The name of a run's task, as sections are called."""
+    title = _title([[run]])
+    return re.sub(r" · \d+ clients$", "", title) if without_clients else title
 
 
 def _kind(choice: Any) -> str:

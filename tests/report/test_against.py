@@ -1,0 +1,63 @@
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from onebasin.report.against import against_figure, write_against
+from onebasin.report.arms import ReportError
+from onebasin.results.records import RunRecord, write_result
+
+from .conftest import build_run
+
+
+def varied() -> list[RunRecord]:
+    runs = [
+        build_run(f"FedAvg epochs={epochs}", epochs=epochs, seed=seed, ceiling=0.7 + epochs / 50)
+        for epochs in (1, 2, 8)
+        for seed in (0, 1)
+    ]
+    return [*runs, build_run("level", epochs=2)]
+
+
+def test_lines_are_of_arms_and_panels_of_tasks() -> None:
+    figure = against_figure(
+        [*varied(), *[build_run("FedAvg", epochs=e, dataset="mnist") for e in (1, 8)]], "training.epochs"
+    )
+    assert [axes.get_title(loc="left").split(" · ")[0] for axes in figure.axes] == ["fashion-mnist", "mnist"]
+    first = figure.axes[0]
+    assert first.get_xlabel() == "epochs"
+    curves = [list(map(float, line.get_xdata())) for line in first.lines]
+    assert [1.0, 2.0, 8.0] in curves
+    assert [0.0, 1.0] in curves, "an arm of one value is a level line"
+    assert {text.get_text() for text in figure.texts} == {"FedAvg", "level"}
+
+
+def test_clients_are_no_tasks_of_their_own_where_they_are_the_question() -> None:
+    runs = [build_run(clients=clients) for clients in (2, 5, 50)]
+    figure = against_figure(runs, "task.clients")
+    assert len(figure.axes) == 1
+    assert figure.axes[0].get_xscale() == "log"
+
+
+def test_products_of_settings() -> None:
+    def signed(features: int, bits: int) -> RunRecord:
+        run = build_run(f"signatures features={features} bits={bits}")
+        config: dict[str, Any] = {**run.config, "alignment": {"features": features, "bits": bits}}
+        return replace(run, config=config)
+
+    figure = against_figure([signed(16, 1), signed(16, 4), signed(64, 4)], "alignment.features*alignment.bits")
+    assert figure.axes[0].get_xlabel() == "features × bits"
+    assert list(figure.axes[0].lines[0].get_xdata()) == [16.0, 64.0, 256.0]
+
+
+def test_what_cannot_be_drawn_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ReportError, match=r"training\.epoch: no number in these runs; expected several"):
+        against_figure(varied(), "training.epoch")
+    with pytest.raises(ReportError, match=r"federation\.rounds: one value in these runs"):
+        against_figure(varied(), "federation.rounds")
+    with pytest.raises(ReportError, match="holds no run"):
+        write_against(tmp_path, "training.epochs")
+    for number, run in enumerate(varied()):
+        write_result(replace(run, summary=run.summary | {"config_hash": f"{number:016x}"}), tmp_path)
+    assert write_against(tmp_path, "training.epochs").stat().st_size > 1000
