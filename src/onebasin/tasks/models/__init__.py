@@ -25,7 +25,7 @@ __all__ = ["MODELS", "ModelError", "build_model"]
 MODELS: Mapping[str, str] = MappingProxyType(
     {
         "mlp": "perceptron: hidden=[64], norm=none|batch",
-        "lenet5": "LeNet5, 61,706 parameters on 28x28",
+        "lenet5": "LeNet5, 61,706 parameters on 28x28: width=1",
         "cnn4": "4 convolutions and a linear layer, 0.39M on 28x28: norm=batch|group|none, groups=4",
         "conv2": "CONV-2 of the lottery tickets: bias=true",
         "conv4": "CONV-4 of the lottery tickets, 1.93M on 28x28: bias=true",

@@ -10,28 +10,30 @@ from torch import nn
 from onebasin.tasks.models.options import ModelError, image_shape, norm_2d, one_of, positive
 
 
-def lenet5(shape: Sequence[int], classes: int) -> nn.Module:
+def lenet5(shape: Sequence[int], classes: int, *, width: int = 1) -> nn.Module:
     """LeCun et al. 1998 with ReLU and max pooling: 61,706 parameters on 1x28x28, 62,006 on 3x32x32, ten classes.
 
-    The first convolution pads 28x28 to 32x32. Takes 28x28 or 32x32 pictures.
+    width: how many times as many channels and neurons. The first convolution pads 28x28 to 32x32. Takes 28x28 or 32x32
+    pictures.
     """
-    channels, height, width = image_shape("lenet5", shape)
-    if (height, width) not in ((28, 28), (32, 32)):
-        raise ModelError(f"lenet5 takes 28x28 or 32x32 pictures; this data's are {height}x{width}")
+    channels, height, wide = image_shape("lenet5", shape)
+    if (height, wide) not in ((28, 28), (32, 32)):
+        raise ModelError(f"lenet5 takes 28x28 or 32x32 pictures; this data's are {height}x{wide}")
+    conv1, conv2, fc1, fc2 = (positive("width", width) * size for size in (6, 16, 120, 84))
     return nn.Sequential(
         OrderedDict(
-            conv1=nn.Conv2d(channels, 6, 5, padding=(32 - height) // 2),
+            conv1=nn.Conv2d(channels, conv1, 5, padding=(32 - height) // 2),
             relu1=nn.ReLU(),
             pool1=nn.MaxPool2d(2),
-            conv2=nn.Conv2d(6, 16, 5),
+            conv2=nn.Conv2d(conv1, conv2, 5),
             relu2=nn.ReLU(),
             pool2=nn.MaxPool2d(2),
             flatten=nn.Flatten(),
-            fc1=nn.Linear(400, 120),
+            fc1=nn.Linear(25 * conv2, fc1),
             relu3=nn.ReLU(),
-            fc2=nn.Linear(120, 84),
+            fc2=nn.Linear(fc1, fc2),
             relu4=nn.ReLU(),
-            fc3=nn.Linear(84, classes),
+            fc3=nn.Linear(fc2, classes),
         )
     )
 
