@@ -33,7 +33,7 @@ def parameters(model: nn.Module) -> int:
         ("mlp", SCANS, {"hidden": []}, 650),
         ("lenet5", GRAY, {}, 61_706),
         ("lenet5", COLOUR, {}, 62_006),
-        ("lenet5", GRAY, {"width": 4}, 970_474),
+        ("lenet5", GRAY, {"width": 4}, 972_554),
         ("cnn4", GRAY, {}, 390_880),
         ("cnn4", GRAY, {"norm": "group"}, 390_880),
         ("cnn4", GRAY, {"norm": "none"}, 389_920),
