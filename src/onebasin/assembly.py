@@ -8,12 +8,13 @@ from dataclasses import dataclass, field
 import torch
 from torch import nn
 
+from onebasin.alignment.choosing import choose
 from onebasin.alignment.cycle_consistent import refine
 from onebasin.alignment.distillation import distil
 from onebasin.alignment.experts import consult
 from onebasin.alignment.least_squares import least_squares
 from onebasin.alignment.matching import match
-from onebasin.alignment.merging import align, average
+from onebasin.alignment.merging import align, average, shares
 from onebasin.alignment.repair import Statistics, restore, statistics
 from onebasin.alignment.responses import Responses
 from onebasin.alignment.running import forward
@@ -26,6 +27,9 @@ from onebasin.symmetry.spec import Perms, PermutationSpec
 from onebasin.wire.layout import Layout, Tensors
 
 Slots = dict[str, Tensors]
+
+AGREEMENTS = (0.0, 2.0, 8.0)
+"""The powers among which combine.agreement="auto" chooses."""
 
 
 @dataclass
@@ -193,20 +197,34 @@ class Assembly:
     ) -> Tensors:
         states, weights = [one.state for one in models], [one.weight for one in models]
         inputs = self._framing.probes({one.client: sketches[one.client] for one in models} if sketches else {})
-        teach = None
+        outputs = [forward(self._model, state, inputs) for state in states]
         if combine.targets == "experts":
-            outputs = [forward(self._model, state, inputs) for state in states]
             teach = consult(outputs, [sketches[one.client] for one in models], inputs)
-        anchor = max(range(len(models)), key=lambda index: (weights[index], -index)) if combine.anchored else None
-        merged = least_squares(
-            self._model, states, inputs, weights, ridge=combine.ridge, anchor=anchor, teach=teach, seed=self._seed
-        )
+        else:
+            teach = torch.stack(
+                [out * part for out, part in zip(outputs, shares(len(states), weights), strict=True)]
+            ).sum(0)
+        anchor = max(range(len(models)), key=lambda index: (weights[index], -index))
+
+        def fitted(agreement: float, some: slice) -> Tensors:
+            return least_squares(
+                self._model,
+                states,
+                inputs[some],
+                weights,
+                ridge=combine.ridge,
+                anchor=anchor if agreement else None,
+                agreement=agreement,
+                teach=teach[some] if combine.targets == "experts" else None,
+                seed=self._seed,
+            )
+
+        strength = combine.agreement
+        if strength == "auto":
+            candidates = {f"{power:g}": fitted(power, slice(0, None, 2)) for power in AGREEMENTS}
+            strength = float(choose(self._model, candidates, inputs[1::2], teach[1::2])[0])
+        merged = fitted(strength, slice(None))
         if combine.distil:
-            if teach is None:
-                outputs = [forward(self._model, state, inputs) for state in states]
-                teach = torch.stack([out * weight for out, weight in zip(outputs, weights, strict=True)]).sum(0) / sum(
-                    weights
-                )
             merged = distil(self._model, merged, inputs, teach, combine.distil, self._seed)
         return merged
 

@@ -93,14 +93,16 @@ class LeastSquares(Frozen):
     """The weights that reproduce the clients' outputs on probes, layer by layer (alignment/least_squares.py).
 
     targets: `mean` of the clients' outputs, or `experts`: each client is heard on the classes and inputs that it knows.
-    anchored: a client's word on a neuron counts as much as its neuron explains of that of the client with most data.
+    agreement: a client's word on a neuron counts as much as its neuron agrees with that of the client with most data:
+    their correlation to this power. "auto": 0, 2 or 8, whichever leaves less disagreement on every second probe; for
+    probes that are real (synthetic ones are a poor judge).
     distil: steps of gradient descent towards the targets on the same probes, afterwards (alignment/distillation.py).
     """
 
     kind: Literal["least-squares"] = "least-squares"
     ridge: Positive = 0.003
     targets: Literal["mean", "experts"] = "experts"
-    anchored: bool = True
+    agreement: Annotated[float, Field(ge=0)] | Literal["auto"] = 2.0
     distil: Annotated[int, Field(ge=0)] = 0
 
 

@@ -22,6 +22,7 @@ from onebasin.alignment.running import forward, watched
 from onebasin.seeds import generator
 
 RIDGE = 0.003
+AGREEMENT = 2.0
 MOST_ROWS = 20_000
 LARGE = 1024
 """Layers with more inputs are summed in single precision."""
@@ -35,6 +36,7 @@ def least_squares(
     *,
     ridge: float = RIDGE,
     anchor: int | None = None,
+    agreement: float = AGREEMENT,
     teach: Tensor | None = None,
     seed: int = 0,
 ) -> dict[str, Tensor]:
@@ -43,19 +45,22 @@ def least_squares(
     states: aligned (`spec.apply(state, perms)`). inputs: probes, all in one batch. weights: how much each model counts.
     ridge: pull towards the averaged weights, in units of the mean square of a layer's inputs.
     anchor: the model whose neurons the others are compared with: a model's word on a neuron counts as much as its own
-    neuron explains of the anchor's (their squared correlation on the probes). None: agreement does not matter.
+    neuron agrees with the anchor's (their correlation on the probes, to the power of `agreement`: 2 is the share of
+    the variance that one explains of the other; where it is large, the anchor's neurons remain). None: it counts fully.
     teach: what the whole model should return for the inputs instead of the mean output (see `experts.consult`).
     Embeddings, recurrent and transposed layers, and weights that layers share, keep their average; so does what the
     probes do not reach. Errors: `AlignmentError`.
     """
     if len(states) == 0 or (anchor is not None and not 0 <= anchor < len(states)):
         raise AlignmentError(f"anchor: {anchor} of {len(states)} models; expected one of them")
+    if not agreement >= 0:
+        raise AlignmentError(f"agreement: {agreement}; expected 0 or more")
     if not ridge > 0:
         raise AlignmentError(f"ridge: {ridge}; expected more than 0")
     for position, state in enumerate(states):
         check_finite(trained(model, state), f"model {position + 1} of {len(states)}")
     share = shares(len(states), weights)
-    wanted = _mean_outputs(model, states, inputs, share, anchor, seed)
+    wanted = _mean_outputs(model, states, inputs, share, anchor, agreement, seed)
     if teach is not None:
         wanted.teach(teach)
     merged = {name: value.clone() for name, value in average(states, weights).items()}
@@ -91,7 +96,13 @@ class _Wanted:
 
 
 def _mean_outputs(
-    model: nn.Module, states: Sequence[State], inputs: object, share: Sequence[float], anchor: int | None, seed: int
+    model: nn.Module,
+    states: Sequence[State],
+    inputs: object,
+    share: Sequence[float],
+    anchor: int | None,
+    agreement: float,
+    seed: int,
 ) -> _Wanted:
     """One forward of each model; the anchor's first, so that the others can be compared with it."""
     wanted, layers = _Wanted(), fitted_layers(model)
@@ -106,7 +117,7 @@ def _mean_outputs(
         for name, rows in _look(model, states[index], inputs, list(layers), wanted, draws).items():
             weight = torch.tensor(share[index])
             if anchor is not None and name != wanted.last:
-                weight = weight * _agreement(rows, reference.setdefault(name, rows))
+                weight = weight * _correlation(rows, reference.setdefault(name, rows)) ** agreement
             wanted.outputs[name] = wanted.outputs.get(name, 0.0) + weight * rows
             total[name] = total.get(name, 0.0) + weight
     wanted.outputs = {name: rows / total[name].clamp_min(1e-12) for name, rows in wanted.outputs.items()}
@@ -134,13 +145,13 @@ def _look(
     return seen
 
 
-def _agreement(rows: Tensor, reference: Tensor) -> Tensor:
-    """The squared correlation of each column with the reference's, where that is positive; 1 for itself."""
+def _correlation(rows: Tensor, reference: Tensor) -> Tensor:
+    """The correlation of each column with the reference's, 0 where it is negative; 1 for itself."""
     if rows is reference:
         return torch.ones(rows.shape[1])
     one, other = rows - rows.mean(0), reference - reference.mean(0)
     norms: Tensor = torch.linalg.vector_norm(one, dim=0) * torch.linalg.vector_norm(other, dim=0)
-    return ((one * other).sum(0) / norms.clamp_min(1e-20)).clamp(0.0, 1.0).square()
+    return ((one * other).sum(0) / norms.clamp_min(1e-20)).clamp(0.0, 1.0)
 
 
 def _fit_linear(module: nn.Module, given: Tensor, rows: Rows, wanted: Tensor, ridge: float) -> None:
