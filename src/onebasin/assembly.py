@@ -3,80 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import replace
 
-import torch
 from torch import nn
 
-from onebasin.alignment.choosing import choose
 from onebasin.alignment.cycle_consistent import refine
-from onebasin.alignment.distillation import distil
-from onebasin.alignment.experts import consult
-from onebasin.alignment.least_squares import least_squares
 from onebasin.alignment.matching import match
-from onebasin.alignment.merging import align, average, shares
-from onebasin.alignment.repair import Statistics, restore, statistics
-from onebasin.alignment.responses import Responses
-from onebasin.alignment.running import forward
+from onebasin.alignment.merging import align, average
+from onebasin.alignment.repair import Statistics
 from onebasin.alignment.sketches import Sketch
+from onebasin.arrivals import Arrivals, Contribution
 from onebasin.choices import LeastSquares, Method
-from onebasin.combine import WeightedMean, apply_update
+from onebasin.combine import apply_update
 from onebasin.engines.engine import ClientId
 from onebasin.framing import Framing
+from onebasin.fusion import by_least_squares, repaired
 from onebasin.symmetry.spec import Perms, PermutationSpec
-from onebasin.wire.layout import Layout, Tensors
+from onebasin.wire.layout import Tensors
 
 Slots = dict[str, Tensors]
-
-AGREEMENTS = (0.0, 2.0, 8.0)
-"""The powers among which combine.agreement="auto" chooses."""
-
-
-@dataclass
-class Contribution:
-    """A client's whole model. met: it began from the common model of this round, not from its own."""
-
-    client: ClientId
-    weight: float
-    weights: Tensors
-    buffers: Tensors
-    met: bool
-
-    @property
-    def state(self) -> Tensors:
-        return self.weights | self.buffers
-
-
-@dataclass
-class Arrivals:
-    """What came back in a round: running means, or whole models where the method must look at each."""
-
-    parameters: Layout
-    buffer_layout: Layout
-    whole: bool
-    update: WeightedMean = field(init=False)
-    model: WeightedMean = field(init=False)
-    buffers: WeightedMean = field(init=False)
-    models: list[Contribution] = field(default_factory=list)
-    statistics: dict[ClientId, tuple[float, Statistics]] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        self.update, self.model = WeightedMean(self.parameters), WeightedMean(self.parameters)
-        self.buffers = WeightedMean(self.buffer_layout)
-
-    def add(self, one: Contribution, common: Tensors | None) -> None:
-        """Take what a client sent: its update to the common weights, or its own model."""
-        if not self.whole:
-            (self.model if common is None else self.update).add(one.weights, one.weight)
-            self.buffers.add(one.buffers, one.weight)
-            return
-        if common is not None:
-            one.weights = {name: common[name] + change for name, change in one.weights.items()}
-        self.models.append(one)
-
-    @property
-    def empty(self) -> bool:
-        return not self.models and not self.update.weight and not self.model.weight
 
 
 class Assembly:
@@ -136,31 +81,20 @@ class Assembly:
         if self._method.frame in ("weights", "activations") and (fresh or self._method.alignment.every_round):
             found = self._frames(models, common)
             frames |= found
-            models = [
-                Contribution(
-                    one.client,
-                    one.weight,
-                    *self._split(self._framing.spec.apply(one.state, found[one.client])),
-                    one.met,
-                )
-                if one.client in found
-                else one
-                for one in models
-            ]
-        combine = self._method.combine
-        states, weights = [one.state for one in models], [one.weight for one in models]
-        after = dict(slots)
+            models = [self._reordered(one, found[one.client]) if one.client in found else one for one in models]
+        combine, after = self._method.combine, dict(slots)
+        heard = {one.client: sketches[one.client] for one in models if one.client in sketches}
         if isinstance(combine, LeastSquares):
-            merged = self._least_squares(combine, models, sketches)
-        elif fresh or common is None:
-            merged = average(states, weights)
+            merged = by_least_squares(self._model, combine, models, self._framing.probes(heard), heard, self._seed)
         else:
-            mean = average(states, weights)
-            change = {name: mean[name] - slots["weights"][name] for name in slots["weights"]}
-            after = apply_update(combine, after, change)
-            merged = after["weights"] | {name: mean[name] for name in slots["buffers"]}
+            merged = average([one.state for one in models], [one.weight for one in models])
+            if not fresh:
+                change = {name: merged[name] - before for name, before in slots["weights"].items()}
+                after = apply_update(combine, after, change)
+                merged = merged | after["weights"]
         if self._method.repair != "none" and (fresh or self._method.alignment.every_round):
-            merged = self._repaired(merged, models, arrivals, sketches, frames)
+            told = self._told(arrivals, frames) if self._method.repair_targets == "clients" else None
+            merged = repaired(self._model, merged, models, told, self._framing.probes(heard), self._method.repair)
         after["weights"], after["buffers"] = self._split(merged)
         return after
 
@@ -170,7 +104,7 @@ class Assembly:
         tensors = {one.client: one.state for one in models}
         reference = common
         if self._method.frame == "activations":
-            responses: Responses = self._framing.responses
+            responses = self._framing.responses
             spec = responses.spec
             tensors = {client: responses.of(state) for client, state in tensors.items()}
             reference = None if common is None else responses.of(common)
@@ -192,67 +126,17 @@ class Assembly:
             perms = refine(spec, models, perms).perms
         return dict(zip(clients, perms, strict=True))
 
-    def _least_squares(
-        self, combine: LeastSquares, models: list[Contribution], sketches: Mapping[ClientId, Sketch]
-    ) -> Tensors:
-        states, weights = [one.state for one in models], [one.weight for one in models]
-        inputs = self._framing.probes({one.client: sketches[one.client] for one in models} if sketches else {})
-        outputs = [forward(self._model, state, inputs) for state in states]
-        if combine.targets == "experts":
-            teach = consult(outputs, [sketches[one.client] for one in models], inputs)
-        else:
-            teach = torch.stack(
-                [out * part for out, part in zip(outputs, shares(len(states), weights), strict=True)]
-            ).sum(0)
-        anchor = max(range(len(models)), key=lambda index: (weights[index], -index))
+    def _reordered(self, one: Contribution, perms: Perms) -> Contribution:
+        weights, buffers = self._split(self._framing.spec.apply(one.state, perms))
+        return replace(one, weights=weights, buffers=buffers)
 
-        def fitted(agreement: float, some: slice) -> Tensors:
-            return least_squares(
-                self._model,
-                states,
-                inputs[some],
-                weights,
-                ridge=combine.ridge,
-                anchor=anchor if agreement else None,
-                agreement=agreement,
-                teach=teach[some] if combine.targets == "experts" else None,
-                seed=self._seed,
-            )
-
-        strength = combine.agreement
-        if strength == "auto":
-            candidates = {f"{power:g}": fitted(power, slice(0, None, 2)) for power in AGREEMENTS}
-            strength = float(choose(self._model, candidates, inputs[1::2], teach[1::2])[0])
-        merged = fitted(strength, slice(None))
-        if combine.distil:
-            merged = distil(self._model, merged, inputs, teach, combine.distil, self._seed)
-        return merged
-
-    def _repaired(
-        self,
-        merged: Tensors,
-        models: list[Contribution],
-        arrivals: Arrivals,
-        sketches: Mapping[ClientId, Sketch],
-        frames: Mapping[ClientId, Perms],
-    ) -> Tensors:
-        way = self._method.repair
-        assert way != "none"
-        inputs = self._framing.probes({one.client: sketches[one.client] for one in models} if sketches else {})
-        targets: Statistics = {}
-        if way != "norm-reset" and self._method.repair_targets == "clients":
-            known = [
-                (weight, self._framing.statistics_spec.apply(found, frames[client]) if client in frames else found)
-                for client, (weight, found) in arrivals.statistics.items()
-            ]
-        elif way != "norm-reset":
-            known = [(one.weight, statistics(self._model, one.state, inputs)) for one in models]
-        else:
-            known = []
-        for weight, found in known:
-            part = weight / sum(each for each, _ in known)
-            targets = {name: targets.get(name, 0.0) + part * value for name, value in found.items()}
-        return restore(self._model, merged, targets, inputs, way)
+    def _told(self, arrivals: Arrivals, frames: Mapping[ClientId, Perms]) -> list[tuple[float, Statistics]]:
+        """The statistics that clients sent, with their weights, in the common order."""
+        spec = self._framing.statistics_spec
+        return [
+            (weight, spec.apply(found, frames[client]) if client in frames else found)
+            for client, (weight, found) in arrivals.statistics.items()
+        ]
 
     def _split(self, state: Tensors) -> tuple[Tensors, Tensors]:
         buffers = {name for name, _ in self._model.named_buffers()}

@@ -8,7 +8,8 @@ import torch
 
 from onebasin.alignment.sketches import Sketch
 from onebasin.answer import Answer, read_answer
-from onebasin.assembly import Arrivals, Assembly, Contribution
+from onebasin.arrivals import Arrivals, Contribution
+from onebasin.assembly import Assembly
 from onebasin.choices import ControlVariates
 from onebasin.combine import WeightedMean
 from onebasin.config import ConfigError, RunConfig
