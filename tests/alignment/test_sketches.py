@@ -139,3 +139,16 @@ def test_tokens_are_of_the_vocabulary() -> None:
     drawn = tokens(7, 5, 100, seed=1)
     assert drawn.shape == (100, 7)
     assert sorted(drawn.unique().tolist()) == [0, 1, 2, 3, 4]
+
+
+def test_inputs_of_many_values_are_sketched_from_their_examples() -> None:
+    """3 x 48 x 48 at half the resolution are 1,728 values: too many for a product of values with values."""
+    form = SketchForm((3, 48, 48), 2, rank=3)
+    draws = torch.Generator().manual_seed(6)
+    patterns = form.restore(torch.randn(2, form.values, generator=draws))
+    inputs = (torch.randn(300, 2, generator=draws) * torch.tensor([3.0, 1.0])) @ patterns.flatten(1)
+    made = sketch(inputs.view(300, 3, 48, 48), torch.zeros(300, dtype=torch.long), form)
+    reduced = form.reduce(inputs.view(300, 3, 48, 48))
+    variance = float((reduced - reduced.mean(0)).square().sum() / 300)
+    assert float(made.directions.square().sum()) == pytest.approx(variance, rel=0.02)
+    assert float(made.directions[2].norm()) < 0.02 * float(made.directions[0].norm())

@@ -29,7 +29,7 @@ def forward(model: nn.Module, state: State, inputs: object) -> Tensor:
     with evaluation_mode(model):
         try:
             returned = functional_call(model, dict(state), example.args, example.kwargs)
-        except (RuntimeError, TypeError, ValueError, IndexError) as error:
+        except Exception as error:  # a user's model may raise anything
             raise AlignmentError(f"the model does not take the inputs: {type(error).__name__}: {error}") from error
     found = outputs_of(returned)
     if not found:

@@ -21,6 +21,7 @@ from onebasin.alignment.models import AlignmentError
 from onebasin.seeds import generator
 
 LEVELS = 127
+LARGE = 1500
 _RESIZE = {1: "linear", 2: "bilinear", 3: "trilinear"}
 _NUMBERS = struct.Struct("<fff")
 
@@ -130,17 +131,32 @@ def sketch(inputs: Tensor, targets: Tensor, form: SketchForm) -> Sketch:
         )
     reduced = form.reduce(inputs).double()
     mean = reduced.mean(0)
-    centred = reduced - mean
-    variances, vectors = torch.linalg.eigh(centred.T @ centred / len(centred))
-    variances = variances.clamp_min(0.0)
-    kept = min(form.rank, form.values)
-    directions = torch.zeros(form.rank, form.values, dtype=torch.float64)
-    directions[:kept] = (vectors[:, -kept:] * variances[-kept:].sqrt()).T.flip(0)
-    left = variances[:-kept]
-    rest = max(float(left.mean()) if len(left) else 0.0, 1e-6 * float(variances.mean()), 1e-12)
+    directions = _principal(reduced - mean, form.rank)
+    whole = float((reduced - mean).square().mean())
+    told = float(directions.square().sum()) / form.values
+    rest = max((whole - told) * form.values / max(form.values - form.rank, 1), 1e-6 * whole, 1e-12)
     counts = torch.bincount(targets.flatten(), minlength=form.classes)
     made = Sketch(form, mean.float(), directions.float(), rest, float(inputs.min()), float(inputs.max()), counts)
     return Sketch.from_bytes(form, made.to_bytes())
+
+
+def _principal(centred: Tensor, rank: int) -> Tensor:
+    """The directions of the largest variances, scaled by their deviations: [rank, values], zeros where there are fewer.
+
+    From the smaller of the two products of the examples with themselves; of many examples of many values, the first.
+    """
+    values = centred.shape[1]
+    found = torch.zeros(rank, values, dtype=centred.dtype)
+    if values <= LARGE:
+        variances, vectors = torch.linalg.eigh(centred.T @ centred / len(centred))
+        kept = min(rank, values)
+        found[:kept] = (vectors[:, -kept:] * variances[-kept:].clamp_min(0.0).sqrt()).T.flip(0)
+        return found
+    some = centred[:LARGE]
+    variances, vectors = torch.linalg.eigh(some @ some.T / len(some))
+    kept = min(rank, len(some))
+    found[:kept] = (vectors[:, -kept:].T @ some / math.sqrt(len(some))).flip(0)
+    return found
 
 
 def draw(sketches: Sequence[Sketch], count: int, seed: int) -> Tensor:
