@@ -1,12 +1,14 @@
 """Exact groups of networks that do unusual things; what depends on the order of neurons stays fixed."""
 
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
-from onebasin.symmetry import find_permutations
+from onebasin.symmetry import SymmetryError, find_permutations
 
 from . import odd_nets as odd
 from .preserved import CLOSE, difference
@@ -140,3 +142,129 @@ def test_a_frozen_layer_is_permuted_too() -> None:
 def test_half_precision() -> None:
     model = nn.Sequential(nn.Linear(8, 6), nn.ReLU(), nn.Linear(6, 2)).bfloat16()
     assert find_permutations(model, VECTORS.bfloat16()).sizes == {"0": 6}
+
+
+def test_permutations_that_differ_within_a_part_that_keeps_its_order_are_applied_so() -> None:
+    class GroupedLinear(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.i, self.w, self.o = nn.Linear(5, 6), nn.Parameter(torch.randn(2, 3, 2)), nn.Linear(4, 2)
+
+        def forward(self, x: Tensor) -> Tensor:
+            x = torch.einsum("bgi,gio->bgo", self.i(x).view(-1, 2, 3), self.w) * torch.tensor([[1.0], [2.0]])
+            out: Tensor = self.o(x.mT.flatten(1))  # [w's outputs, its blocks]: blocks stay, outputs differ by block
+            return out
+
+    model, inputs = GroupedLinear(), torch.randn(4, 5)
+    spec = find_permutations(model, inputs)
+    assert sorted(spec.shape(group) for group in spec.groups) == [(2, 2), (2, 3)]
+    assert max(difference(model, inputs, spec, seed) for seed in range(8)) < 1e-10
+
+
+def test_paddings_that_other_neurons_stand_between_are_not_one_set() -> None:
+    class Framed(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.i, self.o = nn.Linear(5, 8), nn.Linear(3, 2)
+
+        def forward(self, x: Tensor) -> Tensor:
+            rows = F.pad(self.i(x).view(-1, 2, 4).softmax(1).flatten(1), (2, 2)).view(-1, 3, 4)
+            out: Tensor = self.o((rows @ rows.mT).pow(2).sum(2))
+            return out
+
+    model, inputs = Framed(), torch.randn(4, 5)
+    spec = find_permutations(model, inputs)
+    assert sorted(spec.shape(group) for group in spec.groups) == [(2,), (2,)]
+    assert max(difference(model, inputs, spec, seed) for seed in range(8)) < 1e-10
+
+
+def test_rows_taken_apart_and_stacked_again() -> None:
+    class Restacked(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.i, self.o = nn.Linear(5, 12), nn.Linear(12, 2)
+
+        def forward(self, x: Tensor) -> Tensor:
+            one, two = self.i(x).view(-1, 4, 3).flip(2).flatten(1).view(-1, 2, 6).unbind(1)
+            out: Tensor = self.o(torch.stack([one, two.tanh()], 1).flatten(1))
+            return out
+
+    model, inputs = Restacked(), torch.randn(4, 5)
+    spec = find_permutations(model, inputs)
+    assert max([0.0, *(difference(model, inputs, spec, seed) for seed in range(8))]) < 1e-10
+
+
+def test_memory_that_parameters_share() -> None:
+    transposed = nn.Sequential(nn.Linear(8, 6), nn.ReLU(), nn.Linear(6, 8))
+    transposed[2].weight.data = transposed[0].weight.data.t()
+    spec = find_permutations(transposed, VECTORS)
+    assert spec.sizes == {"0": 6}
+    before = transposed(VECTORS)
+    transposed.load_state_dict(spec.apply(transposed.state_dict(), spec.random(0)))
+    torch.testing.assert_close(transposed(VECTORS), before)
+
+    class Part(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.whole, self.a, self.o = nn.Parameter(torch.randn(6, 16)), nn.Linear(8, 6), nn.Linear(6, 2)
+            self.a.weight = nn.Parameter(self.whole.data[:, :8])
+
+        def forward(self, x: Tensor) -> Tensor:
+            out: Tensor = self.o(F.relu(self.a(x)) + x.repeat(1, 2) @ self.whole.T)
+            return out
+
+    spec = find_permutations(Part(), VECTORS)
+    assert spec.sizes == {}
+    assert "shares memory with another tensor" in str(spec)
+
+
+def test_inputs_in_records() -> None:
+    @dataclass
+    class Batch:
+        x: Tensor
+        y: Tensor
+
+    class Pair(NamedTuple):
+        x: Tensor
+        y: Tensor
+
+    class Reads(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a, self.b, self.o = nn.Linear(8, 6), nn.Linear(8, 6), nn.Linear(6, 2)
+
+        def forward(self, batch: Batch) -> Tensor:
+            out: Tensor = self.o(F.relu(self.a(batch.x) + self.b(batch.y)))
+            return out
+
+    for kind in (Batch, Pair):  # that all inputs are 1 must not make them interchangeable
+        assert find_permutations(Reads(), (kind(torch.ones(3, 8), VECTORS),)).sizes == {"a": 6}
+
+
+def test_windows_along_some_positions_and_empty_parts() -> None:
+    class Windows(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a, self.o = nn.Linear(8, 6), nn.Linear(6, 2)
+
+        def forward(self, x: Tensor) -> Tensor:
+            x = F.avg_pool2d(self.a(x).unsqueeze(1), (2, 1), ceil_mode=True)
+            x = F.adaptive_avg_pool2d(F.pad(x, (0, 0, 1, 1), mode="replicate"), (1, 6))[:, 0, 0]
+            out: Tensor = self.o(torch.cat([x[:, :6], x[:, 6:].tanh()], 1))
+            return out
+
+    spec = find_permutations(Windows(), SEQUENCES)
+    assert spec.sizes == {"a": 6}
+    assert difference(Windows(), SEQUENCES, spec, 0) < 1e-10
+
+
+@pytest.mark.parametrize(
+    ("model", "inputs", "problem"),
+    [
+        (nn.Linear(8, 2), torch.eye(8).to_sparse(), "layout torch.sparse_coo; expected dense"),
+        (torch.jit.ScriptModule(), VECTORS, "ScriptModule; expected the Python"),
+    ],
+)
+def test_what_cannot_be_followed_is_refused(model: nn.Module, inputs: Tensor, problem: str) -> None:
+    with pytest.raises(SymmetryError, match=problem):
+        find_permutations(model, inputs)

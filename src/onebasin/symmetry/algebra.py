@@ -294,7 +294,7 @@ def _regroup(axes: Sequence[Axis], sizes: Sequence[int], cause: Cause) -> list[A
                     bind(factor, (*fresh(size), *fresh(factor.size // size)))
                     work = resolve(work)
                 else:
-                    work = (*_stacked(factor, size, cause), *work[1:])
+                    work = resolve((*_stacked(factor, size, cause), *work[1:]))
                 taken = resolve(taken)
             else:
                 for axis in axes:

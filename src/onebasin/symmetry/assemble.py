@@ -35,6 +35,8 @@ def assemble(
     axes = {name: tuple(map(resolve, each)) for name, each in axes.items()}
     returned = {name: tuple(map(resolve, each)) for name, each in returned.items()}
     couplings.forget_unused(axes.values())
+    for each in axes.values():  # as they are now, after tensors were taken apart
+        couplings.observe(each)
     free = list(dict.fromkeys(a for each in axes.values() for axis in each for a in atoms_of(axis) if a.cause is None))
     index = couplings.index()
     outer = {atom: set(couplings.outer_atoms(atom, index)) for atom in free}

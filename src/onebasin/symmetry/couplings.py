@@ -344,7 +344,7 @@ def _replaced_in(axes: Axes, choice: dict[Atom, Axis]) -> Axes:
     return tuple(replaced(resolve(axis), choice) for axis in axes)
 
 
-def _mentions(axes: Axes, atom: Atom) -> bool:
+def _mentions(axes: Iterable[Axis], atom: Atom) -> bool:
     return any(atom is other for axis in axes for other in atoms_of(resolve(axis)))
 
 
@@ -358,6 +358,8 @@ def _side_by_side(axis: Axis, first: Atom, second: Atom) -> bool:
             if alone[first] != alone[second] or alone[first] > 1:
                 return False
             rest = [part for part in factor.parts if len(part) != 1 or part[0] not in (first, second)]
+            if alone[first] and (_mentions(rest, first) or _mentions(rest, second)):
+                return False  # which of the one belongs to which of the other would depend on the tensor
             if not all(_side_by_side(part, first, second) for part in rest):
                 return False
     return True

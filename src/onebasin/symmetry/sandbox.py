@@ -6,7 +6,7 @@ import copy
 import math
 import random
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, MutableMapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, fields, is_dataclass
 from typing import Any
@@ -28,7 +28,7 @@ NARROW = (torch.float16, torch.bfloat16, torch.float32)
 
 @dataclass(frozen=True)
 class Example:
-    """Arguments to call a model with."""
+    """Arguments of a model: tensors, also in tuples, lists, mappings and dataclasses; not in other objects."""
 
     args: tuple[Any, ...]
     kwargs: dict[str, Any]
@@ -75,6 +75,8 @@ def examples(inputs: object) -> list[Example]:
 
 def _plain(tensor: Tensor) -> Tensor:
     """A copy on the CPU, in single precision if it was half."""
+    if tensor.layout != torch.strided:
+        raise SymmetryError(f"example_inputs: a tensor of layout {tensor.layout}; expected dense ones")
     tensor = tensor.detach().to("cpu", copy=True)
     return tensor.float() if tensor.dtype in HALF else tensor
 
@@ -83,7 +85,11 @@ def duplicate(model: nn.Module) -> nn.Module:
     """A copy of a model on the CPU that shares no memory with it. Raises SymmetryError."""
     if not isinstance(model, nn.Module):
         raise SymmetryError(f"model: {type(model).__name__}; expected a torch.nn.Module")
+    if isinstance(model, torch.jit.ScriptModule):
+        raise SymmetryError("model: a ScriptModule; expected the Python module that it was made of")
     for name, tensor in [*model.named_parameters(), *model.named_buffers()]:
+        if tensor.layout != torch.strided:
+            raise SymmetryError(f"{name}: of layout {tensor.layout}; expected a dense tensor")
         if nn.parameter.is_lazy(tensor):
             raise SymmetryError(f"{name}: not initialised; call the lazy model once before")
         if tensor.is_meta:
@@ -230,6 +236,16 @@ def _mapped(value: Any, change: Any) -> Any:
         return change(value)
     if type(value) in (list, tuple):
         return type(value)(_mapped(each, change) for each in value)
-    if type(value) is dict:
-        return {key: _mapped(each, change) for key, each in value.items()}
+    if isinstance(value, tuple) and hasattr(value, "_fields"):
+        return type(value)(*(_mapped(each, change) for each in value))
+    if isinstance(value, MutableMapping):
+        mapping = copy.copy(value)
+        for key, each in value.items():
+            mapping[key] = _mapped(each, change)
+        return mapping
+    if is_dataclass(value) and not isinstance(value, type):
+        record = copy.copy(value)
+        for field in fields(value):
+            object.__setattr__(record, field.name, _mapped(getattr(value, field.name), change))
+        return record
     return value

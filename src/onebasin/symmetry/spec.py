@@ -256,7 +256,7 @@ class PermutationSpec:
 def _taken(tensor: Tensor, dim: int, axis: Expression, old: Tensor) -> Tensor:
     """The tensor with other indices along a dimension; stretches that keep their order are copied whole, for speed."""
     last = axis.factors[-1] if isinstance(axis, Product) else None
-    block = last.size if isinstance(last, Fixed) else 1
+    block = last.size if isinstance(last, Fixed) and last.name is None else 1  # with a name: what others lie within
     shape = tensor.shape
     rows = tensor.reshape(*shape[:dim], shape[dim] // block, block, *shape[dim + 1 :])
     return rows.index_select(dim, (old[::block] // block).to(tensor.device)).reshape(shape)

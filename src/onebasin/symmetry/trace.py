@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn.modules.dropout import _DropoutNd
 from torch.utils.hooks import RemovableHandle
 
-from onebasin.symmetry.algebra import Cause, fresh, rigidify
+from onebasin.symmetry.algebra import Axis, Cause, fresh, rigidify
 from onebasin.symmetry.assemble import StateTensor
 from onebasin.symmetry.call import REAL_NUMBERS, STATE, WHOLE_NUMBERS, Axes
 from onebasin.symmetry.couplings import Couplings
@@ -46,17 +46,24 @@ class Trace:
         self.state: dict[str, StateTensor] = {}
         self.tensors: list[tuple[Tensor, Axes]] = []
         known: dict[tuple[Any, ...], str] = {}
+        shared = state_of(self.original)  # a copy of a model does not share memory where the model does
+        firsts: dict[str, Tensor] = {}
         for name, tensor in self.live.items():
-            key = (tensor.untyped_storage()._cdata, tensor.storage_offset(), tensor.shape, tensor.stride())
-            first = known.setdefault(key, name)
-            if first != name:
-                old = self.state[first]
-                self.state[name] = StateTensor(old.axes, old.parameter, first)
-                continue
-            axes: Axes = [fresh(size) for size in tensor.shape]
-            self.state[name] = StateTensor(tuple(axes), isinstance(tensor, nn.Parameter), None)
-            self.tensors.append((tensor, axes))
-        self._fix_overlaps()
+            source = shared[name]
+            steps = list(zip(source.stride(), source.shape, strict=True))
+            first = known.setdefault((address_of(source), source.storage_offset(), *sorted(steps)), name)
+            if first == name:
+                firsts[name] = source
+                axes: Axes = [fresh(size) for size in tensor.shape]
+            else:  # the same values, perhaps transposed
+                old = zip(firsts[first].stride(), firsts[first].shape, strict=True)
+                found = dict(zip(old, self.state[first].axes, strict=True))
+                axes = [found[step] for step in steps]
+            same_as = first if first != name and source.stride() == firsts[first].stride() else None
+            self.state[name] = StateTensor(tuple(axes), isinstance(tensor, nn.Parameter), same_as)
+            if first == name or address_of(tensor) != address_of(self.live[first]):
+                self.tensors.append((tensor, axes))
+        self._fix_overlaps(firsts)
         saved = {address_of(tensor) for tensor in self.live.values()}
         others = [t for module in self.model.modules() for t in vars(module).values() if isinstance(t, Tensor)]
         self.unsaved = frozenset(map(address_of, [*self.model.buffers(), *others])) - saved
@@ -153,10 +160,11 @@ class Trace:
             if isinstance(tensor, nn.Parameter) and address_of(tensor) not in self.written
         )
 
-    def _fix_overlaps(self) -> None:
+    def _fix_overlaps(self, shared: Mapping[str, Tensor]) -> None:
         """Different tensors that share memory without being one keep their order."""
-        spans: dict[int, list[tuple[int, int, Axes]]] = {}
-        for tensor, axes in self.tensors:
+        spans: dict[int, list[tuple[int, int, tuple[Axis, ...]]]] = {}
+        for name, tensor in shared.items():
+            axes = self.state[name].axes
             begin = int(tensor.storage_offset())
             extent = 1 + sum((n - 1) * step for n, step in zip(tensor.shape, tensor.stride(), strict=True) if n)
             spans.setdefault(address_of(tensor), []).append((begin, begin + extent, axes))

@@ -177,8 +177,10 @@ class Tracer(TorchDispatchMode):  # type: ignore[no-untyped-call]
             return
         if call.depends == CONSTANT and call.written and not call.before:
             return
-        if rule is None or (call.outputs and not call.outputs[0].numel()):
-            results: Sequence[Axes] = self._not_understood(call)
+        if call.outputs and not call.written and not any(tensor.numel() for tensor in call.outputs):
+            results: Sequence[Axes] = [[call.rigid(size, "empty") for size in tensor.shape] for tensor in call.outputs]
+        elif rule is None:
+            results = self._not_understood(call)
         else:
             results = self._by_rule(call, rule)
         for tensor, axes, is_view in zip(call.outputs, results, views, strict=True):

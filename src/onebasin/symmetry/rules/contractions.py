@@ -23,6 +23,7 @@ def contract(
     within = _atoms([*summed, *batch])
     apart: list[Axis] = [(atom,) for atom in _atoms(free) - within]
     call.tracer.couplings.mix([*summed, *batch], apart)
+    call.tracer.couplings.mix(apart, [(atom,) for atom in _atoms(summed) - _atoms(batch)])
 
 
 def _atoms(axes: Iterable[Axis]) -> set[Atom]:

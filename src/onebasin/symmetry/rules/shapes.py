@@ -124,6 +124,8 @@ def _stretch(call: Call, axes: Axes, dim: int, begin: int, end: int) -> Axes:
     size = length(axes[dim])
     if (begin, end) == (0, size):
         return list(axes)
+    if begin == end:
+        return [*axes[:dim], call.rigid(0, ORDER), *axes[dim + 1 :]]
     if end - begin == 1:
         axes = taken(call, axes, dim, begin)
         return [*axes[:dim], UNIT, *axes[dim:]]
@@ -161,12 +163,6 @@ def split(call: Call) -> Sequence[Axes]:
     ends = [0]
     for tensor in call.outputs:
         ends.append(ends[-1] + tensor.shape[dim])
-    if any(begin == end for begin, end in pairwise(ends)):
-        call.fix([axes[dim]], ORDER)
-        return [
-            [call.rigid(tensor.shape[dim], ORDER) if place == dim else axis for place, axis in enumerate(axes)]
-            for tensor in call.outputs
-        ]
     return [_stretch(call, axes, dim, begin, end) for begin, end in pairwise(ends)]
 
 

@@ -32,10 +32,11 @@ DIMENSIONS |= {"_upsample_bicubic2d_aa": 2}
 
 @rule(*DIMENSIONS)
 def over_positions(call: Call) -> Sequence[Axes]:
-    """The last dimensions are positions; every other axis is kept."""
+    """The last dimensions are positions; every other axis is kept, and positions that windows do not reach across."""
     name = "input" if "input" in call.arguments else "self"
     axes, count = call.axes(name), DIMENSIONS[call.name]
     kept = len(axes) - count
+    positions = [kept + place for place in range(count) if not _one_by_one(call, name, place, count)]
     for other in call.inputs:
         if other is call[name]:
             continue
@@ -46,8 +47,22 @@ def over_positions(call: Call) -> Sequence[Axes]:
             call.fix(beside[kept:], POSITIONS)
         else:  # a grid for each picture of the batch
             call.fix([axes[0], *beside], POSITIONS)
-    result = unordered(call, axes, range(kept, len(axes)), call.shape, POSITIONS)
+    result = unordered(call, axes, positions, call.shape, POSITIONS)
     return [result for _ in call.outputs]
+
+
+def _one_by_one(call: Call, name: str, place: int, count: int) -> bool:
+    """Whether pooling windows, or padding, leave the positions of one dimension as they are."""
+    if call.name.startswith(("avg_pool", "max_pool")):
+        steps = call["stride"] or call["kernel_size"]
+        sizes = [each[place % len(each)] for each in (call["kernel_size"], steps, call["padding"])]
+        return sizes == [1, 1, 0]
+    if "adaptive" in call.name:
+        return bool(call["output_size"][place] == call[name].shape[place - count])
+    if call.name.startswith(("reflection_pad", "replication_pad")):
+        pairs: Sequence[int] = call["padding"]
+        return not any(pairs[2 * (count - 1 - place) : 2 * (count - place)])
+    return False
 
 
 @rule("unfold")
