@@ -4,6 +4,8 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.symmetry.convolutional_nets import VGG16, Grouped, ResNet20, vgg
+from tests.symmetry.sequence_nets import GPT
 from torch import Tensor, nn
 
 import onebasin as ob
@@ -17,13 +19,31 @@ CASES: list[tuple[Callable[[], nn.Module], tuple[int, ...]]] = [
     (convolutional, (3, 1, 8, 8)),
 ]
 
+DEEP: list[tuple[Callable[[], nn.Module], tuple[int, ...]]] = [
+    (lambda: vgg(VGG16), (1, 3, 32, 32)),
+    (lambda: ResNet20("A", "batch"), (2, 3, 8, 8)),
+    (lambda: ResNet20("A", "group"), (2, 3, 8, 8)),  # blocks of a normalisation change places, and channels in them
+    (lambda: ResNet20("B", "group"), (2, 3, 8, 8)),
+    (Grouped, (2, 3, 8, 8)),
+]
 
-@pytest.mark.parametrize(("build", "shape"), CASES)
+
+@pytest.mark.parametrize(("build", "shape"), [*CASES, *DEEP])
 def test_a_planted_permutation_is_recovered_under_noise(build: Callable[[], nn.Module], shape: tuple[int, ...]) -> None:
     model = seeded(build, 0)
     spec = ob.find_permutations(model, torch.zeros(shape))
-    state = model.state_dict()
-    planted = spec.random(1)
+    _assert_recovered(spec, model)
+
+
+def test_heads_are_recovered_with_the_neurons_inside_of_them() -> None:
+    model = seeded(GPT, 0)
+    spec = ob.find_permutations(model, torch.zeros((2, 6), dtype=torch.long))
+    assert any(group.within for group in spec.groups.values())
+    _assert_recovered(spec, model)
+
+
+def _assert_recovered(spec: ob.PermutationSpec, model: nn.Module) -> None:
+    state, planted = model.state_dict(), spec.random(1)
     found = ob.match(spec, reference=state, model=noisy(spec.apply(state, planted), 0.3))
     undone = spec.compose(planted, found)
     assert spec.groups

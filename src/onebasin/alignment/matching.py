@@ -2,9 +2,10 @@
 
 Ainsworth, Hayase, Srinivasa: Git Re-Basin: Merging Models modulo Permutation Symmetries. ICLR 2023 (arXiv 2209.04836),
 section 3.2 and algorithm 1: coordinate descent, in which each group of neurons is matched by a linear assignment while
-all the others are held fixed.
+all the others are held fixed, but for those that lie within it (`Nested`).
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -12,6 +13,7 @@ from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
 from onebasin.alignment.models import State, check_model, parameters
+from onebasin.alignment.nested import Nested
 from onebasin.seeds import generator
 from onebasin.symmetry.groups import Occurrence
 from onebasin.symmetry.spec import Perms, PermutationSpec
@@ -45,10 +47,13 @@ def match_parameters(spec: PermutationSpec, reference: State, model: State, seed
             if group in settled:
                 continue
             settled.add(group)
-            step = best_order(products.similarity(group))
-            if step is not None:
-                found = spec.compose(found, {group: step})
-                settled -= products.permute(group, step)
+            for each in products.with_inner(group):
+                step = best_order(products.similarity(each))
+                if step is not None:
+                    found = spec.compose(found, {each: step})
+                    settled -= products.permute(each, step)
+                elif each == group:
+                    break
         if len(settled) == len(groups):
             break
     return found
@@ -75,10 +80,19 @@ class _Products:
                     total += fixed @ rows.mT
                     self._places[occurrence.tensor].append(_Place(group, occurrence, fixed, rows))
             self._similarity[group] = total
+        self._nested = Nested(spec, {name: [each.group for each in places] for name, places in self._places.items()})
 
     def similarity(self, group: str) -> Tensor:
         """Sum of products between the reference's neurons and the model's: [*within, n, n]."""
-        return self._similarity[group]
+        return self._nested.similarity(group, self._rows) if self._nested.holds(group) else self._similarity[group]
+
+    def with_inner(self, group: str) -> Iterator[str]:
+        """The group, and those to be matched again once it has moved: what lies within it, outermost first."""
+        yield group
+        yield from self._nested.inside(group)
+
+    def _rows(self, tensor: str, group: str) -> list[tuple[Tensor, Tensor]]:
+        return [(place.reference, place.rows) for place in self._places[tensor] if place.group == group]
 
     def permute(self, group: str, step: Tensor) -> set[str]:
         """Move a group; return the groups that share a tensor with it, whose best order may have changed."""
