@@ -50,7 +50,10 @@ def match_parameters(spec: PermutationSpec, reference: State, model: State, seed
             for each in products.with_inner(group):
                 step = best_order(products.similarity(each))
                 if step is not None:
-                    found = spec.compose(found, {each: step})
+                    if products.holds(each):
+                        found = spec.compose(found, {each: step})
+                    else:
+                        found[each] = found[each].gather(-1, step)
                     settled -= products.permute(each, step)
                 elif each == group:
                     break
@@ -84,7 +87,11 @@ class _Products:
 
     def similarity(self, group: str) -> Tensor:
         """Sum of products between the reference's neurons and the model's: [*within, n, n]."""
-        return self._nested.similarity(group, self._rows) if self._nested.holds(group) else self._similarity[group]
+        return self._nested.similarity(group, self._rows) if self.holds(group) else self._similarity[group]
+
+    def holds(self, group: str) -> bool:
+        """Whether other groups lie within this one."""
+        return self._nested.holds(group)
 
     def with_inner(self, group: str) -> Iterator[str]:
         """The group, and those to be matched again once it has moved: what lies within it, outermost first."""

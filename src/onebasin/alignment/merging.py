@@ -17,7 +17,7 @@ from onebasin.symmetry.spec import Perms, PermutationSpec
 
 MAX_SWEEPS = 100
 
-LEAST_GAIN = 1e-4
+LEAST_GAIN = 3e-4
 """The share by which a sweep must bring the models nearer, or it is the last: a few pairs of neurons may take long."""
 
 
