@@ -36,7 +36,7 @@ def test_nothing_takes_no_bytes() -> None:
     assert SymbolWriter().finish() == b""
     writer = SymbolWriter()
     writer.flags(np.zeros(0, dtype=bool))
-    writer.symbols(np.zeros(0, dtype=np.int32), 3)
+    writer.integers(np.zeros(0, dtype=np.int32), 3)
     assert writer.finish() == b""
     assert SymbolReader(b"").flags(0).tolist() == []
 

@@ -8,7 +8,8 @@ but the end. Probabilities come from counts that were sent before, or from what 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import constriction
@@ -63,8 +64,16 @@ class SymbolWriter:
             self._coder.encode(_int32(flags), _models.Bernoulli(ones / len(flags), perfect=False))
 
     def symbols(self, symbols: Ints, size: int) -> None:
-        """Independent symbols from 0 to size - 1: how often each occurs, then their empirical entropy."""
+        """Independent symbols from 0 to size - 1: how often each occurs, then their empirical entropy.
+
+        Or, where that is shorter, all alike; one bit says so.
+        """
         counts = np.bincount(symbols, minlength=size)
+        counted = counted_cost(counts.tolist()) < len(symbols) * math.log2(size)
+        self.integer(counted, 2)
+        if not counted:
+            self.integers(symbols, size)
+            return
         left = len(symbols)
         for occurs in counts[:-1].tolist():
             self.count(occurs, left)
@@ -126,6 +135,8 @@ class SymbolReader:
         return self._read(lambda: self._coder.decode(model, count)) > 0
 
     def symbols(self, count: int, size: int) -> Ints:
+        if not self.integer(2):
+            return self.integers(count, size)
         counts = np.zeros(size, dtype=np.int64)
         left = count
         for symbol in range(size - 1):
@@ -141,6 +152,34 @@ class SymbolReader:
             return decode()
         except AssertionError as error:
             raise WireError(f"coded symbols are damaged: {error}") from None
+
+
+def count_cost(value: int, most: int) -> float:
+    """Bits that a count takes."""
+    return math.log2(most.bit_length() + 1) + max(value.bit_length() - 1, 0)
+
+
+def flags_cost(ones: int, count: int) -> float:
+    """Bits that flags take, of which so many are set."""
+    told = count_cost(ones, count)
+    if not 0 < ones < count:
+        return told
+    return told + (ones * math.log2(count) if ones <= FEW else entropy([ones, count - ones]))
+
+
+def counted_cost(counts: Sequence[int]) -> float:
+    """Bits that symbols take which occur so often, counts and all."""
+    left, total = sum(counts), entropy(counts)
+    for occurs in counts[:-1]:
+        total += count_cost(occurs, left)
+        left -= occurs
+    return total
+
+
+def entropy(counts: Sequence[int]) -> float:
+    """Bits of all symbols together that occur so often."""
+    total = sum(counts)
+    return sum(occurs * math.log2(total / occurs) for occurs in counts if occurs)
 
 
 def _int32(values: np.ndarray[Any, Any]) -> Ints:

@@ -1,0 +1,169 @@
+"""Chains: stages, one after the other, written as ``error-feedback | top-k 0.01 | sign``.
+
+Encoding goes from left to right, each stage handing on what is left; decoding undoes them from right to left.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from types import MappingProxyType
+
+import torch
+from pydantic import ValidationError
+from torch import Tensor
+
+from onebasin.updates.block import Block, Classes
+from onebasin.updates.codec import NotFinite, flatten, require_finite
+from onebasin.updates.feedback import ErrorFeedback, MomentumCorrection
+from onebasin.updates.low_rank import LowRank
+from onebasin.updates.quantisers import Eden, Float16, Float32, Qsgd, Sign, Ternary, Uniform
+from onebasin.updates.rotation import Hadamard
+from onebasin.updates.selection import Fragment, RandomK, Small, TopK
+from onebasin.updates.stage import Scene, Stage
+from onebasin.wire.entropy import SymbolReader, SymbolWriter
+from onebasin.wire.layout import Layout, Tensors
+from onebasin.wire.message import WireError
+
+STAGES: Mapping[str, type[Stage]] = MappingProxyType(
+    {
+        stage.name: stage
+        for stage in (
+            ErrorFeedback,
+            MomentumCorrection,
+            Small,
+            Fragment,
+            TopK,
+            RandomK,
+            LowRank,
+            Hadamard,
+            Sign,
+            Ternary,
+            Uniform,
+            Qsgd,
+            Eden,
+            Float16,
+            Float32,
+        )
+    }
+)
+
+
+def parse_chain(text: str) -> tuple[Stage, ...]:
+    """Return the stages that a text names; `ValueError` saying what is wrong with which.
+
+    ``stage | stage | ...``; a stage is its name, its main setting if it has one, and ``setting=value`` for others.
+    """
+    stages = tuple(_parse_stage(part.split()) for part in text.split("|"))
+    for place, stage in enumerate(stages):
+        last = place == len(stages) - 1
+        if stage.ends != last:
+            ends = ", ".join(name for name, kind in STAGES.items() if kind.ends)
+            problem = f"ends with {stage.name!r}; the last is to be one of {ends}"
+            raise ValueError(f"{text!r} {problem}" if last else f"{text!r}: nothing can follow {stage.name!r}")
+        if stage.wraps and any(not earlier.wraps for earlier in stages[:place]):
+            raise ValueError(f"{text!r}: {stage.name!r} remembers all values and comes before stages that drop some")
+    names = [stage.name for stage in stages]
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice:
+        raise ValueError(f"{text!r}: {twice!r} is there twice")
+    return stages
+
+
+def _parse_stage(words: Sequence[str]) -> Stage:
+    if not words:
+        raise ValueError("a stage is missing beside '|'")
+    name, *settings = words
+    if name not in STAGES:
+        raise ValueError(f"unknown stage {name!r}; there are {', '.join(STAGES)}")
+    kind = STAGES[name]
+    given: dict[str, str] = {}
+    for word in settings:
+        key, equals, value = word.partition("=")
+        if not equals:
+            if kind.main is None or word is not settings[0]:
+                raise ValueError(f"{name}: {word!r} is no setting; expected {_options(kind)}")
+            key, value = kind.main, word
+        given[key] = value
+    try:
+        return kind.model_validate(given)
+    except ValidationError as error:
+        problem = error.errors()[0]
+        where = ".".join(map(str, problem["loc"]))
+        raise ValueError(f"{name}: {where}={problem['input']!r}: {problem['msg']}; it has {_options(kind)}") from None
+
+
+def _options(kind: type[Stage]) -> str:
+    return ", ".join(f"{key}={field.default}" for key, field in kind.model_fields.items()) or "no settings"
+
+
+def canonical(stages: Sequence[Stage]) -> str:
+    """Return the text of a chain with every setting spelled out."""
+    return " | ".join(
+        " ".join([stage.name, *(f"{key}={value}" for key, value in stage.model_dump().items())]) for stage in stages
+    )
+
+
+class Chain:
+    """Writes the tensors of one layout by a chain. A body is 4 bytes of fingerprint, then one range-coded stream."""
+
+    def __init__(self, text: str, layout: Layout) -> None:
+        self.stages = parse_chain(text)
+        self.name = canonical(self.stages)
+        self.layout = layout
+        self._fingerprint = layout.fingerprint(self.name)
+
+    @property
+    def remembers(self) -> bool:
+        """Whether what is sent depends on what was sent before."""
+        return any(stage.wraps for stage in self.stages)
+
+    def encode(self, tensors: Tensors, scene: Scene, classes: Classes | None = None) -> tuple[bytes, Tensors]:
+        """Return the body, and the tensors that the receiver will have. What is to be kept is in ``scene.kept``.
+
+        classes: what both sides know of each value beforehand, as a number from 0 to 255. `NotFinite` before anything
+        is sent when a value is NaN or infinite, or becomes so.
+        """
+        self.layout.check(tensors)
+        values = flatten(tensors).float()
+        require_finite(values, tensors)
+        out = SymbolWriter()
+        received = self._encode(0, values, self._block(classes), out, scene)
+        require_finite(received, tensors)
+        return self._fingerprint + out.finish(), self._split(received)
+
+    def decode(self, body: bytes, scene: Scene, classes: Classes | None = None) -> Tensors:
+        """Return the tensors in `body`; `WireError` when it is not a body of this chain and layout."""
+        if body[: len(self._fingerprint)] != self._fingerprint:
+            raise WireError(f"the body is not {self.name} for this model's layout of {len(self.layout)} tensors")
+        source = SymbolReader(memoryview(body)[len(self._fingerprint) :])
+        tensors = self._split(values := self._decode(0, self._block(classes), source, scene))
+        try:
+            require_finite(values, tensors)
+        except NotFinite as error:
+            raise WireError(str(error)) from None
+        return tensors
+
+    @cached_property
+    def most_bytes(self) -> int:
+        """More bytes than any body takes: 32 bits a value or rotated value, a count for each symbol and tensor."""
+        return 64 + 8 * self.layout.numel + 2048 * (1 + len(self.layout))
+
+    def _encode(self, place: int, values: Tensor, block: Block, out: SymbolWriter, scene: Scene) -> Tensor:
+        def rest(inner: Tensor, form: Block) -> Tensor:
+            return self._encode(place + 1, inner, form, out, scene)
+
+        return self.stages[place].encode(values, block, out, scene, rest)
+
+    def _decode(self, place: int, block: Block, source: SymbolReader, scene: Scene) -> Tensor:
+        return self.stages[place].decode(
+            block, source, scene, lambda inner: self._decode(place + 1, inner, source, scene)
+        )
+
+    def _block(self, classes: Classes | None) -> Block:
+        return Block(tuple(entry.shape for entry in self.layout.entries), classes)
+
+    def _split(self, values: Tensor) -> Tensors:
+        sizes = [math.prod(entry.shape) for entry in self.layout.entries]
+        return {e.name: v.view(e.shape) for e, v in zip(self.layout.entries, torch.split(values, sizes), strict=True)}

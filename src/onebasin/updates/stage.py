@@ -1,0 +1,65 @@
+"""A stage of a chain: something done to values before they become symbols, and undone after."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+import torch
+from pydantic import BaseModel, ConfigDict
+from torch import Tensor
+
+from onebasin.seeds import generator
+from onebasin.updates.block import Block
+from onebasin.wire.entropy import SymbolReader, SymbolWriter
+
+Encode = Callable[[Tensor, Block], Tensor]
+"""Codes values by the stages that follow; returns them as the receiver will have them."""
+
+Decode = Callable[[Block], Tensor]
+"""Reads, by the stages that follow, the values of a block."""
+
+
+@dataclass(frozen=True)
+class Scene:
+    """What both sides know of a message before they read it: the run, the round, and who sends.
+
+    memory: vectors that the sender kept from its last message, by stage. kept: what it is to keep until its next one,
+    filled while encoding.
+    """
+
+    run: int = 0
+    round: int = 1
+    sender: int = 0
+    memory: dict[str, Tensor] = field(default_factory=dict)
+    kept: dict[str, Tensor] = field(default_factory=dict)
+
+    def generator(self, stage: str, shared: bool = False) -> torch.Generator:
+        """Draws that sender and receiver make alike; shared: all senders of a round, too."""
+        return generator(self.run, "codec", stage, self.round, *([] if shared else [self.sender]))
+
+
+class Stage(BaseModel):
+    """A stage, with its settings.
+
+    ``encode(values, block, out, scene, rest)`` writes what is needed to undo the stage, hands on what is left by
+    ``rest(values, block)``, and returns the values as the receiver will have them: what
+    ``decode(block, source, scene, rest)`` returns there, bit for bit. A stage that ends a chain calls no rest.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: ClassVar[str]
+    main: ClassVar[str | None] = None
+    """The setting that may stand without its name, right after the stage's."""
+    ends: ClassVar[bool] = False
+    """Whether it makes symbols of values, so that nothing can follow."""
+    wraps: ClassVar[bool] = False
+    """Whether it remembers something from message to message; such stages come first."""
+
+    def encode(self, values: Tensor, block: Block, out: SymbolWriter, scene: Scene, rest: Encode) -> Tensor:
+        raise NotImplementedError
+
+    def decode(self, block: Block, source: SymbolReader, scene: Scene, rest: Decode) -> Tensor:
+        raise NotImplementedError
