@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from onebasin.alignment.repair import Statistics
 from onebasin.protocol import Do, Protocol, Report, read_report
+from onebasin.updates.block import Classes
+from onebasin.updates.scene import Scene
 from onebasin.wire.layout import Tensors
-from onebasin.wire.message import WireError
+from onebasin.wire.message import Section, WireError
 
 
 @dataclass(frozen=True)
@@ -23,8 +26,13 @@ class Answer:
     statistics: Statistics | None
 
 
-def read_answer(protocol: Protocol, reply: bytes, client: int, round: int, asked: Do) -> Answer:
-    """Return what a reply says; `WireError` if it is damaged, foreign, or not what was asked for."""
+def read_answer(
+    protocol: Protocol, reply: bytes, client: int, round: int, asked: Do, classes: Classes | None = None
+) -> Answer:
+    """Return what a reply says; `WireError` if it is damaged, foreign, or not what was asked for.
+
+    classes: what both sides know of each value of an update.
+    """
     message = protocol.read(reply, client)
     if message.round != round:
         raise WireError(f"the reply is to round {message.round}, not to round {round}")
@@ -46,13 +54,19 @@ def read_answer(protocol: Protocol, reply: bytes, client: int, round: int, asked
         framing.read_sketch(sketch)
     return Answer(
         report,
-        None if model is None else protocol.uplink.decode(model),
+        None if model is None else _model(protocol, found, model, Scene(protocol.run, round, client), classes),
         {} if buffers is None else protocol.exact.decode(buffers),
-        None if control is None else protocol.uplink.decode(control),
+        None if control is None else protocol.uplink.receive(control, Scene()),
         None if signatures is None else framing.read_signatures(signatures),
         sketch,
         None if statistics is None else framing.read_statistics(statistics),
     )
+
+
+def _model(
+    protocol: Protocol, found: Mapping[str, Section], body: bytes, scene: Scene, classes: Classes | None
+) -> Tensors:
+    return protocol.uplink.receive(body, scene, classes) if "update" in found else protocol.models.decode(body)
 
 
 def _expected(protocol: Protocol, asked: Do) -> set[str]:

@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from onebasin.updates.catalogue import CODECS
+from onebasin.updates.chain import STAGES, canonical, parse_chain
 
 
 class Frozen(BaseModel):
@@ -26,9 +27,11 @@ def by_kind(value: Any) -> Any:
 
 
 def _codec(value: Any) -> Any:
-    if value != "none" and value not in CODECS:
-        raise ValueError(f"unknown codec; there are none, {', '.join(CODECS)}")
-    return value
+    if value == "none" or value in CODECS:
+        return value
+    if not isinstance(value, str) or value.split("|")[0].split()[:1] == [] or value.split()[0] not in STAGES:
+        raise ValueError(f"unknown codec; there are none, {', '.join(CODECS)}, and chains of {', '.join(STAGES)}")
+    return canonical(parse_chain(value))
 
 
 Positive = Annotated[float, Field(gt=0)]
@@ -150,8 +153,11 @@ class Method(Frozen):
     `signatures`: the same from a few bits a neuron, which clients send before their models; `adopt-one`: one client's
     model is taken. repair: what restores neurons' statistics after models were merged, and whose they should be.
     data: `partitioned`, or `pooled` into one place (training that is not distributed).
-    uplink, downlink: the codec, or `none` on both for clients that keep their models to themselves. score: what such
-    clients are counted as: the `mean` of their own scores, the `best` of them, or what all say `together`.
+    uplink, downlink: the codec, or a chain of stages, such as "error-feedback | top-k 0.01 | sign"; or `none` on both
+    for clients that keep their models to themselves. A downlink that is a chain says what changed since a client last
+    heard of the model, which it then has to keep. models: the codec of clients' whole models, where the uplink is a
+    chain. score: what clients that keep their models are counted as: the `mean` of their own scores, the `best` of
+    them, or what all say `together`.
     """
 
     name: str
@@ -165,6 +171,7 @@ class Method(Frozen):
     objective: Objective = Plain()
     uplink: CodecName = "fp32"
     downlink: CodecName = "fp32"
+    models: Literal["fp32", "fp16", "int8"] = "fp32"
     combine: Combine = Average()
     score: Literal["mean", "best", "together"] = "mean"
 
@@ -172,6 +179,11 @@ class Method(Frozen):
     def federated(self) -> bool:
         """Whether models travel at all."""
         return self.uplink != "none"
+
+    @property
+    def whole(self) -> str:
+        """The codec of whole models that clients send."""
+        return self.uplink if self.uplink in CODECS else self.models
 
     @property
     def aligned(self) -> bool:
@@ -201,6 +213,8 @@ class Method(Frozen):
             raise ValueError(f"start={self.start!r} needs a downlink; with downlink='none' only 'local' is possible")
         if not self.federated and self.objective.kind == "control-variates":
             raise ValueError("objective='control-variates' needs an uplink and a downlink")
+        if self.objective.kind == "control-variates" and not {self.uplink, self.downlink} <= {*CODECS}:
+            raise ValueError(f"objective='control-variates' needs an uplink and a downlink of {', '.join(CODECS)}")
         if self.frame == "adopt-one" and self.objective.kind == "control-variates":
             raise ValueError("frame='adopt-one' has no common model in round 1, which 'control-variates' needs")
         if self.frame == "adopt-one" and not (self.federated and self.start == "local"):

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import torch
 
+from onebasin.broadcast import Held, first_held, heard, held
 from onebasin.choices import ControlVariates, Proximal
 from onebasin.config import RunConfig
 from onebasin.framing import Frame
@@ -16,12 +17,17 @@ from onebasin.tasks.task import Task
 from onebasin.training.local import Start, Trained, TrainingFailed
 from onebasin.training.reuse import train_or_recall
 from onebasin.training.weights import buffers_of, clone, copy_into, parameters_of, transient_buffers_of
+from onebasin.updates.codec import flatten
+from onebasin.updates.scene import Scene
 from onebasin.wire.layout import Tensors
-from onebasin.wire.message import SERVER, Kind, Section, WireError
+from onebasin.wire.message import SERVER, Kind, Message, Section, WireError
 
-ORDER_SECTIONS = frozenset({"do", "seed", "weights", "buffers", "control", "permutation"})
+ORDER_SECTIONS = frozenset({"do", "seed", "weights", "changes", "version", "buffers", "control", "permutation"})
 FRAME = "frame"
 """The fact that holds the number of the last frame that a client took on, so that none is taken on twice."""
+
+MEMORY = "uplink/"
+"""What the slots begin with in which the chain of the uplink keeps what it remembers."""
 
 STATISTICS_EXAMPLES = 500
 """Of how many of its examples a client reports its neurons' statistics."""
@@ -32,7 +38,7 @@ class Work:
     """An order, understood: what to do in which round, from where.
 
     own: from the client's own model. frame: the neuron order that the client must take on first.
-    server_control: SCAFFOLD's c.
+    server_control: SCAFFOLD's c. held: the common model, where orders only tell its changes.
     """
 
     client: int
@@ -42,6 +48,7 @@ class Work:
     own: bool
     frame: Frame | None = None
     server_control: Tensors | None = None
+    held: Held | None = None
 
 
 @dataclass(frozen=True)
@@ -57,7 +64,8 @@ class Done:
 class Client:
     """What every client of a run executes; which one it is comes with each call, and so does all that it remembers.
 
-    State: `weights`, `buffers` (its own model, where it keeps one), `optimizer`, `control` (SCAFFOLD's c_i).
+    State: `weights`, `buffers` (its own model, where it keeps one), `optimizer`, `control` (SCAFFOLD's c_i), `held`
+    and `moved` (the common model, where orders only tell its changes), `uplink/STAGE` (what its chain left unsaid).
     """
 
     def __init__(self, config: RunConfig, task: Task) -> None:
@@ -81,10 +89,17 @@ class Client:
         frame = None if permutation is None else self.protocol.framing.read_permutations(permutation.body)
         state = self._in_frame(state, frame)
         control = message.section("control")
-        server_control = None if control is None else self.protocol.downlink.decode(control.body)
+        server_control = None if control is None else self.protocol.downlink.receive(control.body, Scene())
         own = False
-        if message.section("weights") is not None:
-            weights = self.protocol.downlink.decode(message.require("weights"))
+        common = self._common(message, state) if self.protocol.tells_changes else None
+        if common is not None:
+            weights, buffers = common.weights, {}
+            if message.section("buffers") is not None:
+                buffers = self.protocol.exact.decode(message.require("buffers"))
+            elif len(self.protocol.buffers):
+                buffers = self._initial(read_seed(message))[1]
+        elif message.section("weights") is not None:
+            weights = self.protocol.downlink.receive(message.require("weights"), Scene())
             buffers = self.protocol.exact.decode(message.require("buffers")) if len(self.protocol.buffers) else {}
         elif message.section("seed") is not None:
             weights, buffers = self._initial(read_seed(message))
@@ -104,7 +119,7 @@ class Client:
         objective = self.config.method.objective
         proximal = objective.mu if isinstance(objective, Proximal) else 0.0
         start = Start(weights, buffers, state.slots.get("optimizer", {}), proximal, correction)
-        return Work(client, message.round, read_do(message), start, own, frame, server_control)
+        return Work(client, message.round, read_do(message), start, own, frame, server_control, common)
 
     def train(self, work: Work) -> Done:
         """Do the work: train on this client's examples and score the result, each only if the order asks for it.
@@ -168,9 +183,11 @@ class Client:
         sections = [write_report(done.report), *done.sections]
         if Do.SEND_UPDATE in work.do:
             update = {name: w - work.start.weights[name] for name, w in trained.weights.items()}
-            sections.append(Section(Kind.UPDATE, "update", self.protocol.uplink.encode(update)))
+            body, remembered = self._coded(work, update, state)
+            sections.append(Section(Kind.UPDATE, "update", body))
+            slots |= remembered
         if Do.SEND_MODEL in work.do:
-            sections.append(Section(Kind.UPDATE, "weights", self.protocol.uplink.encode(trained.weights)))
+            sections.append(Section(Kind.UPDATE, "weights", self.protocol.models.encode(trained.weights)))
         if len(self.protocol.buffers) and work.do & (Do.SEND_UPDATE | Do.SEND_MODEL):
             sections.append(Section(Kind.UPDATE, "buffers", self.protocol.exact.encode(trained.buffers)))
         if work.server_control is not None and Do.TRAIN in work.do:
@@ -183,8 +200,19 @@ class Client:
             slots["weights"], slots["buffers"] = trained.weights, trained.buffers
         if self.config.training.keep_optimizer:
             slots["optimizer"] = trained.optimizer
-        reply = self.protocol.write(work.round, work.client, sections)
-        return State(slots, dict(state.facts)), reply
+        after = State(slots, dict(state.facts))
+        if work.held is not None:
+            work.held.into(after)
+        return after, self.protocol.write(work.round, work.client, sections)
+
+    def _coded(self, work: Work, update: Tensors, state: State) -> tuple[bytes, dict[str, Tensors]]:
+        """Return an update as bytes, and the slots of what its chain remembers."""
+        memory = {
+            slot.removeprefix(MEMORY): flatten(kept) for slot, kept in state.slots.items() if slot.startswith(MEMORY)
+        }
+        scene = Scene(self.protocol.run, work.round, work.client, memory)
+        body, _ = self.protocol.uplink.send(update, scene, None if work.held is None else work.held.moved)
+        return body, {f"{MEMORY}{stage}": self.protocol.named(kept) for stage, kept in scene.kept.items()}
 
     def _in_frame(self, state: State, frame: Frame | None) -> State:
         """Return the state with its neurons in the frame's order, unless they are in it already."""
@@ -193,6 +221,13 @@ class Client:
         permuted = self.protocol.framing.permuted(state, frame.perms)
         permuted.facts[FRAME] = frame.number
         return permuted
+
+    def _common(self, message: Message, state: State) -> Held | None:
+        """The common model after an order that tells its changes, perhaps since a model that a seed stands for."""
+        known = held(state)
+        if message.section("seed") is not None:
+            known = first_held(0, self._initial(read_seed(message))[0])
+        return heard(self.protocol, message, known)
 
     def _initial(self, seed: int) -> tuple[Tensors, Tensors]:
         model = self.task.build_model(seed)
@@ -211,6 +246,5 @@ class Client:
             name: (work.start.weights[name] - w) / (trained.steps * rate) - work.server_control[name]
             for name, w in trained.weights.items()
         }
-        body = self.protocol.uplink.encode(change)
-        received = self.protocol.uplink.decode(body)
+        body, received = self.protocol.uplink.send(change, Scene())
         return body, {name: own[name] + received[name] for name in own}

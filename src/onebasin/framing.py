@@ -175,9 +175,14 @@ class Framing:
         return Fp32(Layout.of(statistics(self._model, dict(self._model.state_dict()), self.synthetic(2))))
 
     def permuted(self, state: State, perms: Perms) -> State:
-        """Return what a client remembers, with its neurons in another order: weights, buffers, momenta, residuals."""
+        """Return what a client remembers, with its neurons in another order: weights, buffers, momenta, residuals.
+
+        What it holds of the common model is in the common order already.
+        """
         slots = {
-            slot: {
+            slot: tensors
+            if slot == "held"
+            else {
                 key: self.spec.apply({name: tensor}, perms)[name]
                 if (name := key.partition(":")[0]) in self.spec.tensors and tensor.shape == self._shape(name)
                 else tensor

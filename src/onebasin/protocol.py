@@ -6,17 +6,18 @@ from dataclasses import dataclass
 from enum import IntFlag
 from typing import Any
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from onebasin.choices import ControlVariates
 from onebasin.config import RunConfig
 from onebasin.framing import Framing
 from onebasin.tasks.task import Task
 from onebasin.training.weights import buffers_of, parameters_of
-from onebasin.updates.catalogue import make_codec
+from onebasin.updates.catalogue import make_codec, make_coding
 from onebasin.updates.codec import Codec
-from onebasin.updates.dense import Exact
-from onebasin.wire.layout import Layout
+from onebasin.updates.dense import Exact, Fp32
+from onebasin.wire.layout import Layout, Tensors
 from onebasin.wire.message import Kind, Message, Section, WireError, decode_message, encode_message
 
 _SEED = struct.Struct("<Q")
@@ -52,7 +53,8 @@ class Report:
 class Protocol:
     """The run's number, the layouts of parameters and buffers, the codecs of both directions, and the neurons' framing.
 
-    Sections of an order: `do`; `seed` or `weights` (and `buffers`); `control` (SCAFFOLD's c); `permutation`.
+    Sections of an order: `do`; `seed`, `weights` or `changes` (and `buffers`, `version`); `control` (SCAFFOLD's c);
+    `permutation`.
     Sections of a reply: `report`; `update` or `weights` (and `buffers`); `control` (the change of c_i); `signatures`;
     `sketch`; `statistics`.
     """
@@ -69,12 +71,24 @@ class Protocol:
         if foreign:
             raise ValueError(f"task.model={config.task.model.kind!r}: buffer {foreign[0].name} is {foreign[0].dtype}")
         self.exact: Codec = Exact(self.buffers)
+        self.fresh: Codec = Fp32(self.parameters)
+        coded = 0
         if config.method.federated:
-            self.uplink = make_codec(config.method.uplink, self.parameters)
-            self.downlink = make_codec(config.method.downlink, self.parameters)
+            self.uplink = make_coding(config.method.uplink, self.parameters)
+            self.downlink = make_coding(config.method.downlink, self.parameters)
+            self.models = make_codec(config.method.whole, self.parameters)
+            coded = self.uplink.most_bytes + self.downlink.most_bytes
+        self.tells_changes = config.method.federated and not isinstance(self.downlink, Codec)
         self.controlled = isinstance(config.method.objective, ControlVariates)
         self.framing = Framing(config, task, model)
-        self.limit = 2 * (8 * self.parameters.numel + self.exact.coded_bytes) + _SLACK + self.framing.most_bytes
+        said = 8 * self.parameters.numel + self.exact.coded_bytes + coded
+        self.limit = 2 * said + _SLACK + self.framing.most_bytes
+
+    def named(self, values: Tensor) -> Tensors:
+        """Return one vector of all parameters' values as tensors by name."""
+        sizes = [entry.numel for entry in self.parameters.entries]
+        parts = torch.split(values, sizes)
+        return {e.name: part.view(e.shape) for e, part in zip(self.parameters.entries, parts, strict=True)}
 
     def write(self, round: int, sender: int, sections: list[Section]) -> bytes:
         """Return a message of this run."""

@@ -10,6 +10,7 @@ from onebasin.alignment.sketches import Sketch
 from onebasin.answer import Answer, read_answer
 from onebasin.arrivals import Arrivals, Contribution
 from onebasin.assembly import Assembly
+from onebasin.broadcast import Held, advance, begin, held, news
 from onebasin.choices import ControlVariates
 from onebasin.combine import WeightedMean
 from onebasin.config import ConfigError, RunConfig
@@ -21,7 +22,9 @@ from onebasin.state import State
 from onebasin.symmetry.spec import Perms
 from onebasin.tasks.task import Task
 from onebasin.training.weights import buffers_of, clone, parameters_of
+from onebasin.updates.block import Classes
 from onebasin.updates.codec import NotFinite
+from onebasin.updates.scene import Scene
 from onebasin.wire.layout import Tensors
 from onebasin.wire.message import SERVER, Kind, Section, WireError
 
@@ -46,7 +49,8 @@ class Server:
     """State: `weights`, `buffers` (the common model, absent until there is one), `control` (SCAFFOLD's c),
     `momentum`, `second` (the combine step's memory), `sketches` (as the clients sent them), `frame/CLIENT`
     (permutations that a client has not yet answered to); facts: `met` (clients that have received a model), `merged`
-    (those whose own models have become part of the common one), `frames` (the round in which permutations were found).
+    (those whose own models have become part of the common one), `frames` (the round in which permutations were found),
+    `holds` (the versions of the common model that clients hold, where orders only tell its changes: see `broadcast`).
     """
 
     def __init__(self, config: RunConfig, task: Task) -> None:
@@ -60,9 +64,11 @@ class Server:
         model = task.build_model(derive(config.seed, "init"))
         self.protocol = Protocol(config, task, model)
         self.assembly = Assembly(self.method, self.protocol.framing, task.workspace(), derive(config.seed, "assembly"))
-        self.state = State(facts={"met": [], "merged": [], "frames": {}})
+        self.state = State(facts={"met": [], "merged": [], "frames": {}, "holds": {}})
         if self.method.start != "local":
             self.state.slots |= {"weights": clone(parameters_of(model)), "buffers": clone(buffers_of(model))}
+            if self.protocol.tells_changes:
+                begin(self.state, 0, self.state.slots["weights"])
         if isinstance(self.method.objective, ControlVariates):
             zeros = {name: torch.zeros_like(p) for name, p in parameters_of(model).items()}
             self.state.slots["control"] = zeros
@@ -96,9 +102,13 @@ class Server:
         for client, reply in replies:
             if isinstance(reply, Failure):
                 self.outcome.failures[client] = reply.reason
+                if reply.reason.startswith(WireError.__name__):  # it may no longer hold what it is thought to
+                    self.state.facts["holds"].pop(str(client), None)
                 continue
             try:
-                answer = read_answer(self.protocol, reply, client, self.outcome.round, self._asked[client])
+                answer = read_answer(
+                    self.protocol, reply, client, self.outcome.round, self._asked[client], self._known_of(client)
+                )
             except WireError as error:
                 self.outcome.failures[client] = f"WireError: {error}"
                 continue
@@ -144,6 +154,8 @@ class Server:
         """Keep what a checked reply brings."""
         weight = self._weight(answer.report)
         asked = self._asked[client]
+        if self._held is not None and _brings_model(asked):
+            self.state.facts["holds"][str(client)] = self._held.version
         self.state.slots.pop(f"frame/{client}", None)
         self.state.facts["frames"].pop(str(client), None)
         if answer.sketch is not None:
@@ -175,11 +187,35 @@ class Server:
         if self._arrivals.empty:
             return {}
         self.state.slots = self.assembly.next_model(self._arrivals, self.state.slots, self._sketches(), self._frames)
+        if self.protocol.tells_changes:
+            self._tell()
         if self.config.training.keep_optimizer and self.method.frame in ("weights", "activations"):
             self._remember(self._frames)
         if replies:
             self._count_control(control, replies)
         return {}
+
+    @property
+    def _held(self) -> Held | None:
+        """The common model as all who heard of it hold it, where orders only tell its changes."""
+        return held(self.state)
+
+    def _known_of(self, client: ClientId) -> Classes | None:
+        """What a client and the server both know of each value of its update."""
+        common = self._held
+        return common.moved if common is not None and _brings_model(self._asked[client]) else None
+
+    def _tell(self) -> None:
+        """Have the common model be what clients will hold: the one before, and what can be said of the change."""
+        goal, before = self.state.slots["weights"], self._held
+        try:
+            now = None if before is None else advance(self.protocol, self.state, before, goal, self.outcome.round)
+        except NotFinite:  # there is nothing to be said; orders will fail, with the reason
+            now = None
+        if now is None:
+            now = begin(self.state, self.outcome.round, goal)
+        now.into(self.state)
+        self.state.slots["weights"] = now.weights
 
     def _remember(self, frames: Mapping[ClientId, Perms]) -> None:
         """Keep the permutations that clients are to be told until they have answered."""
@@ -213,11 +249,12 @@ class Server:
         """
         self._asked = asked
         met = set(self.state.facts["met"])
-        written: dict[tuple[Do, bool, ClientId | None], bytes] = {}
+        written: dict[tuple[Do, bool, ClientId | None, int | None], bytes] = {}
         orders: dict[ClientId, bytes] = {}
         try:
             for client, do in asked.items():
-                key = (do, client not in met, client if f"frame/{client}" in self.state.slots else None)
+                framed = client if f"frame/{client}" in self.state.slots else None
+                key = (do, client not in met, framed, self.state.facts["holds"].get(str(client)))
                 if key not in written:
                     written[key] = self._order(*key)
                 orders[client] = written[key]
@@ -229,19 +266,25 @@ class Server:
             self.state.facts["met"] = sorted(met)
         return orders
 
-    def _order(self, do: Do, first: bool, framed: ClientId | None) -> bytes:
+    def _order(self, do: Do, first: bool, framed: ClientId | None, version: int | None) -> bytes:
         sections = [write_do(do)]
         slots = self.state.slots
         if _brings_model(do) and self.has_model:
             kind = Kind.INIT if first else Kind.UPDATE
-            if self.method.start == "shared-seed" and self.outcome.round == 1:
-                sections.append(write_seed(derive(self.config.seed, "init")))
+            seed = derive(self.config.seed, "init") if self.method.start == "shared-seed" else None
+            untouched = seed is not None and self.outcome.round == 1
+            common = self._held
+            if common is not None:
+                sections.extend(news(self.protocol, self.state, common, version, seed))
+            elif untouched and seed is not None:
+                sections.append(write_seed(seed))
             else:
-                sections.append(Section(kind, "weights", self.protocol.downlink.encode(slots["weights"])))
-                if len(self.protocol.buffers):
-                    sections.append(Section(kind, "buffers", self.protocol.exact.encode(slots["buffers"])))
+                body, _ = self.protocol.downlink.send(slots["weights"], Scene())
+                sections.append(Section(kind, "weights", body))
+            if len(self.protocol.buffers) and not untouched:
+                sections.append(Section(kind, "buffers", self.protocol.exact.encode(slots["buffers"])))
         if Do.TRAIN in do and "control" in slots:
-            body = self.protocol.downlink.encode(slots["control"])
+            body, _ = self.protocol.downlink.send(slots["control"], Scene())
             sections.append(Section(Kind.UPDATE, "control", body))
         if framed is not None:
             frame = Frame(self.state.facts["frames"][str(framed)], slots[f"frame/{framed}"])

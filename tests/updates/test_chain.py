@@ -12,7 +12,7 @@ from hypothesis.extra import numpy as hnp
 
 from onebasin.updates.chain import STAGES, Chain, parse_chain
 from onebasin.updates.codec import NotFinite
-from onebasin.updates.stage import Scene
+from onebasin.updates.scene import Scene
 from onebasin.wire.layout import Layout, Tensors
 from onebasin.wire.message import WireError
 
@@ -60,16 +60,16 @@ def test_the_receiver_has_what_the_sender_says(tensors: Tensors, text: str, roun
     chain = Chain(text, Layout.of(tensors))
     count = sum(t.numel() for t in tensors.values())
     classes = (np.arange(count) % 3).astype(np.uint8) if client else None
-    body, received = chain.encode(tensors, Scene(7, round, client), classes)
+    body, received = chain.send(tensors, Scene(7, round, client), classes)
     assert len(body) <= chain.most_bytes
-    assert same(chain.decode(body, Scene(7, round, client), classes), received)
+    assert same(chain.receive(body, Scene(7, round, client), classes), received)
 
 
 @pytest.mark.parametrize("text", CHAINS)
 def test_any_damage_to_a_body_gives_a_wire_error_or_finite_tensors(text: str) -> None:
     tensors = {"a": torch.randn(7, 9), "b": torch.randn(4)}
     chain = Chain(text, Layout.of(tensors))
-    body, _ = chain.encode(tensors, Scene())
+    body, _ = chain.send(tensors, Scene())
     draws = np.random.default_rng(0)
     for _ in range(200):
         damaged = bytearray(body)
@@ -78,7 +78,7 @@ def test_any_damage_to_a_body_gives_a_wire_error_or_finite_tensors(text: str) ->
         else:
             damaged[draws.integers(len(body))] ^= 1 << draws.integers(8)
         try:
-            found = chain.decode(bytes(damaged), Scene())
+            found = chain.receive(bytes(damaged), Scene())
         except WireError:
             continue
         assert all(bool(torch.isfinite(t).all()) and t.shape == tensors[n].shape for n, t in found.items())
@@ -88,10 +88,10 @@ def test_the_wrong_round_or_sender_draws_other_places() -> None:
     tensors = {"a": torch.randn(40)}
     chain = Chain("random-k 0.2 | fp32", Layout.of(tensors))
     assert not torch.equal(
-        chain.encode(tensors, Scene(1, 1, 0))[1]["a"] != 0, chain.encode(tensors, Scene(1, 1, 1))[1]["a"] != 0
+        chain.send(tensors, Scene(1, 1, 0))[1]["a"] != 0, chain.send(tensors, Scene(1, 1, 1))[1]["a"] != 0
     )
     shared = Chain("random-k 0.2 shared=true | fp32", Layout.of(tensors))
-    one, other = (shared.encode(tensors, Scene(1, 1, sender))[1]["a"] for sender in (0, 1))
+    one, other = (shared.send(tensors, Scene(1, 1, sender))[1]["a"] for sender in (0, 1))
     assert torch.equal(one, other)
 
 
@@ -99,7 +99,7 @@ def test_top_k_and_sign_by_hand() -> None:
     """STC's ternary values: the two largest of eight, at their mean magnitude."""
     tensors = {"w": torch.tensor([0.1, -5.0, 0.2, 3.0, 0.0, -0.3, 0.4, 0.1])}
     chain = Chain("top-k 0.25 | sign", Layout.of(tensors))
-    body, received = chain.encode(tensors, Scene())
+    body, received = chain.send(tensors, Scene())
     assert received["w"].tolist() == [0.0, -4.0, 0.0, 4.0, 0.0, 0.0, 0.0, 0.0]
     # 2 bits for what is told apart, log2(5) + 1 for the count 2, 2 places of 3 bits, 32 for the magnitude, 2 signs:
     # 45.3 bits, in whole words of 32
@@ -108,41 +108,41 @@ def test_top_k_and_sign_by_hand() -> None:
 
 def test_ternary_by_hand() -> None:
     tensors = {"w": torch.tensor([0.0, 1.0, -3.0, 4.0])}  # mean magnitude 2, so that what exceeds 1.4 is kept
-    received = Chain("ternary", Layout.of(tensors)).encode(tensors, Scene())[1]
+    received = Chain("ternary", Layout.of(tensors)).send(tensors, Scene())[1]
     assert received["w"].tolist() == [0.0, 0.0, -3.5, 3.5]
 
 
 def test_error_feedback_sends_the_rest_later() -> None:
     chain = Chain("error-feedback | top-k 0.5 | fp32", Layout.of({"w": torch.zeros(2)}))
     first = Scene(round=1)
-    assert chain.encode({"w": torch.tensor([3.0, 2.0])}, first)[1]["w"].tolist() == [3.0, 0.0]
+    assert chain.send({"w": torch.tensor([3.0, 2.0])}, first)[1]["w"].tolist() == [3.0, 0.0]
     assert first.kept["error-feedback"].tolist() == [0.0, 2.0]
     second = Scene(round=2, memory=first.kept)
-    assert chain.encode({"w": torch.tensor([1.0, 1.0])}, second)[1]["w"].tolist() == [0.0, 3.0]
+    assert chain.send({"w": torch.tensor([1.0, 1.0])}, second)[1]["w"].tolist() == [0.0, 3.0]
     assert second.kept["error-feedback"].tolist() == [1.0, 0.0]
 
 
 def test_momentum_is_forgotten_where_it_was_sent() -> None:
     chain = Chain("momentum-correction 0.5 | top-k 0.5 | fp32", Layout.of({"w": torch.zeros(2)}))
     first = Scene()
-    chain.encode({"w": torch.tensor([3.0, 2.0])}, first)
+    chain.send({"w": torch.tensor([3.0, 2.0])}, first)
     assert first.kept["momentum-correction"].tolist() == [0.0, 2.0]
     second = Scene(memory=first.kept)
-    assert chain.encode({"w": torch.tensor([1.0, 1.0])}, second)[1]["w"].tolist() == [0.0, 2.0]
+    assert chain.send({"w": torch.tensor([1.0, 1.0])}, second)[1]["w"].tolist() == [0.0, 2.0]
 
 
 def test_fragments_take_turns_and_cover_everything() -> None:
     tensors = {"a": torch.ones(5), "b": torch.ones(2, 3), "c": torch.ones(2)}
     for text in ("fragment 3 | fp32", "fragment 3 by=tensor | fp32"):
         chain = Chain(text, Layout.of(tensors))
-        sent = [chain.encode(tensors, Scene(round=round))[1] for round in (1, 2, 3)]
+        sent = [chain.send(tensors, Scene(round=round))[1] for round in (1, 2, 3)]
         assert all(sum(each[name] for each in sent).eq(1).all() for name in tensors)
-        assert same(chain.encode(tensors, Scene(round=4))[1], sent[0])
+        assert same(chain.send(tensors, Scene(round=4))[1], sent[0])
 
 
 def test_low_rank_is_exact_for_matrices_of_low_rank() -> None:
     matrix = torch.randn(20, 2) @ torch.randn(2, 30)
-    body, received = Chain("low-rank 2 | fp32", Layout.of({"m": matrix})).encode({"m": matrix}, Scene())
+    body, received = Chain("low-rank 2 | fp32", Layout.of({"m": matrix})).send({"m": matrix}, Scene())
     torch.testing.assert_close(received["m"], matrix, atol=1e-4, rtol=1e-4)
     assert len(body) == 4 + 4 * 2 * (20 + 30) + 4  # the coder ends with a word
 
@@ -151,7 +151,7 @@ def test_low_rank_is_exact_for_matrices_of_low_rank() -> None:
 def test_eden_errs_as_published(bits: int, error: float) -> None:
     """Squared error over squared length, of the scaled estimate: pi/2 - 1 for one bit (DRIVE, theorem 2)."""
     values = {"v": torch.randn(1 << 14)}
-    received = Chain(f"hadamard | eden {bits}", Layout.of(values)).encode(values, Scene())[1]
+    received = Chain(f"hadamard | eden {bits}", Layout.of(values)).send(values, Scene())[1]
     assert float((received["v"] - values["v"]).square().sum() / values["v"].square().sum()) == pytest.approx(
         error, rel=0.06
     )
@@ -161,7 +161,7 @@ def test_eden_errs_as_published(bits: int, error: float) -> None:
 def test_stochastic_rounding_is_right_on_average(text: str) -> None:
     values = {"v": torch.tensor([1.0, -0.37, 0.11, 0.62])}
     chain = Chain(text, Layout.of(values))
-    mean = torch.stack([chain.encode(values, Scene(round=r))[1]["v"] for r in range(3000)]).mean(0)
+    mean = torch.stack([chain.send(values, Scene(round=r))[1]["v"] for r in range(3000)]).mean(0)
     torch.testing.assert_close(mean, values["v"], atol=0.03, rtol=0)
 
 
@@ -171,26 +171,26 @@ def test_classes_that_tell_where_ones_are_save_bytes() -> None:
     values = torch.randn(20_000, generator=draws) * torch.where(likely, 1.0, 0.05)
     tensors = {"w": values}
     chain = Chain("top-k 0.03 | sign", Layout.of(tensors))
-    without = len(chain.encode(tensors, Scene())[0])
+    without = len(chain.send(tensors, Scene())[0])
     classes = likely.numpy().astype(np.uint8)
-    body, received = chain.encode(tensors, Scene(), classes)
+    body, received = chain.send(tensors, Scene(), classes)
     assert len(body) < 0.55 * without
-    assert same(chain.decode(body, Scene(), classes), received)
+    assert same(chain.receive(body, Scene(), classes), received)
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf])
 def test_what_is_not_finite_is_not_sent(value: float) -> None:
     chain = Chain("top-k 0.5 | sign", Layout.of({"w": torch.zeros(2)}))
     with pytest.raises(NotFinite, match="w has 1 values that are NaN or infinite, of 2"):
-        chain.encode({"w": torch.tensor([0.0, value])}, Scene())
+        chain.send({"w": torch.tensor([0.0, value])}, Scene())
 
 
 def test_a_body_of_another_chain_or_model_is_refused() -> None:
     tensors = {"w": torch.ones(4)}
-    body, _ = Chain("sign", Layout.of(tensors)).encode(tensors, Scene())
+    body, _ = Chain("sign", Layout.of(tensors)).send(tensors, Scene())
     for other in (Chain("sign tensor", Layout.of(tensors)), Chain("sign", Layout.of({"v": torch.ones(4)}))):
         with pytest.raises(WireError, match="the body is not sign scale="):
-            other.decode(body, Scene())
+            other.receive(body, Scene())
 
 
 @pytest.mark.parametrize(
@@ -226,7 +226,7 @@ def test_settings_are_part_of_the_name() -> None:
 def test_ten_million_values() -> None:
     tensors: dict[str, Any] = {"w": torch.randn(10_000_000, generator=torch.Generator().manual_seed(0))}
     chain = Chain("top-k 0.01 | sign", Layout.of(tensors))
-    body, received = chain.encode(tensors, Scene())
-    assert same(chain.decode(body, Scene()), received)
+    body, received = chain.send(tensors, Scene())
+    assert same(chain.receive(body, Scene()), received)
     entropy = -(0.01 * math.log2(0.01) + 0.99 * math.log2(0.99)) * 1e7 / 8 + 1e5 / 8
     assert len(body) <= 1.015 * entropy + 32

@@ -1,12 +1,18 @@
-"""The codecs that a configuration can name."""
+"""The codings that a configuration can name: a codec, or a chain of stages."""
 
 from collections.abc import Mapping
 
-from onebasin.updates.codec import Codec
+from onebasin.updates.chain import Chain
+from onebasin.updates.codec import Codec, Coding
 from onebasin.updates.dense import Fp16, Fp32, Int8
 from onebasin.wire.layout import Layout
 
 CODECS: Mapping[str, type[Codec]] = {codec.name: codec for codec in (Fp32, Fp16, Int8)}
+
+
+def make_coding(text: str, layout: Layout) -> Coding:
+    """Return the codec of that name, or the chain that the text describes; `ValueError` saying what is wrong."""
+    return CODECS[text](layout) if text in CODECS else Chain(text, layout)
 
 
 def make_codec(name: str, layout: Layout) -> Codec:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from functools import cached_property
 from types import MappingProxyType
 
 import torch
@@ -15,13 +14,14 @@ from pydantic import ValidationError
 from torch import Tensor
 
 from onebasin.updates.block import Block, Classes
-from onebasin.updates.codec import NotFinite, flatten, require_finite
+from onebasin.updates.codec import Coding, NotFinite, flatten, require_finite
 from onebasin.updates.feedback import ErrorFeedback, MomentumCorrection
 from onebasin.updates.low_rank import LowRank
 from onebasin.updates.quantisers import Eden, Float16, Float32, Qsgd, Sign, Ternary, Uniform
 from onebasin.updates.rotation import Hadamard
+from onebasin.updates.scene import Scene
 from onebasin.updates.selection import Fragment, RandomK, Small, TopK
-from onebasin.updates.stage import Scene, Stage
+from onebasin.updates.stage import Stage
 from onebasin.wire.entropy import SymbolReader, SymbolWriter
 from onebasin.wire.layout import Layout, Tensors
 from onebasin.wire.message import WireError
@@ -105,7 +105,7 @@ def canonical(stages: Sequence[Stage]) -> str:
     )
 
 
-class Chain:
+class Chain(Coding):
     """Writes the tensors of one layout by a chain. A body is 4 bytes of fingerprint, then one range-coded stream."""
 
     def __init__(self, text: str, layout: Layout) -> None:
@@ -114,17 +114,7 @@ class Chain:
         self.layout = layout
         self._fingerprint = layout.fingerprint(self.name)
 
-    @property
-    def remembers(self) -> bool:
-        """Whether what is sent depends on what was sent before."""
-        return any(stage.wraps for stage in self.stages)
-
-    def encode(self, tensors: Tensors, scene: Scene, classes: Classes | None = None) -> tuple[bytes, Tensors]:
-        """Return the body, and the tensors that the receiver will have. What is to be kept is in ``scene.kept``.
-
-        classes: what both sides know of each value beforehand, as a number from 0 to 255. `NotFinite` before anything
-        is sent when a value is NaN or infinite, or becomes so.
-        """
+    def send(self, tensors: Tensors, scene: Scene, classes: Classes | None = None) -> tuple[bytes, Tensors]:
         self.layout.check(tensors)
         values = flatten(tensors).float()
         require_finite(values, tensors)
@@ -133,8 +123,7 @@ class Chain:
         require_finite(received, tensors)
         return self._fingerprint + out.finish(), self._split(received)
 
-    def decode(self, body: bytes, scene: Scene, classes: Classes | None = None) -> Tensors:
-        """Return the tensors in `body`; `WireError` when it is not a body of this chain and layout."""
+    def receive(self, body: bytes, scene: Scene, classes: Classes | None = None) -> Tensors:
         if body[: len(self._fingerprint)] != self._fingerprint:
             raise WireError(f"the body is not {self.name} for this model's layout of {len(self.layout)} tensors")
         source = SymbolReader(memoryview(body)[len(self._fingerprint) :])
@@ -145,9 +134,8 @@ class Chain:
             raise WireError(str(error)) from None
         return tensors
 
-    @cached_property
-    def most_bytes(self) -> int:
-        """More bytes than any body takes: 32 bits a value or rotated value, a count for each symbol and tensor."""
+    @property
+    def most_bytes(self) -> int:  # 32 bits a value, a rotated one too; a count for each symbol of each tensor
         return 64 + 8 * self.layout.numel + 2048 * (1 + len(self.layout))
 
     def _encode(self, place: int, values: Tensor, block: Block, out: SymbolWriter, scene: Scene) -> Tensor:

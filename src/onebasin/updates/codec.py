@@ -6,6 +6,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from onebasin.updates.block import Classes
+from onebasin.updates.scene import Scene
 from onebasin.wire.layout import Layout, Tensors
 from onebasin.wire.message import WireError
 
@@ -16,13 +18,35 @@ class NotFinite(ValueError):
     """A tensor with NaN or infinite values, which no codec sends."""
 
 
-class Codec(ABC):
-    """Writes the tensors of one layout. A body is 4 bytes of fingerprint, then the coded values in layout order.
-
-    ``decode(encode(x))`` is exactly what the receiver holds, on every machine.
-    """
+class Coding(ABC):
+    """Says the tensors of one layout in bytes. ``receive(send(x)[0])`` is ``send(x)[1]``, bit for bit."""
 
     name: str
+    layout: Layout
+
+    @abstractmethod
+    def send(self, tensors: Tensors, scene: Scene, classes: Classes | None = None) -> tuple[bytes, Tensors]:
+        """Return the body, and the tensors that the receiver will have. What is to be kept is in ``scene.kept``.
+
+        classes: what both sides know of each value beforehand, as a number from 0 to 255. `NotFinite` before anything
+        is sent when a value is NaN or infinite, or becomes so.
+        """
+
+    @abstractmethod
+    def receive(self, body: bytes, scene: Scene, classes: Classes | None = None) -> Tensors:
+        """Return the tensors in `body`; `WireError` when it is not a body of this coding and layout."""
+
+    @property
+    @abstractmethod
+    def most_bytes(self) -> int:
+        """More bytes than any body takes."""
+
+
+class Codec(Coding):
+    """A coding whose bodies all have one length, and depend on nothing but the tensors.
+
+    A body is 4 bytes of fingerprint, then the coded values in layout order.
+    """
 
     def __init__(self, layout: Layout) -> None:
         self.layout = layout
@@ -41,6 +65,17 @@ class Codec(ABC):
         if len(body) != _FINGERPRINT_BYTES + size:
             raise WireError(f"the body has {len(body)} bytes, not {_FINGERPRINT_BYTES + size}")
         return self._read(memoryview(body)[_FINGERPRINT_BYTES:])
+
+    def send(self, tensors: Tensors, scene: Scene, classes: Classes | None = None) -> tuple[bytes, Tensors]:
+        body = self.encode(tensors)
+        return body, self.decode(body)
+
+    def receive(self, body: bytes, scene: Scene, classes: Classes | None = None) -> Tensors:
+        return self.decode(body)
+
+    @property
+    def most_bytes(self) -> int:
+        return _FINGERPRINT_BYTES + self.coded_bytes
 
     @property
     @abstractmethod

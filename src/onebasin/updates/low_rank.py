@@ -9,7 +9,8 @@ from pydantic import Field
 from torch import Tensor
 
 from onebasin.updates.block import Block
-from onebasin.updates.stage import Decode, Encode, Scene, Stage
+from onebasin.updates.scene import Scene
+from onebasin.updates.stage import Decode, Encode, Stage
 from onebasin.wire.entropy import SymbolReader, SymbolWriter
 
 

@@ -11,7 +11,8 @@ from pydantic import Field
 from torch import Tensor
 
 from onebasin.updates.block import Block
-from onebasin.updates.stage import Decode, Encode, Scene, Stage
+from onebasin.updates.scene import Scene
+from onebasin.updates.stage import Decode, Encode, Stage
 from onebasin.wire.entropy import SymbolReader, SymbolWriter
 from onebasin.wire.gaussian_levels import gaussian_levels
 from onebasin.wire.message import WireError

@@ -11,7 +11,8 @@ from torch import Tensor
 
 from onebasin.updates.block import Block, Flags
 from onebasin.updates.places import read_mask, write_mask
-from onebasin.updates.stage import Decode, Encode, Scene, Stage
+from onebasin.updates.scene import Scene
+from onebasin.updates.stage import Decode, Encode, Stage
 from onebasin.wire.entropy import SymbolReader, SymbolWriter
 
 Share = Annotated[float, Field(gt=0, le=1)]

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import ClassVar
 
-import torch
 from pydantic import BaseModel, ConfigDict
 from torch import Tensor
 
-from onebasin.seeds import generator
 from onebasin.updates.block import Block
+from onebasin.updates.scene import Scene
 from onebasin.wire.entropy import SymbolReader, SymbolWriter
 
 Encode = Callable[[Tensor, Block], Tensor]
@@ -19,25 +17,6 @@ Encode = Callable[[Tensor, Block], Tensor]
 
 Decode = Callable[[Block], Tensor]
 """Reads, by the stages that follow, the values of a block."""
-
-
-@dataclass(frozen=True)
-class Scene:
-    """What both sides know of a message before they read it: the run, the round, and who sends.
-
-    memory: vectors that the sender kept from its last message, by stage. kept: what it is to keep until its next one,
-    filled while encoding.
-    """
-
-    run: int = 0
-    round: int = 1
-    sender: int = 0
-    memory: dict[str, Tensor] = field(default_factory=dict)
-    kept: dict[str, Tensor] = field(default_factory=dict)
-
-    def generator(self, stage: str, shared: bool = False) -> torch.Generator:
-        """Draws that sender and receiver make alike; shared: all senders of a round, too."""
-        return generator(self.run, "codec", stage, self.round, *([] if shared else [self.sender]))
 
 
 class Stage(BaseModel):

@@ -1,0 +1,158 @@
+"""The downlink of what changed: what clients hold, and how they come to hold what follows.
+
+Where the downlink is a chain of stages, an order says by what the common model has changed since its reader last heard
+of it. All clients hold the same model at the same version, the round in which it was made, bit for bit; the server's
+`weights` are what they hold, and what a chain left unsaid is with the chain. A client that was away gets all that was
+said meanwhile, or the whole model where that is shorter, and so the log never has to be longer than a model.
+
+Both sides also remember of each value whether it moved in the last two changes: the classes by which masks are coded.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from onebasin.protocol import Protocol, write_seed
+from onebasin.state import State
+from onebasin.updates.block import Classes
+from onebasin.updates.codec import flatten
+from onebasin.updates.scene import Scene
+from onebasin.wire.entropy import SymbolReader, SymbolWriter
+from onebasin.wire.layout import Tensors
+from onebasin.wire.message import SERVER, Kind, Message, Section, WireError
+
+_VERSION = struct.Struct("<I")
+_CHANGE = struct.Struct("<II")
+CLASSES = 4
+MEMORY = "downlink/"
+"""What the slots begin with in which the server's chain keeps what it remembers."""
+
+
+@dataclass(frozen=True)
+class Held:
+    """A common model as all who heard of it hold it. moved: of each value, a bit for each of the last two changes."""
+
+    version: int
+    weights: Tensors
+    moved: Classes
+
+    def changed(self, round: int, change: Tensors) -> Held:
+        """The model after a change."""
+        now = flatten(change).numpy() != 0
+        weights = {name: value + change[name] for name, value in self.weights.items()}
+        return Held(round, weights, (now * 2 + (self.moved >> 1)).astype(np.uint8))
+
+    def into(self, state: State) -> None:
+        """Put it where `held` finds it."""
+        state.slots["held"] = self.weights
+        state.slots["moved"] = {"moved": torch.from_numpy(self.moved)}
+        state.facts["version"] = self.version
+
+
+def first_held(version: int, weights: Tensors) -> Held:
+    """A model of which no changes are known."""
+    return Held(version, weights, np.zeros(sum(tensor.numel() for tensor in weights.values()), dtype=np.uint8))
+
+
+def held(state: State) -> Held | None:
+    """The common model that a state remembers."""
+    if "held" not in state.slots:
+        return None
+    return Held(state.facts["version"], state.slots["held"], state.slots["moved"]["moved"].numpy())
+
+
+def advance(protocol: Protocol, state: State, before: Held, goal: Tensors, round: int) -> Held:
+    """Say by what the common model is to change; return what all then hold. The state gets what was said, and left.
+
+    `NotFinite` when the goal is.
+    """
+    memory = {slot.removeprefix(MEMORY): flatten(kept) for slot, kept in state.slots.items() if slot.startswith(MEMORY)}
+    scene = Scene(protocol.run, round, SERVER, memory)
+    change = {name: value - before.weights[name] for name, value in goal.items()}
+    body, received = protocol.downlink.send(change, scene, before.moved)
+    for stage, kept in scene.kept.items():
+        state.slots[f"{MEMORY}{stage}"] = protocol.named(kept)
+    log = {**state.slots["log"], str(round): torch.frombuffer(bytearray(body), dtype=torch.uint8)}
+    while log and sum(_CHANGE.size + len(said) for said in log.values()) > protocol.fresh.most_bytes:
+        oldest = min(log, key=int)
+        state.facts["since"] = int(oldest)
+        log.pop(oldest)
+    state.slots["log"] = log
+    return before.changed(round, received)
+
+
+def begin(state: State, version: int, weights: Tensors) -> Held:
+    """Have the state hold a model that nobody has heard of, and none of its changes."""
+    now = first_held(version, weights)
+    now.into(state)
+    state.slots["log"] = {}
+    state.facts |= {"since": version, "holds": {}}
+    return now
+
+
+def news(protocol: Protocol, state: State, now: Held, version: int | None, seed: int | None) -> Iterator[Section]:
+    """Yield what a client with a version (None: it has no model) must hear to hold what all others do.
+
+    seed: that of version 0, if a model can be told by a seed.
+    """
+    log, since = state.slots["log"], state.facts["since"]
+    if version is None and seed is not None and not since:
+        yield write_seed(seed)
+        version = 0
+    if version is not None and version >= since:
+        parts = [_VERSION.pack(version)]
+        for round in sorted(int(each) for each in log if int(each) > version):
+            said = log[str(round)].numpy().tobytes()
+            parts.append(_CHANGE.pack(round, len(said)) + said)
+        yield Section(Kind.UPDATE, "changes", b"".join(parts))
+        return
+    out = SymbolWriter()
+    out.symbols(now.moved.astype(np.int32), CLASSES)
+    kind = Kind.INIT if version is None else Kind.UPDATE
+    yield Section(kind, "weights", protocol.fresh.encode(now.weights))
+    yield Section(kind, "version", _VERSION.pack(now.version) + out.finish())
+
+
+def heard(protocol: Protocol, message: Message, before: Held | None) -> Held | None:
+    """Return what a client holds once it has read an order; None if the order brings no model in this way.
+
+    `WireError` when the order speaks of another model than the one that the client holds.
+    """
+    if message.section("version") is not None:
+        body = message.require("version")
+        if len(body) < _VERSION.size:
+            raise WireError("section 'version' ends too early")
+        moved = SymbolReader(memoryview(body)[_VERSION.size :]).symbols(protocol.parameters.numel, CLASSES)
+        weights = protocol.fresh.decode(message.require("weights"))
+        return Held(_VERSION.unpack_from(body)[0], weights, moved.astype(np.uint8))
+    if message.section("changes") is None:
+        return None
+    body = message.require("changes")
+    if len(body) < _VERSION.size:
+        raise WireError("section 'changes' ends too early")
+    base = _VERSION.unpack_from(body)[0]
+    if before is None or before.version < base:
+        has = "no model" if before is None else f"version {before.version}"
+        raise WireError(f"the order tells what changed since version {base}, but this client has {has}")
+    return _after(protocol, before, body)
+
+
+def _after(protocol: Protocol, now: Held, body: bytes) -> Held:
+    at = _VERSION.size
+    while at < len(body):
+        if at + _CHANGE.size > len(body):
+            raise WireError("section 'changes' ends inside of a change")
+        round, size = _CHANGE.unpack_from(body, at)
+        at += _CHANGE.size
+        if at + size > len(body):
+            raise WireError("section 'changes' ends inside of a change")
+        if round > now.version:
+            scene = Scene(protocol.run, round, SERVER)
+            now = now.changed(round, protocol.downlink.receive(body[at : at + size], scene, now.moved))
+        at += size
+    return now
