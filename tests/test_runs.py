@@ -85,6 +85,19 @@ VARIANTS = [
     ),
     ("fedavg", (*from_own("frame=weights"), "training.keep_optimizer=true", "training.momentum=0.9")),
     ("fedadam", ("method.frame=weights", "method.alignment.every_round=true")),
+    (
+        "fedavg",
+        ("method.uplink=error-feedback | top-k 0.05 | sign", "method.downlink=error-feedback | top-k 0.05 | sign"),
+    ),
+    (
+        "fedavg",
+        (
+            *from_own("frame=weights", "uplink=momentum-correction | error-feedback | fragment 2 | hadamard | eden"),
+            *("method.downlink=small 64 | random-k 0.2 shared=true | uniform 4", "federation.dropout=0.2"),
+            *("federation.late=1", "federation.join_round=2", "task.model.norm=batch"),
+        ),
+    ),
+    ("fedavg", ("method.start=shared-seed", "method.downlink=top-k 0.1 | fp16", "federation.cohort=2")),
     ("fedavg", ("method.combine=least-squares", "method.probes=public", "method.probes.count=20", "task.public=20")),
 ]
 

@@ -3,7 +3,7 @@
 Where the downlink is a chain of stages, an order says by what the common model has changed since its reader last heard
 of it. All clients hold the same model at the same version, the round in which it was made, bit for bit; the server's
 `weights` are what they hold, and what a chain left unsaid is with the chain. A client that was away gets all that was
-said meanwhile, or the whole model where that is shorter, and so the log never has to be longer than a model.
+said meanwhile, or the whole model where that is shorter, and so the log need not be longer than a model.
 
 Both sides also remember of each value whether it moved in the last two changes: the classes by which masks are coded.
 """
@@ -11,7 +11,6 @@ Both sides also remember of each value whether it moved in the last two changes:
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -28,6 +27,7 @@ from onebasin.wire.message import SERVER, Kind, Message, Section, WireError
 
 _VERSION = struct.Struct("<I")
 _CHANGE = struct.Struct("<II")
+_SLACK = 64
 CLASSES = 4
 MEMORY = "downlink/"
 """What the slots begin with in which the server's chain keeps what it remembers."""
@@ -78,7 +78,7 @@ def advance(protocol: Protocol, state: State, before: Held, goal: Tensors, round
     for stage, kept in scene.kept.items():
         state.slots[f"{MEMORY}{stage}"] = protocol.named(kept)
     log = {**state.slots["log"], str(round): torch.frombuffer(bytearray(body), dtype=torch.uint8)}
-    while log and sum(_CHANGE.size + len(said) for said in log.values()) > protocol.fresh.most_bytes:
+    while log and sum(map(len, log.values())) > protocol.fresh.most_bytes + _SLACK:
         oldest = min(log, key=int)
         state.facts["since"] = int(oldest)
         log.pop(oldest)
@@ -95,27 +95,34 @@ def begin(state: State, version: int, weights: Tensors) -> Held:
     return now
 
 
-def news(protocol: Protocol, state: State, now: Held, version: int | None, seed: int | None) -> Iterator[Section]:
-    """Yield what a client with a version (None: it has no model) must hear to hold what all others do.
+def news(protocol: Protocol, state: State, now: Held, version: int | None, seed: int | None) -> list[Section]:
+    """Return what a client with a version (None: it has no model) must hear to hold what all others do.
 
-    seed: that of version 0, if a model can be told by a seed.
+    The shorter of the two: what changed, or all of it. seed: that of version 0, if a model can be told by a seed.
     """
-    log, since = state.slots["log"], state.facts["since"]
-    if version is None and seed is not None and not since:
-        yield write_seed(seed)
-        version = 0
-    if version is not None and version >= since:
-        parts = [_VERSION.pack(version)]
-        for round in sorted(int(each) for each in log if int(each) > version):
-            said = log[str(round)].numpy().tobytes()
-            parts.append(_CHANGE.pack(round, len(said)) + said)
-        yield Section(Kind.UPDATE, "changes", b"".join(parts))
-        return
+    ways = [_whole(protocol, now, version is None)]
+    if version is None and seed is not None and not state.facts["since"]:
+        ways.append([write_seed(seed), _changes(state, 0)])
+    elif version is not None and version >= state.facts["since"]:
+        ways.append([_changes(state, version)])
+    return min(ways, key=lambda sections: sum(section.size for section in sections))
+
+
+def _whole(protocol: Protocol, now: Held, first: bool) -> list[Section]:
     out = SymbolWriter()
     out.symbols(now.moved.astype(np.int32), CLASSES)
-    kind = Kind.INIT if version is None else Kind.UPDATE
-    yield Section(kind, "weights", protocol.fresh.encode(now.weights))
-    yield Section(kind, "version", _VERSION.pack(now.version) + out.finish())
+    kind = Kind.INIT if first else Kind.UPDATE
+    return [
+        Section(kind, "weights", protocol.fresh.encode(now.weights)),
+        Section(kind, "version", _VERSION.pack(now.version) + out.finish()),
+    ]
+
+
+def _changes(state: State, version: int) -> Section:
+    """What was said since a version."""
+    log = {int(round): said.numpy().tobytes() for round, said in state.slots["log"].items()}
+    parts = [_CHANGE.pack(round, len(log[round])) + log[round] for round in sorted(log) if round > version]
+    return Section(Kind.UPDATE, "changes", b"".join([_VERSION.pack(version), *parts]))
 
 
 def heard(protocol: Protocol, message: Message, before: Held | None) -> Held | None:
