@@ -402,3 +402,15 @@ def test_frames_go_round() -> None:
     found = framing.read_permutations(body)
     assert found.number == 7
     assert all(torch.equal(found.perms[group], perms[group]) for group in perms)
+
+
+def test_least_squares_can_stop_after_some_rounds(quick_config: Callable[..., RunConfig], tmp_path: Path) -> None:
+    """Its first round is that of least squares in all rounds; one that never serves would be the average."""
+    choose = ("method.combine=least-squares", "method.probes=noise", "method.probes.count=50")
+    weights = {}
+    for rounds in (0, 1, 2):
+        result = ob.run(quick_config("fedavg", *choose, f"method.combine.rounds={rounds}"), out=tmp_path / str(rounds))
+        weights[rounds] = [line["loss"] for line in result.history]
+    assert weights[1][0] == weights[0][0]
+    assert weights[2][:2] == weights[0][:2]
+    assert weights[1][1] != weights[0][1]

@@ -50,7 +50,12 @@ class Assembly:
         return self._common_order(responses.spec, signatures, weights)
 
     def next_model(
-        self, arrivals: Arrivals, slots: Slots, sketches: Mapping[ClientId, Sketch], frames: dict[ClientId, Perms]
+        self,
+        round: int,
+        arrivals: Arrivals,
+        slots: Slots,
+        sketches: Mapping[ClientId, Sketch],
+        frames: dict[ClientId, Perms],
     ) -> Slots:
         """Return the slots with the next common `weights` and `buffers`.
 
@@ -58,7 +63,7 @@ class Assembly:
         """
         if not self.whole:
             return self._from_means(arrivals, slots)
-        return self._from_models(arrivals, slots, sketches, frames)
+        return self._from_models(round, arrivals, slots, sketches, frames)
 
     def _from_means(self, arrivals: Arrivals, slots: Slots) -> Slots:
         after = dict(slots)
@@ -73,7 +78,12 @@ class Assembly:
         return after
 
     def _from_models(
-        self, arrivals: Arrivals, slots: Slots, sketches: Mapping[ClientId, Sketch], frames: dict[ClientId, Perms]
+        self,
+        round: int,
+        arrivals: Arrivals,
+        slots: Slots,
+        sketches: Mapping[ClientId, Sketch],
+        frames: dict[ClientId, Perms],
     ) -> Slots:
         common = slots["weights"] | slots["buffers"] if "weights" in slots else None
         models = arrivals.models
@@ -84,7 +94,7 @@ class Assembly:
             models = [self._reordered(one, found[one.client]) if one.client in found else one for one in models]
         combine, after = self._method.combine, dict(slots)
         heard = {one.client: sketches[one.client] for one in models if one.client in sketches}
-        if isinstance(combine, LeastSquares):
+        if isinstance(combine, LeastSquares) and combine.serves(round):
             merged = by_least_squares(self._model, combine, models, self._framing.probes(heard), heard, self._seed)
         else:
             merged = average([one.state for one in models], [one.weight for one in models])

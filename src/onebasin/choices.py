@@ -100,6 +100,7 @@ class LeastSquares(Frozen):
     their correlation to this power. "auto": 0, 2 or 8, whichever leaves less disagreement on every second probe; for
     probes that are real (synthetic ones are a poor judge).
     distil: steps of gradient descent towards the targets on the same probes, afterwards (alignment/distillation.py).
+    rounds: only in so many rounds, the first ones, and the mean afterwards; 0: in all.
     """
 
     kind: Literal["least-squares"] = "least-squares"
@@ -107,6 +108,11 @@ class LeastSquares(Frozen):
     targets: Literal["mean", "experts"] = "experts"
     agreement: Annotated[float, Field(ge=0)] | Literal["auto"] = 2.0
     distil: Annotated[int, Field(ge=0)] = 0
+    rounds: Annotated[int, Field(ge=0)] = 0
+
+    def serves(self, round: int) -> bool:
+        """Whether it combines the replies of a round."""
+        return not self.rounds or round <= self.rounds
 
 
 class Probes(Frozen):

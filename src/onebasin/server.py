@@ -186,7 +186,9 @@ class Server:
         """End the round with the next common model."""
         if self._arrivals.empty:
             return {}
-        self.state.slots = self.assembly.next_model(self._arrivals, self.state.slots, self._sketches(), self._frames)
+        self.state.slots = self.assembly.next_model(
+            self.outcome.round, self._arrivals, self.state.slots, self._sketches(), self._frames
+        )
         if self.protocol.tells_changes:
             self._tell()
         if self.config.training.keep_optimizer and self.method.frame in ("weights", "activations"):
