@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 
@@ -10,7 +11,7 @@ def print_catalogue(what: str) -> None:
     """Print the names of one sort; `ValueError` naming the sorts."""
     table = Table(box=None, show_header=False, padding=(0, 2))
     for name, line in catalogue(what).items():
-        table.add_row(f"[bold]{name}[/]", line)
+        table.add_row(f"[bold]{escape(name)}[/]", escape(line))
     Console().print(table)
 
 
@@ -34,6 +35,11 @@ def catalogue(what: str) -> Mapping[str, str]:
         return MODELS
     if what == "codecs":
         from onebasin.updates.catalogue import CODECS
+        from onebasin.updates.chain import STAGES, options
 
-        return {name: (codec.__doc__ or "").splitlines()[0] for name, codec in CODECS.items()}
+        lines = {name: (codec.__doc__ or "").splitlines()[0] for name, codec in CODECS.items()}
+        for name, stage in STAGES.items():
+            line = (stage.__doc__ or "").splitlines()[0]
+            lines[name if stage.ends else f"{name} |"] = f"{line} ({options(stage)})"
+        return lines
     raise ValueError(f"list: got {what!r}; expected methods, datasets, partitions, models or codecs")

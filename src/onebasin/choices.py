@@ -92,6 +92,13 @@ class Nesterov(Frozen):
     beta: Fraction = 0.9
 
 
+class MajorityVote(Frozen):
+    """w + rate * sign of the mean update."""
+
+    kind: Literal["majority-vote"] = "majority-vote"
+    rate: Positive = 0.001
+
+
 class LeastSquares(Frozen):
     """The weights that reproduce the clients' outputs on probes, layer by layer (alignment/least_squares.py).
 
@@ -145,7 +152,9 @@ class Alignment(Frozen):
 
 Objective = Annotated[Plain | Proximal | ControlVariates, Field(discriminator="kind"), BeforeValidator(by_kind)]
 Combine = Annotated[
-    Average | Momentum | Adaptive | Nesterov | LeastSquares, Field(discriminator="kind"), BeforeValidator(by_kind)
+    Average | Momentum | Adaptive | Nesterov | MajorityVote | LeastSquares,
+    Field(discriminator="kind"),
+    BeforeValidator(by_kind),
 ]
 
 

@@ -18,6 +18,15 @@ METHODS = (
     "fedadam",
     "fedyogi",
     "diloco",
+    "stc",
+    "dgc",
+    "fedpaq",
+    "signsgd",
+    "drive",
+    "sparta",
+    "streaming-diloco",
+    "sparseloco",
+    "powersgd",
 )
 
 

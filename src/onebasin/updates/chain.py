@@ -83,7 +83,7 @@ def _parse_stage(words: Sequence[str]) -> Stage:
         key, equals, value = word.partition("=")
         if not equals:
             if kind.main is None or word is not settings[0]:
-                raise ValueError(f"{name}: {word!r} is no setting; expected {_options(kind)}")
+                raise ValueError(f"{name}: {word!r} is no setting; expected {options(kind)}")
             key, value = kind.main, word
         given[key] = value
     try:
@@ -91,10 +91,11 @@ def _parse_stage(words: Sequence[str]) -> Stage:
     except ValidationError as error:
         problem = error.errors()[0]
         where = ".".join(map(str, problem["loc"]))
-        raise ValueError(f"{name}: {where}={problem['input']!r}: {problem['msg']}; it has {_options(kind)}") from None
+        raise ValueError(f"{name}: {where}={problem['input']!r}: {problem['msg']}; it has {options(kind)}") from None
 
 
-def _options(kind: type[Stage]) -> str:
+def options(kind: type[Stage]) -> str:
+    """Return a stage's settings with their defaults, as text."""
     return ", ".join(f"{key}={field.default}" for key, field in kind.model_fields.items()) or "no settings"
 
 

@@ -1,0 +1,20 @@
+"""signSGD with majority vote: clients send signs, the server sends the sign that most of them sent.
+
+Bernstein, Wang, Azizzadenesheli, Anandkumar: signSGD: Compressed Optimisation for Non-Convex Problems. ICML 2018 (arXiv
+1802.04434), algorithm 1, distributed training by majority vote. One bit a value in either direction.
+"""
+
+from onebasin.choices import MajorityVote, Method
+from onebasin.methods.page import Page
+
+PAGE = Page(
+    method=Method(
+        name="signsgd",
+        start="shared-seed",
+        uplink="sign one",
+        downlink="sign",
+        combine=MajorityVote(),
+    ),
+    summary="Signs up, the majority's down (Bernstein et al. 2018).",
+    settings={"federation": {"weighting": "uniform"}},
+)
