@@ -2,7 +2,8 @@
 
 Douillard et al.: Streaming DiLoCo with Overlapping Communication: Towards a Distributed Free Lunch. 2025 (arXiv
 2501.18512), sections 2.2 and 2.4. Communication does not overlap with training here: it is counted in bytes. Clients
-begin each round from one model; what a fragment leaves unsaid is carried over by error feedback.
+begin each round from one model, so that what a fragment leaves unsaid is learned again; carried over by error feedback
+it would count once for each round of waiting.
 """
 
 from onebasin.choices import Method, Nesterov
@@ -12,8 +13,8 @@ PAGE = Page(
     method=Method(
         name="streaming-diloco",
         start="shared-seed",
-        uplink="error-feedback | fragment 4 by=tensor | uniform 4",
-        downlink="error-feedback | fragment 4 by=tensor | uniform 4",
+        uplink="fragment 4 by=tensor | uniform 4",
+        downlink="fragment 4 by=tensor | uniform 4",
         combine=Nesterov(rate=0.7, beta=0.9),
     ),
     summary="DiLoCo, a fragment a round in 4 bits (Douillard et al. 2025).",
