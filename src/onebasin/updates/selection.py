@@ -155,12 +155,15 @@ def _count(size: int, share: float) -> int:
 
 
 def _largest(values: Tensor, share: float) -> Flags:
-    """The largest of the values that are not zero."""
-    mask = np.zeros(len(values), dtype=np.bool_)
-    if len(values):
-        size = values.abs()
-        mask[torch.topk(size, _count(len(values), share), sorted=False).indices.numpy()] = True
-        mask &= (size > 0).numpy()
+    """The largest of the values that are not zero; of equal ones, those that come first."""
+    size = values.abs().numpy()
+    if not len(size):
+        return np.zeros(0, dtype=np.bool_)
+    count = _count(len(size), share)
+    least = np.partition(size, len(size) - count)[len(size) - count]
+    mask: Flags = size > least
+    if least > 0:
+        mask[np.flatnonzero(size == least)[: count - int(mask.sum())]] = True
     return mask
 
 
