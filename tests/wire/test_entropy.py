@@ -41,6 +41,16 @@ def test_nothing_takes_no_bytes() -> None:
     assert SymbolReader(b"").flags(0).tolist() == []
 
 
+@pytest.mark.parametrize("flags", [[True], [True, True], [True, False], [True, True, False]])
+def test_few_places_of_which_all_may_be_set(flags: list[bool]) -> None:
+    writer = SymbolWriter()
+    writer.flags(np.array(flags))
+    writer.integer(3, 7)
+    reader = SymbolReader(writer.finish())
+    assert reader.flags(len(flags)).tolist() == flags
+    assert reader.integer(7) == 3
+
+
 @given(hnp.arrays(bool, st.integers(0, 300)))
 def test_flags_come_back(flags: Any) -> None:
     writer = SymbolWriter()

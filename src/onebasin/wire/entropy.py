@@ -57,10 +57,12 @@ class SymbolWriter:
         """Independent yes or no: their count, then their empirical entropy, or the places of a few."""
         ones = int(flags.sum())
         self.count(ones, len(flags))
-        if 0 < ones <= FEW:
+        if not 0 < ones < len(flags):
+            return
+        if ones <= FEW:
             for place in np.flatnonzero(flags):
                 self.integer(int(place), len(flags))
-        elif FEW < ones < len(flags):
+        else:
             self._coder.encode(_int32(flags), _models.Bernoulli(ones / len(flags), perfect=False))
 
     def symbols(self, symbols: Ints, size: int) -> None:
