@@ -63,28 +63,6 @@ class Assembly:
         """
         if not self.whole:
             return self._from_means(arrivals, slots)
-        return self._from_models(round, arrivals, slots, sketches, frames)
-
-    def _from_means(self, arrivals: Arrivals, slots: Slots) -> Slots:
-        after = dict(slots)
-        if arrivals.update.weight:
-            after = apply_update(self._method.combine, after, arrivals.update.result())
-        if arrivals.model.weight:
-            arrived, weight = arrivals.model.result(), arrivals.model.weight
-            if arrivals.update.weight:
-                arrived = _blend(after["weights"], arrivals.update.weight, arrived, weight)
-            after["weights"] = arrived
-        after["buffers"] = arrivals.buffers.result() if len(arrivals.buffer_layout) else {}
-        return after
-
-    def _from_models(
-        self,
-        round: int,
-        arrivals: Arrivals,
-        slots: Slots,
-        sketches: Mapping[ClientId, Sketch],
-        frames: dict[ClientId, Perms],
-    ) -> Slots:
         common = slots["weights"] | slots["buffers"] if "weights" in slots else None
         models = arrivals.models
         fresh = any(not one.met for one in models)
@@ -106,6 +84,18 @@ class Assembly:
             told = self._told(arrivals, frames) if self._method.repair_targets == "clients" else None
             merged = repaired(self._model, merged, models, told, self._framing.probes(heard), self._method.repair)
         after["weights"], after["buffers"] = self._split(merged)
+        return after
+
+    def _from_means(self, arrivals: Arrivals, slots: Slots) -> Slots:
+        after = dict(slots)
+        if arrivals.update.weight:
+            after = apply_update(self._method.combine, after, arrivals.update.result())
+        if arrivals.model.weight:
+            arrived, weight = arrivals.model.result(), arrivals.model.weight
+            if arrivals.update.weight:
+                arrived = _blend(after["weights"], arrivals.update.weight, arrived, weight)
+            after["weights"] = arrived
+        after["buffers"] = arrivals.buffers.result() if len(arrivals.buffer_layout) else {}
         return after
 
     def _frames(self, models: list[Contribution], common: Tensors | None) -> dict[ClientId, Perms]:

@@ -19,7 +19,7 @@ import torch
 from onebasin.protocol import Protocol, write_seed
 from onebasin.state import State
 from onebasin.updates.block import Classes
-from onebasin.updates.codec import flatten
+from onebasin.updates.codec import NotFinite, flatten
 from onebasin.updates.scene import Scene
 from onebasin.wire.entropy import SymbolReader, SymbolWriter
 from onebasin.wire.layout import Tensors
@@ -66,11 +66,21 @@ def held(state: State) -> Held | None:
     return Held(state.facts["version"], state.slots["held"], state.slots["moved"]["moved"].numpy())
 
 
-def advance(protocol: Protocol, state: State, before: Held, goal: Tensors, round: int) -> Held:
-    """Say by what the common model is to change; return what all then hold. The state gets what was said, and left.
+def tell(protocol: Protocol, state: State, round: int) -> None:
+    """Have the common model be what clients will hold: the one before, and what can be said of the change."""
+    goal, before = state.slots["weights"], held(state)
+    try:
+        now = None if before is None else _said(protocol, state, before, goal, round)
+    except NotFinite:  # there is nothing to be said; orders will fail, with the reason
+        now = None
+    if now is None:
+        now = begin(state, round, goal)
+    now.into(state)
+    state.slots["weights"] = now.weights
 
-    `NotFinite` when the goal is.
-    """
+
+def _said(protocol: Protocol, state: State, before: Held, goal: Tensors, round: int) -> Held:
+    """Say by what a model is to change; return what all then hold. The state gets what was said, and what was left."""
     memory = {slot.removeprefix(MEMORY): flatten(kept) for slot, kept in state.slots.items() if slot.startswith(MEMORY)}
     scene = Scene(protocol.run, round, SERVER, memory)
     change = {name: value - before.weights[name] for name, value in goal.items()}

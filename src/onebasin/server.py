@@ -10,7 +10,7 @@ from onebasin.alignment.sketches import Sketch
 from onebasin.answer import Answer, read_answer
 from onebasin.arrivals import Arrivals, Contribution
 from onebasin.assembly import Assembly
-from onebasin.broadcast import Held, advance, begin, held, news
+from onebasin.broadcast import Held, begin, held, news, tell
 from onebasin.choices import ControlVariates
 from onebasin.combine import WeightedMean
 from onebasin.config import ConfigError, RunConfig
@@ -190,7 +190,7 @@ class Server:
             self.outcome.round, self._arrivals, self.state.slots, self._sketches(), self._frames
         )
         if self.protocol.tells_changes:
-            self._tell()
+            tell(self.protocol, self.state, self.outcome.round)
         if self.config.training.keep_optimizer and self.method.frame in ("weights", "activations"):
             self._remember(self._frames)
         if replies:
@@ -206,18 +206,6 @@ class Server:
         """What a client and the server both know of each value of its update."""
         common = self._held
         return common.moved if common is not None and _brings_model(self._asked[client]) else None
-
-    def _tell(self) -> None:
-        """Have the common model be what clients will hold: the one before, and what can be said of the change."""
-        goal, before = self.state.slots["weights"], self._held
-        try:
-            now = None if before is None else advance(self.protocol, self.state, before, goal, self.outcome.round)
-        except NotFinite:  # there is nothing to be said; orders will fail, with the reason
-            now = None
-        if now is None:
-            now = begin(self.state, self.outcome.round, goal)
-        now.into(self.state)
-        self.state.slots["weights"] = now.weights
 
     def _remember(self, frames: Mapping[ClientId, Perms]) -> None:
         """Keep the permutations that clients are to be told until they have answered."""
