@@ -170,6 +170,9 @@ class CutAfter:
     [
         *[(method, "single") for method in ("scaffold", "fedadam", "adopt-one", "local-only", "centralised")],
         ("diloco", "pool"),
+        ("stc", "single"),
+        ("streaming-diloco", "pool"),
+        ("dgc", "single"),
     ],
 )
 def test_a_resumed_run_equals_one_never_stopped(
