@@ -75,7 +75,8 @@ def tell(protocol: Protocol, state: State, round: int) -> None:
         now = None
     if now is None:
         now = begin(state, round, goal)
-    now.into(state)
+    else:
+        now.into(state)
     state.slots["weights"] = now.weights
 
 
@@ -86,7 +87,7 @@ def _said(protocol: Protocol, state: State, before: Held, goal: Tensors, round: 
     change = {name: value - before.weights[name] for name, value in goal.items()}
     body, received = protocol.downlink.send(change, scene, before.moved)
     for stage, kept in scene.kept.items():
-        state.slots[f"{MEMORY}{stage}"] = protocol.named(kept)
+        state.slots[f"{MEMORY}{stage}"] = protocol.parameters.split(kept)
     log = {**state.slots["log"], str(round): torch.frombuffer(bytearray(body), dtype=torch.uint8)}
     while log and sum(map(len, log.values())) > protocol.fresh.most_bytes + _SLACK:
         oldest = min(log, key=int)

@@ -212,7 +212,7 @@ class Client:
         }
         scene = Scene(self.protocol.run, work.round, work.client, memory)
         body, _ = self.protocol.uplink.send(update, scene, None if work.held is None else work.held.moved)
-        return body, {f"{MEMORY}{stage}": self.protocol.named(kept) for stage, kept in scene.kept.items()}
+        return body, {f"{MEMORY}{stage}": self.protocol.parameters.split(kept) for stage, kept in scene.kept.items()}
 
     def _in_frame(self, state: State, frame: Frame | None) -> State:
         """Return the state with its neurons in the frame's order, unless they are in it already."""

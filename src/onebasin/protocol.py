@@ -6,8 +6,7 @@ from dataclasses import dataclass
 from enum import IntFlag
 from typing import Any
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 
 from onebasin.choices import ControlVariates
 from onebasin.config import RunConfig
@@ -17,7 +16,7 @@ from onebasin.training.weights import buffers_of, parameters_of
 from onebasin.updates.catalogue import make_codec, make_coding
 from onebasin.updates.codec import Codec
 from onebasin.updates.dense import Exact, Fp32
-from onebasin.wire.layout import Layout, Tensors
+from onebasin.wire.layout import Layout
 from onebasin.wire.message import Kind, Message, Section, WireError, decode_message, encode_message
 
 _SEED = struct.Struct("<Q")
@@ -83,12 +82,6 @@ class Protocol:
         self.framing = Framing(config, task, model)
         said = 8 * self.parameters.numel + self.exact.coded_bytes + coded
         self.limit = 2 * said + _SLACK + self.framing.most_bytes
-
-    def named(self, values: Tensor) -> Tensors:
-        """Return one vector of all parameters' values as tensors by name."""
-        sizes = [entry.numel for entry in self.parameters.entries]
-        parts = torch.split(values, sizes)
-        return {e.name: part.view(e.shape) for e, part in zip(self.parameters.entries, parts, strict=True)}
 
     def write(self, round: int, sender: int, sections: list[Section]) -> bytes:
         """Return a message of this run."""

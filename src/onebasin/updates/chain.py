@@ -5,16 +5,14 @@ Encoding goes from left to right, each stage handing on what is left; decoding u
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 
-import torch
 from pydantic import ValidationError
 from torch import Tensor
 
 from onebasin.updates.block import Block, Classes
-from onebasin.updates.codec import Coding, NotFinite, flatten, require_finite
+from onebasin.updates.codec import Coding, flatten, require_finite
 from onebasin.updates.feedback import ErrorFeedback, MomentumCorrection
 from onebasin.updates.low_rank import LowRank
 from onebasin.updates.quantisers import Eden, Float16, Float32, Qsgd, Sign, Ternary, Uniform
@@ -24,7 +22,6 @@ from onebasin.updates.selection import Fragment, RandomK, Small, TopK
 from onebasin.updates.stage import Stage
 from onebasin.wire.entropy import SymbolReader, SymbolWriter
 from onebasin.wire.layout import Layout, Tensors
-from onebasin.wire.message import WireError
 
 STAGES: Mapping[str, type[Stage]] = MappingProxyType(
     {
@@ -112,8 +109,7 @@ class Chain(Coding):
     def __init__(self, text: str, layout: Layout) -> None:
         self.stages = parse_chain(text)
         self.name = canonical(self.stages)
-        self.layout = layout
-        self._fingerprint = layout.fingerprint(self.name)
+        super().__init__(layout)
 
     def send(self, tensors: Tensors, scene: Scene, classes: Classes | None = None) -> tuple[bytes, Tensors]:
         self.layout.check(tensors)
@@ -122,18 +118,11 @@ class Chain(Coding):
         out = SymbolWriter()
         received = self._encode(0, values, self._block(classes), out, scene)
         require_finite(received, tensors)
-        return self._fingerprint + out.finish(), self._split(received)
+        return self._fingerprint + out.finish(), self.layout.split(received)
 
     def receive(self, body: bytes, scene: Scene, classes: Classes | None = None) -> Tensors:
-        if body[: len(self._fingerprint)] != self._fingerprint:
-            raise WireError(f"the body is not {self.name} for this model's layout of {len(self.layout)} tensors")
-        source = SymbolReader(memoryview(body)[len(self._fingerprint) :])
-        tensors = self._split(values := self._decode(0, self._block(classes), source, scene))
-        try:
-            require_finite(values, tensors)
-        except NotFinite as error:
-            raise WireError(str(error)) from None
-        return tensors
+        source = SymbolReader(self._coded(body))
+        return self._received(self._decode(0, self._block(classes), source, scene))
 
     @property
     def most_bytes(self) -> int:  # 32 bits a value, a rotated one too; a count for each symbol of each tensor
@@ -152,7 +141,3 @@ class Chain(Coding):
 
     def _block(self, classes: Classes | None) -> Block:
         return Block(tuple(entry.shape for entry in self.layout.entries), classes)
-
-    def _split(self, values: Tensor) -> Tensors:
-        sizes = [math.prod(entry.shape) for entry in self.layout.entries]
-        return {e.name: v.view(e.shape) for e, v in zip(self.layout.entries, torch.split(values, sizes), strict=True)}

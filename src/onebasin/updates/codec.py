@@ -19,10 +19,16 @@ class NotFinite(ValueError):
 
 
 class Coding(ABC):
-    """Says the tensors of one layout in bytes. ``receive(send(x)[0])`` is ``send(x)[1]``, bit for bit."""
+    """Says the tensors of one layout in bytes. ``receive(send(x)[0])`` is ``send(x)[1]``, bit for bit.
+
+    A body begins with 4 bytes of fingerprint.
+    """
 
     name: str
-    layout: Layout
+
+    def __init__(self, layout: Layout) -> None:
+        self.layout = layout
+        self._fingerprint = layout.fingerprint(self.name)
 
     @abstractmethod
     def send(self, tensors: Tensors, scene: Scene, classes: Classes | None = None) -> tuple[bytes, Tensors]:
@@ -41,16 +47,27 @@ class Coding(ABC):
     def most_bytes(self) -> int:
         """More bytes than any body takes."""
 
+    def _coded(self, body: bytes) -> memoryview:
+        """Return what follows the fingerprint; `WireError` when that is another."""
+        if body[:_FINGERPRINT_BYTES] != self._fingerprint:
+            raise WireError(f"the body is not {self.name} for this model's layout of {len(self.layout)} tensors")
+        return memoryview(body)[_FINGERPRINT_BYTES:]
+
+    def _received(self, values: Tensor) -> Tensors:
+        """Return the decoded values as tensors; `WireError` when any is NaN or infinite."""
+        tensors = self.layout.split(values)
+        try:
+            require_finite(values, tensors)
+        except NotFinite as error:
+            raise WireError(str(error)) from None
+        return tensors
+
 
 class Codec(Coding):
     """A coding whose bodies all have one length, and depend on nothing but the tensors.
 
     A body is 4 bytes of fingerprint, then the coded values in layout order.
     """
-
-    def __init__(self, layout: Layout) -> None:
-        self.layout = layout
-        self._fingerprint = layout.fingerprint(self.name)
 
     def encode(self, tensors: Tensors) -> bytes:
         """Return the body. `NotFinite` before anything is sent when a value is NaN or infinite (or becomes so)."""
@@ -59,12 +76,11 @@ class Codec(Coding):
 
     def decode(self, body: bytes) -> Tensors:
         """Return the tensors in `body`; `WireError` when it is not a body of this codec and layout."""
-        if body[:_FINGERPRINT_BYTES] != self._fingerprint:
-            raise WireError(f"the body is not {self.name} for this model's layout of {len(self.layout)} tensors")
+        coded = self._coded(body)
         size = self.coded_bytes
         if len(body) != _FINGERPRINT_BYTES + size:
             raise WireError(f"the body has {len(body)} bytes, not {_FINGERPRINT_BYTES + size}")
-        return self._read(memoryview(body)[_FINGERPRINT_BYTES:])
+        return self._read(coded)
 
     def send(self, tensors: Tensors, scene: Scene, classes: Classes | None = None) -> tuple[bytes, Tensors]:
         body = self.encode(tensors)
@@ -87,19 +103,6 @@ class Codec(Coding):
 
     @abstractmethod
     def _read(self, data: memoryview) -> Tensors: ...
-
-    def _split(self, values: Tensor) -> Tensors:
-        sizes = [entry.numel for entry in self.layout.entries]
-        return {e.name: v.view(e.shape) for e, v in zip(self.layout.entries, torch.split(values, sizes), strict=True)}
-
-    def _received(self, values: Tensor) -> Tensors:
-        """Return the decoded values as tensors; `WireError` when any is NaN or infinite."""
-        tensors = self._split(values)
-        try:
-            require_finite(values, tensors)
-        except NotFinite as error:
-            raise WireError(str(error)) from None
-        return tensors
 
 
 def flatten(tensors: Tensors) -> Tensor:

@@ -14,7 +14,16 @@ from onebasin.updates.stage import Decode, Encode, Stage
 from onebasin.wire.entropy import SymbolReader, SymbolWriter
 
 
-class ErrorFeedback(Stage):
+class _Remembering(Stage):
+    """Changes what the rest is given; the receiver has nothing to undo."""
+
+    wraps: ClassVar[bool] = True
+
+    def decode(self, block: Block, source: SymbolReader, scene: Scene, rest: Decode) -> Tensor:
+        return rest(block)
+
+
+class ErrorFeedback(_Remembering):
     """What was not sent, times `decay`, is added to what is sent next.
 
     Seide, Fu, Droppo, Li, Yu: 1-Bit Stochastic Gradient Descent. Interspeech 2014; Karimireddy, Rebjock, Stich, Jaggi:
@@ -23,7 +32,6 @@ class ErrorFeedback(Stage):
 
     name: ClassVar[str] = "error-feedback"
     main: ClassVar[str | None] = "decay"
-    wraps: ClassVar[bool] = True
 
     decay: Annotated[float, Field(gt=0, le=1)] = 1.0
 
@@ -34,11 +42,8 @@ class ErrorFeedback(Stage):
         scene.kept[self.name] = total - received
         return received
 
-    def decode(self, block: Block, source: SymbolReader, scene: Scene, rest: Decode) -> Tensor:
-        return rest(block)
 
-
-class MomentumCorrection(Stage):
+class MomentumCorrection(_Remembering):
     """The sender's momentum is taken of each value apart, and forgotten for values that were sent.
 
     Lin, Han, Mao, Wang, Dally: Deep Gradient Compression. ICLR 2018 (arXiv 1712.01887), section 3.2 (momentum
@@ -47,7 +52,6 @@ class MomentumCorrection(Stage):
 
     name: ClassVar[str] = "momentum-correction"
     main: ClassVar[str | None] = "beta"
-    wraps: ClassVar[bool] = True
 
     beta: Annotated[float, Field(ge=0, lt=1)] = 0.9
 
@@ -57,6 +61,3 @@ class MomentumCorrection(Stage):
         received = rest(velocity, block)
         scene.kept[self.name] = torch.where(received != 0, 0.0, velocity)
         return received
-
-    def decode(self, block: Block, source: SymbolReader, scene: Scene, rest: Decode) -> Tensor:
-        return rest(block)

@@ -44,7 +44,24 @@ class TopK(Stage):
         return _scattered(rest(block.chosen(mask)), torch.from_numpy(mask))
 
 
-class RandomK(Stage):
+class _Known(Stage):
+    """A part of the values that both sides know, so that nothing is said about which it is."""
+
+    def mask(self, block: Block, scene: Scene) -> Flags:
+        """Which values are sent."""
+        raise NotImplementedError
+
+    def encode(self, values: Tensor, block: Block, out: SymbolWriter, scene: Scene, rest: Encode) -> Tensor:
+        mask = self.mask(block, scene)
+        chosen = torch.from_numpy(mask)
+        return _scattered(rest(values[chosen], block.chosen(mask)), chosen)
+
+    def decode(self, block: Block, source: SymbolReader, scene: Scene, rest: Decode) -> Tensor:
+        mask = self.mask(block, scene)
+        return _scattered(rest(block.chosen(mask)), torch.from_numpy(mask))
+
+
+class RandomK(_Known):
     """Only a random `share` of the values, the same for all senders of a round if `shared`: the seed tells which.
 
     Konecny et al.: Federated Learning: Strategies for Improving Communication Efficiency. 2016 (arXiv 1610.05492),
@@ -57,23 +74,14 @@ class RandomK(Stage):
     share: Share = 0.01
     shared: bool = False
 
-    def encode(self, values: Tensor, block: Block, out: SymbolWriter, scene: Scene, rest: Encode) -> Tensor:
-        mask = self._mask(block, scene)
-        chosen = torch.from_numpy(mask)
-        return _scattered(rest(values[chosen], block.chosen(mask)), chosen)
-
-    def decode(self, block: Block, source: SymbolReader, scene: Scene, rest: Decode) -> Tensor:
-        mask = self._mask(block, scene)
-        return _scattered(rest(block.chosen(mask)), torch.from_numpy(mask))
-
-    def _mask(self, block: Block, scene: Scene) -> Flags:
+    def mask(self, block: Block, scene: Scene) -> Flags:
         order = torch.randperm(block.numel, generator=scene.generator(self.name, self.shared))
         mask = np.zeros(block.numel, dtype=np.bool_)
         mask[order[: _count(block.numel, self.share)].numpy()] = True
         return mask
 
 
-class Fragment(Stage):
+class Fragment(_Known):
     """One of `count` fragments a round, in turn: whole tensors (`by` = tensor), or stretches of equal size.
 
     Douillard et al.: Streaming DiLoCo with overlapping communication. 2025 (arXiv 2501.18512), section 2.2.
@@ -85,17 +93,8 @@ class Fragment(Stage):
     count: Annotated[int, Field(ge=1)] = 4
     by: Literal["size", "tensor"] = "size"
 
-    def encode(self, values: Tensor, block: Block, out: SymbolWriter, scene: Scene, rest: Encode) -> Tensor:
-        mask = self._mask(block, scene.round)
-        chosen = torch.from_numpy(mask)
-        return _scattered(rest(values[chosen], block.chosen(mask)), chosen)
-
-    def decode(self, block: Block, source: SymbolReader, scene: Scene, rest: Decode) -> Tensor:
-        mask = self._mask(block, scene.round)
-        return _scattered(rest(block.chosen(mask)), torch.from_numpy(mask))
-
-    def _mask(self, block: Block, round: int) -> Flags:
-        turn = (round - 1) % self.count
+    def mask(self, block: Block, scene: Scene) -> Flags:
+        turn = (scene.round - 1) % self.count
         mask = np.zeros(block.numel, dtype=np.bool_)
         if self.by == "size":
             mask[block.numel * turn // self.count : block.numel * (turn + 1) // self.count] = True

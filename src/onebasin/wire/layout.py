@@ -48,6 +48,11 @@ class Layout:
         """Number of values in all tensors together."""
         return sum(entry.numel for entry in self.entries)
 
+    def split(self, values: Tensor) -> Tensors:
+        """Return one vector of all values as tensors by name."""
+        parts = torch.split(values, [entry.numel for entry in self.entries])
+        return {e.name: part.view(e.shape) for e, part in zip(self.entries, parts, strict=True)}
+
     def fingerprint(self, coding: str) -> bytes:
         """Return 4 bytes that differ, in all likelihood, between layouts and between codings of one layout."""
         lines = [
