@@ -211,7 +211,7 @@ class Client:
             slot.removeprefix(MEMORY): flatten(kept) for slot, kept in state.slots.items() if slot.startswith(MEMORY)
         }
         scene = Scene(self.protocol.run, work.round, work.client, memory)
-        body, _ = self.protocol.uplink.send(update, scene, None if work.held is None else work.held.moved)
+        body = self.protocol.uplink.body(update, scene, None if work.held is None else work.held.moved)
         return body, {f"{MEMORY}{stage}": self.protocol.parameters.split(kept) for stage, kept in scene.kept.items()}
 
     def _in_frame(self, state: State, frame: Frame | None) -> State:

@@ -269,12 +269,12 @@ class Server:
             elif untouched and seed is not None:
                 sections.append(write_seed(seed))
             else:
-                body, _ = self.protocol.downlink.send(slots["weights"], Scene())
+                body = self.protocol.downlink.body(slots["weights"], Scene())
                 sections.append(Section(kind, "weights", body))
             if len(self.protocol.buffers) and not untouched:
                 sections.append(Section(kind, "buffers", self.protocol.exact.encode(slots["buffers"])))
         if Do.TRAIN in do and "control" in slots:
-            body, _ = self.protocol.downlink.send(slots["control"], Scene())
+            body = self.protocol.downlink.body(slots["control"], Scene())
             sections.append(Section(Kind.UPDATE, "control", body))
         if framed is not None:
             frame = Frame(self.state.facts["frames"][str(framed)], slots[f"frame/{framed}"])

@@ -38,6 +38,10 @@ class Coding(ABC):
         is sent when a value is NaN or infinite, or becomes so.
         """
 
+    def body(self, tensors: Tensors, scene: Scene, classes: Classes | None = None) -> bytes:
+        """As `send`, for those who need not know what the receiver will have."""
+        return self.send(tensors, scene, classes)[0]
+
     @abstractmethod
     def receive(self, body: bytes, scene: Scene, classes: Classes | None = None) -> Tensors:
         """Return the tensors in `body`; `WireError` when it is not a body of this coding and layout."""
@@ -85,6 +89,9 @@ class Codec(Coding):
     def send(self, tensors: Tensors, scene: Scene, classes: Classes | None = None) -> tuple[bytes, Tensors]:
         body = self.encode(tensors)
         return body, self.decode(body)
+
+    def body(self, tensors: Tensors, scene: Scene, classes: Classes | None = None) -> bytes:
+        return self.encode(tensors)
 
     def receive(self, body: bytes, scene: Scene, classes: Classes | None = None) -> Tensors:
         return self.decode(body)
