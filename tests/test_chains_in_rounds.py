@@ -18,7 +18,7 @@ from onebasin.server import Server
 from onebasin.state import State
 from onebasin.tasks.task import Task, load_task
 from onebasin.wire.ledger import Ledger
-from onebasin.wire.message import ENVELOPE_BYTES, decode_message
+from onebasin.wire.message import decode_message
 
 from .conftest import Point
 
@@ -91,10 +91,11 @@ def test_ternary_fedavg_costs_its_closed_form(quadratic: MakeTask) -> None:
     for number in (1, 2, 3):
         played.round(number)
     coded = 4 + 4 * math.ceil(38 / 32)
-    do, report = 6 + len("do") + 1, 6 + len("report") + 20
-    reply = ENVELOPE_BYTES + report + 6 + len("update") + coded
-    first = ENVELOPE_BYTES + do + (6 + len("seed") + 8) + (6 + len("changes") + 4)
-    later = ENVELOPE_BYTES + do + (6 + len("changes") + 4 + 8 + coded)
+    envelope = 2 + 1 + 4 + 1 + 1 + 4  # magic, version, run, round, sender, checksum
+    do, report = 2 + 1, 2 + 1 + 1 + 4
+    reply = envelope + report + 2 + coded
+    first = envelope + do + (2 + 8) + (2 + 1)  # the seed, and that nothing has changed since
+    later = envelope + do + (2 + 1 + 1 + 1 + coded)
     assert [len(order) for orders in played.orders for order in orders.values()] == [first] * 2 + [later] * 4
     totals = played.ledger.totals()
     assert totals["total"] == 2 * (3 * reply + first + 2 * later)

@@ -25,7 +25,6 @@ from onebasin.methods import METHODS
 from onebasin.results.run_directory import RunDirectoryError
 from onebasin.tasks.metrics import evaluate
 from onebasin.tasks.task import load_task
-from onebasin.wire.message import ENVELOPE_BYTES
 
 MakeConfig = Callable[..., RunConfig]
 
@@ -123,9 +122,10 @@ def test_fedavg_costs_its_closed_form(quick_config: MakeConfig, spies: list[Spy]
     messages = 2 * 3 * 4
     payload = messages * 4 * 4810
     assert result.summary["parameters"] == 4810
-    order_header = ENVELOPE_BYTES + (6 + len("do") + 1) + (6 + len("weights") + 4)
-    reply_header = ENVELOPE_BYTES + (6 + len("report") + 20) + (6 + len("update") + 4)
-    assert (order_header, reply_header) == (56, 78)
+    envelope = 2 + 1 + 4 + 1 + 1 + 4  # magic, version, run, round, sender, checksum
+    order_header = envelope + (2 + 1) + (1 + 3 + 4)  # what to do; the model's section, length and fingerprint
+    reply_header = envelope + (2 + 2 + 1 + 4) + (1 + 3 + 4)  # examples, steps and loss; the update's
+    assert (order_header, reply_header) == (24, 30)
     assert result.summary["bytes"]["total"] == payload + messages // 2 * (order_header + reply_header)
     assert set(spies[0].down) == {4 * 4810 + order_header}
     assert set(spies[0].up) == {4 * 4810 + reply_header}
@@ -136,8 +136,8 @@ def test_a_shared_seed_gives_the_same_model_for_one_download_less(quick_config: 
     seeded = ob.run(quick_config("fedavg", "method.start=shared-seed"), out=tmp_path / "seeded")
     assert_same_model(sent.directory, seeded.directory)
     saved = sent.summary["bytes"]["total"] - seeded.summary["bytes"]["total"]
-    assert saved == 4 * (4 * 4810 + 4 + len("weights") - 8 - len("seed"))
-    assert seeded.summary["bytes"]["init"] == 4 * (6 + len("seed") + 8)
+    assert saved == 4 * ((1 + 3 + 4 + 4 * 4810) - (1 + 1 + 8))
+    assert seeded.summary["bytes"]["init"] == 4 * (1 + 1 + 8)
 
 
 def test_the_pool_and_the_single_process_give_the_same_bits(quick_config: MakeConfig, tmp_path: Path) -> None:
@@ -323,7 +323,7 @@ def test_dropouts_are_recorded_charged_and_repeatable(quick_config: MakeConfig, 
     dropped = sum(len(record["failures"]) for record in first.history)
     assert 0 < dropped < 24
     assert {f["reason"] for record in first.history for f in record["failures"]} == {"dropped out"}
-    order, reply = 4 * 4810 + 56, 4 * 4810 + 78
+    order, reply = 4 * 4810 + 24, 4 * 4810 + 30
     assert first.summary["bytes"]["total"] == 24 * order + (24 - dropped) * reply
 
 
@@ -333,7 +333,7 @@ def test_clients_are_sampled_anew_each_round(quick_config: MakeConfig, tmp_path:
     cohorts = [{r["client"] for r in rows if r["round"] == str(n) and r["direction"] == "up"} for n in range(1, 9)]
     assert all(len(cohort) == 2 for cohort in cohorts)
     assert len({frozenset(cohort) for cohort in cohorts}) > 1
-    assert result.summary["bytes"]["init"] == 4 * (4 * 4810 + 4 + 6 + len("weights")), "each client's first model"
+    assert result.summary["bytes"]["init"] == 4 * (4 * 4810 + 4 + 1 + 3), "each client's first model"
 
 
 def test_batchnorm_statistics_travel_and_are_charged(quick_config: MakeConfig, tmp_path: Path) -> None:
@@ -344,7 +344,7 @@ def test_batchnorm_statistics_travel_and_are_charged(quick_config: MakeConfig, t
     assert running
     assert all(saved[name].abs().sum() > 0 for name in running)
     extra = 4 * (normed.summary["parameters"] - plain.summary["parameters"])
-    statistics = 64 * 4 * 2 + 8 + 4 + 6 + len("buffers")
+    statistics = 64 * 4 * 2 + 8 + 4 + 1 + 2
     per_message = (normed.summary["bytes"]["total"] - plain.summary["bytes"]["total"]) / 24
     assert per_message == extra + statistics
 

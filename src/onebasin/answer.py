@@ -9,8 +9,9 @@ from onebasin.alignment.repair import Statistics
 from onebasin.protocol import Do, Protocol, Report, read_report
 from onebasin.updates.block import Classes
 from onebasin.updates.scene import Scene
+from onebasin.wire.error import WireError
 from onebasin.wire.layout import Tensors
-from onebasin.wire.message import Section, WireError
+from onebasin.wire.message import Section
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,6 @@ Both sides also remember of each value whether it moved in the last two changes:
 
 from __future__ import annotations
 
-import struct
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,11 +21,11 @@ from onebasin.updates.block import Classes
 from onebasin.updates.codec import NotFinite, flatten
 from onebasin.updates.scene import Scene
 from onebasin.wire.entropy import SymbolReader, SymbolWriter
+from onebasin.wire.error import WireError
 from onebasin.wire.layout import Tensors
-from onebasin.wire.message import SERVER, Kind, Message, Section, WireError
+from onebasin.wire.message import SERVER, Kind, Message, Section
+from onebasin.wire.numbers import read_number, write_number
 
-_VERSION = struct.Struct("<I")
-_CHANGE = struct.Struct("<II")
 _SLACK = 64
 CLASSES = 4
 MEMORY = "downlink/"
@@ -111,12 +110,19 @@ def news(protocol: Protocol, state: State, now: Held, version: int | None, seed:
 
     The shorter of the two: what changed, or all of it. seed: that of version 0, if a model can be told by a seed.
     """
-    ways = [_whole(protocol, now, version is None)]
+    told = None
     if version is None and seed is not None and not state.facts["since"]:
-        ways.append([write_seed(seed), _changes(state, 0)])
+        told = [write_seed(seed), _changes(state, 0)]
     elif version is not None and version >= state.facts["since"]:
-        ways.append([_changes(state, version)])
-    return min(ways, key=lambda sections: sum(section.size for section in sections))
+        told = [_changes(state, version)]
+    if told is not None and _size(told) < protocol.fresh.coded_bytes:
+        return told
+    whole = _whole(protocol, now, version is None)
+    return min(told or whole, whole, key=_size)
+
+
+def _size(sections: list[Section]) -> int:
+    return sum(section.size for section in sections)
 
 
 def _whole(protocol: Protocol, now: Held, first: bool) -> list[Section]:
@@ -125,15 +131,19 @@ def _whole(protocol: Protocol, now: Held, first: bool) -> list[Section]:
     kind = Kind.INIT if first else Kind.UPDATE
     return [
         Section(kind, "weights", protocol.fresh.encode(now.weights)),
-        Section(kind, "version", _VERSION.pack(now.version) + out.finish()),
+        Section(kind, "version", write_number(now.version) + out.finish()),
     ]
 
 
 def _changes(state: State, version: int) -> Section:
     """What was said since a version."""
     log = {int(round): said.numpy().tobytes() for round, said in state.slots["log"].items()}
-    parts = [_CHANGE.pack(round, len(log[round])) + log[round] for round in sorted(log) if round > version]
-    return Section(Kind.UPDATE, "changes", b"".join([_VERSION.pack(version), *parts]))
+    body, before = write_number(version), version
+    for round in sorted(log):
+        if round > version:
+            body += write_number(round - before) + write_number(len(log[round])) + log[round]
+            before = round
+    return Section(Kind.UPDATE, "changes", body)
 
 
 def heard(protocol: Protocol, message: Message, before: Held | None) -> Held | None:
@@ -143,30 +153,26 @@ def heard(protocol: Protocol, message: Message, before: Held | None) -> Held | N
     """
     if message.section("version") is not None:
         body = message.require("version")
-        if len(body) < _VERSION.size:
-            raise WireError("section 'version' ends too early")
-        moved = SymbolReader(memoryview(body)[_VERSION.size :]).symbols(protocol.parameters.numel, CLASSES)
+        version, at = read_number(body, 0)
+        moved = SymbolReader(memoryview(body)[at:]).symbols(protocol.parameters.numel, CLASSES)
         weights = protocol.fresh.decode(message.require("weights"))
-        return Held(_VERSION.unpack_from(body)[0], weights, moved.astype(np.uint8))
+        return Held(version, weights, moved.astype(np.uint8))
     if message.section("changes") is None:
         return None
     body = message.require("changes")
-    if len(body) < _VERSION.size:
-        raise WireError("section 'changes' ends too early")
-    base = _VERSION.unpack_from(body)[0]
+    base, at = read_number(body, 0)
     if before is None or before.version < base:
         has = "no model" if before is None else f"version {before.version}"
         raise WireError(f"the order tells what changed since version {base}, but this client has {has}")
-    return _after(protocol, before, body)
+    return _after(protocol, before, body, base, at)
 
 
-def _after(protocol: Protocol, now: Held, body: bytes) -> Held:
-    at = _VERSION.size
+def _after(protocol: Protocol, now: Held, body: bytes, round: int, at: int) -> Held:
+    """What is held after the changes that begin at a place in a body."""
     while at < len(body):
-        if at + _CHANGE.size > len(body):
-            raise WireError("section 'changes' ends inside of a change")
-        round, size = _CHANGE.unpack_from(body, at)
-        at += _CHANGE.size
+        later, at = read_number(body, at)
+        size, at = read_number(body, at)
+        round += later
         if at + size > len(body):
             raise WireError("section 'changes' ends inside of a change")
         if round > now.version:

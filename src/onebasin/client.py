@@ -19,8 +19,9 @@ from onebasin.training.reuse import train_or_recall
 from onebasin.training.weights import buffers_of, clone, copy_into, parameters_of, transient_buffers_of
 from onebasin.updates.codec import flatten
 from onebasin.updates.scene import Scene
+from onebasin.wire.error import WireError
 from onebasin.wire.layout import Tensors
-from onebasin.wire.message import SERVER, Kind, Message, Section, WireError
+from onebasin.wire.message import SERVER, Kind, Message, Section
 
 ORDER_SECTIONS = frozenset({"do", "seed", "weights", "changes", "version", "buffers", "control", "permutation"})
 FRAME = "frame"

@@ -26,8 +26,8 @@ from onebasin.symmetry.find import find_permutations
 from onebasin.symmetry.spec import Perms, PermutationSpec
 from onebasin.tasks.task import Task
 from onebasin.updates.dense import Fp32
+from onebasin.wire.error import WireError
 from onebasin.wire.layout import Layout, Tensors
-from onebasin.wire.message import WireError
 from onebasin.wire.permutations import decode_permutations, encode_permutations
 
 MARK_BYTES = 4

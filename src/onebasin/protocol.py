@@ -16,12 +16,15 @@ from onebasin.training.weights import buffers_of, parameters_of
 from onebasin.updates.catalogue import make_codec, make_coding
 from onebasin.updates.codec import Codec
 from onebasin.updates.dense import Exact, Fp32
+from onebasin.wire.error import WireError
 from onebasin.wire.layout import Layout
-from onebasin.wire.message import Kind, Message, Section, WireError, decode_message, encode_message
+from onebasin.wire.message import Kind, Message, Section, decode_message, encode_message
+from onebasin.wire.numbers import read_number, write_number
 
 _SEED = struct.Struct("<Q")
 _DO = struct.Struct("<B")
-_REPORT = struct.Struct("<IIfff")
+_LOSS = struct.Struct("<f")
+_SCORE = struct.Struct("<ff")
 _SLACK = 4096
 
 
@@ -50,8 +53,9 @@ class Report:
 
 
 class Protocol:
-    """The run's number, the layouts of parameters and buffers, the codecs of both directions, and the neurons' framing.
+    """What names the run, the layouts of parameters and buffers, the codecs of both directions, and the neurons' framing.
 
+    run: 64 bits, of which messages bear the upper half (`number`).
     Sections of an order: `do`; `seed`, `weights` or `changes` (and `buffers`, `version`); `control` (SCAFFOLD's c);
     `permutation`.
     Sections of a reply: `report`; `update` or `weights` (and `buffers`); `control` (the change of c_i); `signatures`;
@@ -60,6 +64,7 @@ class Protocol:
 
     def __init__(self, config: RunConfig, task: Task, model: nn.Module) -> None:
         self.run = int(config.identity(), 16)
+        self.number = self.run >> 32
         self.parameters = Layout.of(parameters_of(model))
         self.buffers = Layout.of(buffers_of(model))
         foreign = [e for e in self.parameters.entries if str(e.dtype) != "torch.float32"]
@@ -85,13 +90,13 @@ class Protocol:
 
     def write(self, round: int, sender: int, sections: list[Section]) -> bytes:
         """Return a message of this run."""
-        return encode_message(self.run, round, sender, sections)
+        return encode_message(self.number, round, sender, sections)
 
     def read(self, data: bytes, sender: int) -> Message:
         """Return the message in `data`; `WireError` when it is damaged, too long, of another run or sender."""
         message = decode_message(data, self.limit)
-        if message.run != self.run:
-            raise WireError(f"the message is of run {message.run:016x}, not of {self.run:016x}")
+        if message.run != self.number:
+            raise WireError(f"the message is of run {message.run:08x}, not of {self.number:08x}")
         if message.sender != sender:
             raise WireError(f"the message is from {message.sender}, not from {sender}")
         return message
@@ -118,12 +123,21 @@ def read_seed(message: Message) -> int:
 
 
 def write_report(report: Report) -> Section:
-    body = _REPORT.pack(report.examples, report.steps, report.loss, report.accuracy, report.test_loss)
+    body = write_number(report.examples) + write_number(report.steps) + _LOSS.pack(report.loss)
+    if not math.isnan(report.accuracy):
+        body += _SCORE.pack(report.accuracy, report.test_loss)
     return Section(Kind.CONTROL, "report", body)
 
 
 def read_report(message: Message) -> Report:
-    report = Report(*_unpack(_REPORT, message, "report"))
+    body = message.require("report")
+    examples, at = read_number(body, 0)
+    steps, at = read_number(body, at)
+    if len(body) - at not in (_LOSS.size, _LOSS.size + _SCORE.size):
+        raise WireError(f"section 'report' has {len(body)} bytes, which is too many or too few")
+    scored = len(body) > at + _LOSS.size
+    score = _SCORE.unpack_from(body, at + _LOSS.size) if scored else (math.nan, math.nan)
+    report = Report(examples, steps, *_LOSS.unpack_from(body, at), *score)
     if math.isinf(report.loss) or math.isinf(report.accuracy) or math.isinf(report.test_loss):
         raise WireError(f"the report has an infinite number: {report}")
     return report

@@ -25,8 +25,9 @@ from onebasin.training.weights import buffers_of, clone, parameters_of
 from onebasin.updates.block import Classes
 from onebasin.updates.codec import NotFinite
 from onebasin.updates.scene import Scene
+from onebasin.wire.error import WireError
 from onebasin.wire.layout import Tensors
-from onebasin.wire.message import SERVER, Kind, Section, WireError
+from onebasin.wire.message import SERVER, Kind, Section
 
 Orders = Mapping[ClientId, bytes]
 

@@ -13,8 +13,8 @@ from hypothesis.extra import numpy as hnp
 from onebasin.updates.chain import STAGES, Chain, parse_chain
 from onebasin.updates.codec import NotFinite
 from onebasin.updates.scene import Scene
+from onebasin.wire.error import WireError
 from onebasin.wire.layout import Layout, Tensors
-from onebasin.wire.message import WireError
 
 CHAINS = [
     "fp32",

@@ -9,8 +9,8 @@ from hypothesis.extra import numpy as hnp
 from onebasin.updates.catalogue import CODECS, make_codec
 from onebasin.updates.codec import Codec, NotFinite
 from onebasin.updates.dense import Exact, Int8
+from onebasin.wire.error import WireError
 from onebasin.wire.layout import Layout, Tensors
-from onebasin.wire.message import WireError
 
 SHAPES = hnp.array_shapes(min_dims=0, max_dims=4, min_side=0, max_side=5)
 TENSORS = st.lists(

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from onebasin.wire.entropy import SymbolReader, SymbolWriter
-from onebasin.wire.message import WireError
+from onebasin.wire.error import WireError
 
 
 def test_numbers_of_every_kind_come_back_in_order() -> None:

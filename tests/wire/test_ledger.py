@@ -1,6 +1,7 @@
 from onebasin.wire.ledger import Ledger
-from onebasin.wire.message import ENVELOPE_BYTES, Kind, Section, encode_message
+from onebasin.wire.message import Kind, Section, encode_message
 
+ENVELOPE_BYTES = 13
 WEIGHTS = Section(Kind.UPDATE, "weights", bytes(100))
 DO = Section(Kind.CONTROL, "do", b"\x01")
 

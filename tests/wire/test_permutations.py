@@ -5,7 +5,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from onebasin.wire.message import WireError
+from onebasin.wire.error import WireError
 from onebasin.wire.permutations import coded_bytes, decode_permutations, encode_permutations
 
 

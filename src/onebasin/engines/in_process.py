@@ -11,7 +11,7 @@ from onebasin.engines.engine import ClientId, Failure, Reply
 from onebasin.state import State
 from onebasin.training.local import TrainingFailed
 from onebasin.updates.codec import NotFinite
-from onebasin.wire.message import WireError
+from onebasin.wire.error import WireError
 
 
 class InProcess:

@@ -8,8 +8,8 @@ from torch import Tensor
 
 from onebasin.updates.block import Classes
 from onebasin.updates.scene import Scene
+from onebasin.wire.error import WireError
 from onebasin.wire.layout import Layout, Tensors
-from onebasin.wire.message import WireError
 
 _FINGERPRINT_BYTES = 4
 

@@ -4,8 +4,8 @@ import numpy as np
 import torch
 
 from onebasin.updates.codec import Codec, NotFinite, flatten, require_finite, to_array
+from onebasin.wire.error import WireError
 from onebasin.wire.layout import Tensors
-from onebasin.wire.message import WireError
 
 INT8_LEVELS = 127
 

@@ -14,8 +14,8 @@ from onebasin.updates.block import Block
 from onebasin.updates.scene import Scene
 from onebasin.updates.stage import Decode, Encode, Stage
 from onebasin.wire.entropy import SymbolReader, SymbolWriter
+from onebasin.wire.error import WireError
 from onebasin.wire.gaussian_levels import gaussian_levels
-from onebasin.wire.message import WireError
 
 THRESHOLD = 0.7
 """Of the mean magnitude: what a ternary value must exceed (Li, Zhang, Liu: Ternary Weight Networks. 2016, eq. 6)."""

@@ -15,7 +15,7 @@ from typing import Any
 import constriction
 import numpy as np
 
-from onebasin.wire.message import WireError
+from onebasin.wire.error import WireError
 
 Ints = np.ndarray[Any, np.dtype[np.int32]]
 Flags = np.ndarray[Any, np.dtype[np.bool_]]

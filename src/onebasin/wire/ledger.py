@@ -4,7 +4,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from onebasin.wire.message import ENVELOPE_BYTES, Kind, WireError, bytes_by_kind, sections_of
+from onebasin.wire.error import WireError
+from onebasin.wire.message import Kind, bytes_by_kind, sections_of
 
 Direction = Literal["up", "down"]
 
@@ -41,7 +42,7 @@ class Ledger:
     def charge_orders(self, round: int, orders: Mapping[int, bytes]) -> None:
         """Charge one exchange's orders, each to its client, and once to the multicast total."""
         distinct: dict[tuple[str, bytes], int] = {}
-        unreadable = 0
+        envelope = unreadable = 0
         for order in set(orders.values()):
             try:
                 sections = sections_of(order)
@@ -49,8 +50,8 @@ class Ledger:
                 unreadable += len(order)
             else:
                 distinct.update({(s.name, s.body): s.size for s in sections})
-        if orders:
-            self.multicast_down += ENVELOPE_BYTES + sum(distinct.values()) + unreadable
+                envelope = len(order) - sum(section.size for section in sections)
+        self.multicast_down += envelope + sum(distinct.values()) + unreadable
         costs = {order: bytes_by_kind(order) for order in set(orders.values())}
         for client, order in orders.items():
             self._charge(round, client, "down", costs[order])

@@ -1,6 +1,6 @@
 """The message format: an envelope around named sections, checked before anything in it is used.
 
-The layout, byte by byte, is in docs/wire-format.md. All integers are little-endian.
+The layout, byte by byte, is in docs/wire-format.md. Whole numbers are as short as they can be (`numbers.py`).
 """
 
 import struct
@@ -9,30 +9,43 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import IntEnum
 
-MAGIC = b"1BSN"
-VERSION = 1
+from onebasin.wire.error import WireError
+from onebasin.wire.numbers import number_bytes, read_number, write_number
+
+MAGIC = b"1B"
+VERSION = 2
 SERVER = 0xFFFFFFFF
-MAX_SECTIONS = 64
-MAX_NAME = 32
 DEFAULT_LIMIT = 1 << 31
+NAMES = (
+    "do",
+    "seed",
+    "weights",
+    "buffers",
+    "changes",
+    "version",
+    "permutation",
+    "control",
+    "report",
+    "update",
+    "signatures",
+    "sketch",
+    "statistics",
+)
+"""What a section can be: the wire has a name's place in this list."""
 
-_HEADER = struct.Struct("<4sBBQIII")
-_SECTION = struct.Struct("<BBI")
+_HEADER = struct.Struct("<2sBI")
 _CHECKSUM = struct.Struct("<I")
-ENVELOPE_BYTES = _HEADER.size + _CHECKSUM.size
-
-
-class WireError(ValueError):
-    """A message that is not what it must be: truncated, altered, foreign, or out of bounds."""
+_LEAST_BYTES = _HEADER.size + 2 + _CHECKSUM.size
+_NAME_BITS = 6
 
 
 class Kind(IntEnum):
     """What a section's bytes are charged as."""
 
-    INIT = 1
-    ALIGN = 2
-    UPDATE = 3
-    CONTROL = 4
+    INIT = 0
+    ALIGN = 1
+    UPDATE = 2
+    CONTROL = 3
 
 
 @dataclass(frozen=True)
@@ -46,14 +59,14 @@ class Section:
     @property
     def size(self) -> int:
         """Bytes on the wire, framing included."""
-        return _SECTION.size + len(self.name) + len(self.body)
+        return 1 + number_bytes(len(self.body)) + len(self.body)
 
 
 @dataclass(frozen=True)
 class Message:
     """One order or reply.
 
-    `run` names the run (64 bits), `round` counts from 1, `sender` is a client's number or `SERVER`.
+    `run` names the run (32 bits), `round` counts from 1, `sender` is a client's number or `SERVER`.
     """
 
     run: int
@@ -74,23 +87,18 @@ class Message:
 
 
 def encode_message(run: int, round: int, sender: int, sections: Iterable[Section]) -> bytes:
-    """Return the message's bytes. `ValueError` for more sections, longer names or bodies than the format holds."""
+    """Return the message's bytes. `ValueError` for a name that the format has not, or that is there twice."""
     sections = tuple(sections)
     names = [section.name for section in sections]
-    if len(sections) > MAX_SECTIONS or len(set(names)) != len(names):
-        raise ValueError(f"a message holds at most {MAX_SECTIONS} sections of different names, not {names}")
-    parts = [b""]
+    unknown = [name for name in names if name not in NAMES]
+    if unknown:
+        raise ValueError(f"no section can be named {unknown[0]!r}; there are {', '.join(NAMES)}")
+    if len(set(names)) != len(names):
+        raise ValueError(f"the sections of a message have different names, not {names}")
+    parts = [_HEADER.pack(MAGIC, VERSION, run), write_number(round), write_number(_place_of(sender))]
     for section in sections:
-        name = section.name.encode("ascii")
-        if not 0 < len(name) <= MAX_NAME:
-            raise ValueError(f"section name {section.name!r} must have 1 to {MAX_NAME} ASCII characters")
-        if len(section.body) >= 1 << 32:
-            raise ValueError(f"section {section.name!r} has {len(section.body):,} bytes; the format holds 4 GiB")
-        parts += (_SECTION.pack(section.kind, len(name), len(section.body)), name, section.body)
-    total = ENVELOPE_BYTES + sum(map(len, parts))
-    if total >= 1 << 32:
-        raise ValueError(f"the message has {total:,} bytes; the format holds 4 GiB")
-    parts[0] = _HEADER.pack(MAGIC, VERSION, len(sections), run, round, sender, total)
+        head = section.kind << _NAME_BITS | NAMES.index(section.name)
+        parts += (bytes([head]), write_number(len(section.body)), section.body)
     checksum = 0
     for part in parts:
         checksum = zlib.crc32(part, checksum)
@@ -117,41 +125,32 @@ def sections_of(data: bytes) -> tuple[Section, ...]:
 def _parse(data: bytes, limit: int) -> Message:
     if len(data) > limit:
         raise WireError(f"the message has {len(data):,} bytes; at most {limit:,} are allowed here")
-    if len(data) < ENVELOPE_BYTES:
-        raise WireError(f"the message has {len(data)} bytes; the envelope alone has {ENVELOPE_BYTES}")
-    magic, version, count, run, round, sender, total = _HEADER.unpack_from(data)
+    if len(data) < _LEAST_BYTES:
+        raise WireError(f"the message has {len(data)} bytes; the envelope alone has {_LEAST_BYTES} or more")
+    magic, version, run = _HEADER.unpack_from(data)
     if magic != MAGIC:
         raise WireError(f"the message begins with {bytes(magic)!r}, not with {MAGIC!r}")
     if version != VERSION:
         raise WireError(f"the message has format version {version}; this side reads version {VERSION}")
-    if total != len(data):
-        raise WireError(f"the message says it has {total:,} bytes, but {len(data):,} arrived")
-    view = memoryview(data)
-    body_end = len(data) - _CHECKSUM.size
-    if count > MAX_SECTIONS:
-        raise WireError(f"the message says it has {count} sections; at most {MAX_SECTIONS} are allowed")
-
+    view = memoryview(data)[: len(data) - _CHECKSUM.size]
+    round, at = read_number(view, _HEADER.size)
+    place, at = read_number(view, at)
     sections: dict[str, Section] = {}
-    at = _HEADER.size
-    for _ in range(count):
-        if at + _SECTION.size > body_end:
-            raise WireError(f"the message ends inside the head of section {len(sections) + 1} of {count}")
-        kind, name_size, size = _SECTION.unpack_from(data, at)
-        at += _SECTION.size
-        if not 0 < name_size <= MAX_NAME or at + name_size + size > body_end:
-            raise WireError(f"section {len(sections) + 1} of {count} does not fit into the message")
-        try:
-            name = str(view[at : at + name_size], "ascii")
-            section = Section(Kind(kind), name, bytes(view[at + name_size : at + name_size + size]))
-        except ValueError as error:
-            raise WireError(f"section {len(sections) + 1} of {count}: {error}") from None
-        if name in sections:
-            raise WireError(f"the message has two sections {name!r}")
-        sections[name] = section
-        at += name_size + size
-    if at != body_end:
-        raise WireError(f"{body_end - at} bytes follow the last section")
-    return Message(run, round, sender, tuple(sections.values()))
+    while at < len(view):
+        kind, name = view[at] >> _NAME_BITS, view[at] & (1 << _NAME_BITS) - 1
+        size, at = read_number(view, at + 1)
+        if name >= len(NAMES) or at + size > len(view):
+            raise WireError(f"section {len(sections) + 1} is not known or does not fit into the message")
+        if NAMES[name] in sections:
+            raise WireError(f"the message has two sections {NAMES[name]!r}")
+        sections[NAMES[name]] = Section(Kind(kind), NAMES[name], bytes(view[at : at + size]))
+        at += size
+    return Message(run, round, SERVER if not place else place - 1, tuple(sections.values()))
+
+
+def _place_of(sender: int) -> int:
+    """The server is 0, and each client its number and one."""
+    return 0 if sender == SERVER else sender + 1
 
 
 def bytes_by_kind(data: bytes) -> Mapping[Kind, int]:

@@ -6,7 +6,7 @@ import math
 from bisect import bisect_left
 from collections.abc import Sequence
 
-from onebasin.wire.message import WireError
+from onebasin.wire.error import WireError
 
 
 def coded_bytes(sizes: Sequence[int]) -> int:
