@@ -53,9 +53,9 @@ class Report:
 
 
 class Protocol:
-    """What names the run, the layouts of parameters and buffers, the codecs of both directions, and the neurons' framing.
+    """A run's number, the layouts of parameters and buffers, the codecs of both directions, and the neurons' framing.
 
-    run: 64 bits, of which messages bear the upper half (`number`).
+    run: 64 bits that follow from the configuration. number: the upper half, which messages bear.
     Sections of an order: `do`; `seed`, `weights` or `changes` (and `buffers`, `version`); `control` (SCAFFOLD's c);
     `permutation`.
     Sections of a reply: `report`; `update` or `weights` (and `buffers`); `control` (the change of c_i); `signatures`;
