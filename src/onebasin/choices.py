@@ -40,6 +40,22 @@ Count = Annotated[int, Field(ge=1)]
 CodecName = Annotated[str, BeforeValidator(_codec)]
 
 
+class Dense(Frozen):
+    """Every weight is a parameter."""
+
+    kind: Literal["dense"] = "dense"
+
+
+class LowRank(Frozen):
+    """Layers' weights are Hadamard products of two low-rank ones (training/low_rank.py).
+
+    gamma: the rank, from the least that allows for weights of full rank (0) to the largest that saves parameters (1).
+    """
+
+    kind: Literal["low-rank"] = "low-rank"
+    gamma: Annotated[float, Field(ge=0, le=1)] = 0.1
+
+
 class Plain(Frozen):
     """The client minimises its own loss."""
 
@@ -150,6 +166,7 @@ class Alignment(Frozen):
     every_round: bool = False
 
 
+Parametrization = Annotated[Dense | LowRank, Field(discriminator="kind"), BeforeValidator(by_kind)]
 Objective = Annotated[Plain | Proximal | ControlVariates, Field(discriminator="kind"), BeforeValidator(by_kind)]
 Combine = Annotated[
     Average | Momentum | Adaptive | Nesterov | MajorityVote | LeastSquares,
@@ -168,6 +185,7 @@ class Method(Frozen):
     `signatures`: the same from a few bits a neuron, which clients send before their models; `adopt-one`: one client's
     model is taken. repair: what restores neurons' statistics after models were merged, and whose they should be.
     data: `partitioned`, or `pooled` into one place (training that is not distributed).
+    parametrization: what is trained, and travels, in the place of the model's weights.
     uplink, downlink: the codec, or a chain of stages, such as "error-feedback | top-k 0.01 | sign"; or `none` on both
     for clients that keep their models to themselves. A downlink that is a chain says what changed since a client last
     heard of the model, which it then has to keep. models: the codec of clients' whole models, where the uplink is a
@@ -183,6 +201,7 @@ class Method(Frozen):
     repair: Literal["none", "repair", "rescale", "norm-reset"] = "none"
     repair_targets: Literal["probes", "clients"] = "probes"
     probes: Annotated[Probes, BeforeValidator(by_kind)] = Probes()
+    parametrization: Parametrization = Dense()
     objective: Objective = Plain()
     uplink: CodecName = "fp32"
     downlink: CodecName = "fp32"
@@ -245,6 +264,11 @@ class Method(Frozen):
             )
         if self.frame == "signatures" and self.alignment.every_round:
             raise ValueError("frame='signatures' is for models that meet; alignment.every_round needs frame='weights'")
+        if self.parametrization.kind != "dense" and (self.aligned or self.probed):
+            raise ValueError(
+                f"parametrization={self.parametrization.kind!r} has no neurons' weights to work on; frame="
+                f"{self.frame!r}, repair={self.repair!r} and combine={self.combine.kind!r} need 'dense'"
+            )
         if self.probed and not self.federated:
             raise ValueError("repair and combine='least-squares' need an uplink and a downlink")
         return self

@@ -75,7 +75,9 @@ class Client:
         self.model = task.workspace()
         self._fresh = clone(transient_buffers_of(self.model))
         self.protocol = Protocol(config, task, self.model)
-        self._identity = f"{config.task.model_dump_json()} {config.method.data} {config.seed}"
+        trained = config.method.parametrization
+        what = "" if trained.kind == "dense" else trained.model_dump_json()
+        self._identity = f"{config.task.model_dump_json()} {config.method.data} {config.seed}{what}"
 
     def begin(self, client: int, state: State, order: bytes) -> Work:
         """Read the order. A client starts from what the order brings, else from what it kept, else from its own seed.

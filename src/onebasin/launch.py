@@ -23,6 +23,7 @@ from onebasin.results.trackers import check_trackers, open_trackers
 from onebasin.server import Server
 from onebasin.state import State
 from onebasin.tasks.task import Task, load_task
+from onebasin.training.parametrization import fold
 from onebasin.training.weights import buffers_of, copy_into, parameters_of
 from onebasin.wire.ledger import Ledger
 
@@ -121,7 +122,10 @@ def open_engine(config: RunConfig, task: Task) -> Engine:
 
 
 def final_model(server: Server, engine: Engine, task: Task) -> nn.Module | None:
-    """Return the common model, or the one client's of pooled training; None where every client has its own."""
+    """Return the common model, or the one client's of pooled training; None where every client has its own.
+
+    Its weights are those that a parametrization stands for.
+    """
     slots = server.state.slots
     if server.method.data == "pooled" and not server.method.federated:
         slots = State.from_bytes(engine.read_state(0)).slots
@@ -130,4 +134,4 @@ def final_model(server: Server, engine: Engine, task: Task) -> nn.Module | None:
     model = task.build_model(0)
     copy_into(parameters_of(model), slots["weights"])
     copy_into(buffers_of(model), slots["buffers"])
-    return model.eval()
+    return fold(model).eval()

@@ -27,6 +27,7 @@ METHODS = (
     "streaming-diloco",
     "sparseloco",
     "powersgd",
+    "fedpara",
 )
 
 

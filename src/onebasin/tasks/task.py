@@ -1,15 +1,17 @@
 """A task: the data, who holds what of it, and the model that is trained."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor, nn
 
+from onebasin.choices import Dense, Parametrization
 from onebasin.config import RunConfig
 from onebasin.seeds import derive
 from onebasin.tasks.dataset import Dataset, Split, load_dataset
 from onebasin.tasks.models import build_model
 from onebasin.tasks.partition import holdings, partition
+from onebasin.training.parametrization import parametrize
 
 
 @dataclass(frozen=True)
@@ -24,10 +26,12 @@ class Task:
     model_name: str
     model_options: dict[str, object]
     public: Tensor | None = None
+    parametrization: Parametrization = field(default_factory=Dense)
 
     def build_model(self, seed: int) -> nn.Module:
         """Return the model with the initial weights that belong to `seed`."""
-        return build_model(self.model_name, self.dataset, seed, **self.model_options)
+        model = build_model(self.model_name, self.dataset, seed, **self.model_options)
+        return parametrize(model, self.parametrization, seed)
 
     def workspace(self) -> nn.Module:
         """Return a model to compute with, whose weights are overwritten before each use.
@@ -53,7 +57,7 @@ def load_task(config: RunConfig) -> Task:
     else:
         seed = derive(config.seed, "partition")
         parts = partition(chosen.partition.kind, dataset, chosen.clients, seed, **chosen.partition.options)
-    return Task(dataset, parts, chosen.model.kind, chosen.model.options, public)
+    return Task(dataset, parts, chosen.model.kind, chosen.model.options, public, config.method.parametrization)
 
 
 def _set_aside(dataset: Dataset, count: int, seed: int) -> tuple[Dataset, Tensor | None]:

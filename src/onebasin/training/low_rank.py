@@ -1,0 +1,85 @@
+"""Weights as Hadamard products of two low-rank products: few parameters, and yet of full rank.
+
+Hyeon-Woo, Ye-Bin, Oh: FedPara. ICLR 2022 (arXiv 2108.06098). A matrix is (X1 Y1') * (X2 Y2') (proposition 1), whose
+rank can be R^2; a convolution's kernel is the same of two Tucker products T x X x Y (proposition 3).
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.parametrize import register_parametrization
+
+
+class HadamardOfMatrices(nn.Module):
+    """A matrix [out, in] from X1, X2 [out, rank] and Y1, Y2 [in, rank]."""
+
+    def __init__(self, rank: int) -> None:
+        super().__init__()
+        self._rank = rank
+
+    def forward(self, x1: Tensor, y1: Tensor, x2: Tensor, y2: Tensor) -> Tensor:
+        return (x1 @ y1.T) * (x2 @ y2.T)
+
+    def right_inverse(self, weight: Tensor) -> tuple[Tensor, ...]:
+        """Return zeros in the factors' shapes."""
+        out, inputs = weight.shape
+        shapes = [(out, self._rank), (inputs, self._rank)] * 2
+        return tuple(weight.new_zeros(shape) for shape in shapes)
+
+
+class HadamardOfKernels(nn.Module):
+    """A kernel [out, in, ...] from T1, T2 [rank, rank, ...], X1, X2 [out, rank] and Y1, Y2 [in, rank]."""
+
+    def __init__(self, rank: int) -> None:
+        super().__init__()
+        self._rank = rank
+
+    def forward(self, t1: Tensor, x1: Tensor, y1: Tensor, t2: Tensor, x2: Tensor, y2: Tensor) -> Tensor:
+        return torch.einsum("rs...,or,is->oi...", t1, x1, y1) * torch.einsum("rs...,or,is->oi...", t2, x2, y2)
+
+    def right_inverse(self, weight: Tensor) -> tuple[Tensor, ...]:
+        """Return zeros in the factors' shapes."""
+        out, inputs, *kernel = weight.shape
+        shapes = [(self._rank, self._rank, *kernel), (out, self._rank), (inputs, self._rank)] * 2
+        return tuple(weight.new_zeros(shape) for shape in shapes)
+
+
+def factorise(model: nn.Module, gamma: float, generator: torch.Generator) -> None:
+    """Put factors in the place of every layer's weight that they make smaller; their product varies as the weight did.
+
+    gamma: the rank, between the least that allows for full rank (0) and the largest that saves parameters (1).
+    """
+    for module in list(model.modules()):
+        if not isinstance(module, nn.Linear | nn.Conv1d | nn.Conv2d | nn.Conv3d):
+            continue
+        rank = rank_of(tuple(module.weight.shape), gamma)
+        if rank is None:
+            continue
+        deviation = module.weight.detach().std(correction=0)
+        product = (HadamardOfMatrices if module.weight.dim() == 2 else HadamardOfKernels)(rank)
+        register_parametrization(module, "weight", product)
+        factors = [factor for name, factor in module.named_parameters() if "original" in name]
+        for factor in factors:
+            nn.init.normal_(factor, generator=generator)
+        scale = (deviation / module.weight.detach().std(correction=0)) ** (1 / len(factors))
+        with torch.no_grad():
+            for factor in factors:
+                factor.mul_(scale)
+
+
+def rank_of(shape: tuple[int, ...], gamma: float) -> int | None:
+    """Return the rank of the factors of a weight; None where even the least takes as many parameters."""
+    least = math.ceil(math.sqrt(min(shape[:2])))
+    most = least - 1
+    while _parameters(shape, most + 1) < math.prod(shape):
+        most += 1
+    return None if most < least else round((1 - gamma) * least + gamma * most)
+
+
+def _parameters(shape: tuple[int, ...], rank: int) -> int:
+    out, inputs, *kernel = shape
+    core = rank * rank * math.prod(kernel) if kernel else 0
+    return 2 * (rank * (out + inputs) + core)

@@ -1,0 +1,26 @@
+"""What is trained in the place of a model's weights."""
+
+from __future__ import annotations
+
+from torch import nn
+from torch.nn.utils.parametrize import is_parametrized, remove_parametrizations
+
+from onebasin.choices import LowRank, Parametrization
+from onebasin.seeds import generator
+from onebasin.training.low_rank import factorise
+
+
+def parametrize(model: nn.Module, chosen: Parametrization, seed: int) -> nn.Module:
+    """Return the model, with other parameters in the place of its weights; `seed` draws what they begin with."""
+    if isinstance(chosen, LowRank):
+        factorise(model, chosen.gamma, generator(seed, "factors"))
+    return model
+
+
+def fold(model: nn.Module) -> nn.Module:
+    """Return the model with the weights that its parameters stand for, as those who know no parametrization have it."""
+    for module in model.modules():
+        if is_parametrized(module):
+            for name in list(module.parametrizations):  # type: ignore[arg-type]
+                remove_parametrizations(module, name)
+    return model
