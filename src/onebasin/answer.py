@@ -27,16 +27,14 @@ class Answer:
     statistics: Statistics | None
 
 
-def read_answer(
-    protocol: Protocol, reply: bytes, client: int, round: int, asked: Do, classes: Classes | None = None
-) -> Answer:
+def read_answer(protocol: Protocol, reply: bytes, asked: Do, scene: Scene, classes: Classes | None = None) -> Answer:
     """Return what a reply says; `WireError` if it is damaged, foreign, or not what was asked for.
 
-    classes: what both sides know of each value of an update.
+    scene: of whom it is to be, and to which round. classes: what both sides know of each value of an update.
     """
-    message = protocol.read(reply, client)
-    if message.round != round:
-        raise WireError(f"the reply is to round {message.round}, not to round {round}")
+    message = protocol.read(reply, scene.sender)
+    if message.round != scene.round:
+        raise WireError(f"the reply is to round {message.round}, not to round {scene.round}")
     report = read_report(message)
     if report.examples == 0:
         raise WireError("the client reports that it holds no examples")
@@ -55,7 +53,7 @@ def read_answer(
         framing.read_sketch(sketch)
     return Answer(
         report,
-        None if model is None else _model(protocol, found, model, Scene(protocol.run, round, client), classes),
+        None if model is None else _model(protocol, found, model, scene, classes),
         {} if buffers is None else protocol.exact.decode(buffers),
         None if control is None else protocol.uplink.receive(control, Scene()),
         None if signatures is None else framing.read_signatures(signatures),

@@ -56,6 +56,18 @@ class LowRank(Frozen):
     gamma: Annotated[float, Field(ge=0, le=1)] = 0.1
 
 
+class Supermask(Frozen):
+    """Weights are random and stay as they are; a score a weight says whether it is kept (training/supermask.py).
+
+    kept: weights are kept with the chance that their score stands for (`by-chance`), or those of a layer with the
+    highest scores (`highest`): the share `density` of them.
+    """
+
+    kind: Literal["supermask"] = "supermask"
+    kept: Literal["by-chance", "highest"] = "by-chance"
+    density: Annotated[float, Field(gt=0, le=1)] = 0.5
+
+
 class Plain(Frozen):
     """The client minimises its own loss."""
 
@@ -115,6 +127,13 @@ class MajorityVote(Frozen):
     rate: Positive = 0.001
 
 
+class BetaPosterior(Frozen):
+    """Chances of weights to be kept: the mean of the masks that clients drew, kept within `margin` and 1 - `margin`."""
+
+    kind: Literal["beta-posterior"] = "beta-posterior"
+    margin: Annotated[float, Field(gt=0, lt=0.5)] = 0.01
+
+
 class LeastSquares(Frozen):
     """The weights that reproduce the clients' outputs on probes, layer by layer (alignment/least_squares.py).
 
@@ -166,10 +185,10 @@ class Alignment(Frozen):
     every_round: bool = False
 
 
-Parametrization = Annotated[Dense | LowRank, Field(discriminator="kind"), BeforeValidator(by_kind)]
+Parametrization = Annotated[Dense | LowRank | Supermask, Field(discriminator="kind"), BeforeValidator(by_kind)]
 Objective = Annotated[Plain | Proximal | ControlVariates, Field(discriminator="kind"), BeforeValidator(by_kind)]
 Combine = Annotated[
-    Average | Momentum | Adaptive | Nesterov | MajorityVote | LeastSquares,
+    Average | Momentum | Adaptive | Nesterov | MajorityVote | BetaPosterior | LeastSquares,
     Field(discriminator="kind"),
     BeforeValidator(by_kind),
 ]

@@ -213,7 +213,7 @@ class Client:
         memory = {
             slot.removeprefix(MEMORY): flatten(kept) for slot, kept in state.slots.items() if slot.startswith(MEMORY)
         }
-        scene = Scene(self.protocol.run, work.round, work.client, memory)
+        scene = Scene(self.protocol.run, work.round, work.client, memory, reference=flatten(work.start.weights))
         body = self.protocol.uplink.body(update, scene, None if work.held is None else work.held.moved)
         return body, {f"{MEMORY}{stage}": self.protocol.parameters.split(kept) for stage, kept in scene.kept.items()}
 

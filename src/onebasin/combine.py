@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable
 
 import torch
 
-from onebasin.choices import Adaptive, Average, Combine, LeastSquares, MajorityVote, Momentum
+from onebasin.choices import Adaptive, Average, BetaPosterior, Combine, LeastSquares, MajorityVote, Momentum
 from onebasin.wire.layout import Layout, Tensors
 
 
@@ -57,6 +57,10 @@ def apply_update(combine: Combine, slots: dict[str, Tensors], update: Tensors) -
     if isinstance(combine, Average | LeastSquares):
         rate = combine.rate if isinstance(combine, Average) else 1.0
         after["weights"] = _each(weights, lambda n: weights[n] + rate * update[n])
+        return after
+    if isinstance(combine, BetaPosterior):
+        chance = _each(weights, lambda n: update[n].clamp(combine.margin, 1 - combine.margin))
+        after["weights"] = _each(weights, lambda n: torch.logit(chance[n]))
         return after
     if isinstance(combine, MajorityVote):
         after["weights"] = _each(weights, lambda n: weights[n] + combine.rate * torch.sign(update[n]))

@@ -131,7 +131,7 @@ def final_model(server: Server, engine: Engine, task: Task) -> nn.Module | None:
         slots = State.from_bytes(engine.read_state(0)).slots
     if "weights" not in slots:
         return None
-    model = task.build_model(0)
+    model = task.workspace()
     copy_into(parameters_of(model), slots["weights"])
     copy_into(buffers_of(model), slots["buffers"])
     return fold(model).eval()

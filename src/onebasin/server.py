@@ -23,7 +23,7 @@ from onebasin.symmetry.spec import Perms
 from onebasin.tasks.task import Task
 from onebasin.training.weights import buffers_of, clone, parameters_of
 from onebasin.updates.block import Classes
-from onebasin.updates.codec import NotFinite
+from onebasin.updates.codec import NotFinite, flatten
 from onebasin.updates.scene import Scene
 from onebasin.wire.error import WireError
 from onebasin.wire.layout import Tensors
@@ -108,7 +108,7 @@ class Server:
                 continue
             try:
                 answer = read_answer(
-                    self.protocol, reply, client, self.outcome.round, self._asked[client], self._known_of(client)
+                    self.protocol, reply, self._asked[client], self._scene(client), self._known_of(client)
                 )
             except WireError as error:
                 self.outcome.failures[client] = f"WireError: {error}"
@@ -202,6 +202,11 @@ class Server:
     def _held(self) -> Held | None:
         """The common model as all who heard of it hold it, where orders only tell its changes."""
         return held(self.state)
+
+    def _scene(self, client: ClientId) -> Scene:
+        """What a client and the server both know of its reply: also the model from which it began."""
+        began = flatten(self.state.slots["weights"]) if self.has_model else None
+        return Scene(self.protocol.run, self.outcome.round, client, reference=began)
 
     def _known_of(self, client: ClientId) -> Classes | None:
         """What a client and the server both know of each value of its update."""

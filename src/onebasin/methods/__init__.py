@@ -28,6 +28,7 @@ METHODS = (
     "sparseloco",
     "powersgd",
     "fedpara",
+    "fedpm",
 )
 
 

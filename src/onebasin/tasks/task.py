@@ -19,6 +19,7 @@ class Task:
     """parts: for each client its examples, as indices into ``dataset.train``.
 
     public: inputs that everybody knows and no client holds, without their labels; None where there are none.
+    seed: of what is not trained (random weights beneath a mask), where nothing else is said.
     """
 
     dataset: Dataset
@@ -27,6 +28,7 @@ class Task:
     model_options: dict[str, object]
     public: Tensor | None = None
     parametrization: Parametrization = field(default_factory=Dense)
+    seed: int = 0
 
     def build_model(self, seed: int) -> nn.Module:
         """Return the model with the initial weights that belong to `seed`."""
@@ -38,7 +40,7 @@ class Task:
 
         Convolutions on a CPU take 0.7 to 1.0 times as long with channels last; other layers do not care.
         """
-        model: nn.Module = self.build_model(0).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        model: nn.Module = self.build_model(self.seed).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         return model
 
     def holdings(self) -> dict[str, object]:
@@ -57,7 +59,15 @@ def load_task(config: RunConfig) -> Task:
     else:
         seed = derive(config.seed, "partition")
         parts = partition(chosen.partition.kind, dataset, chosen.clients, seed, **chosen.partition.options)
-    return Task(dataset, parts, chosen.model.kind, chosen.model.options, public, config.method.parametrization)
+    return Task(
+        dataset,
+        parts,
+        chosen.model.kind,
+        chosen.model.options,
+        public,
+        config.method.parametrization,
+        derive(config.seed, "init"),
+    )
 
 
 def _set_aside(dataset: Dataset, count: int, seed: int) -> tuple[Dataset, Tensor | None]:

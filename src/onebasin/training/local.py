@@ -63,7 +63,7 @@ def train_locally(
     copy_into(buffers, start.buffers)
     optimizer = make_optimizer(model, recipe, round)
     load_optimizer(optimizer, model, start.optimizer)
-    trained = list(model.parameters())
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     anchors = [start.weights[name] for name in parameters]
     correction = None if start.correction is None else [start.correction[name] for name in parameters]
 

@@ -5,20 +5,24 @@ from __future__ import annotations
 from torch import nn
 from torch.nn.utils.parametrize import is_parametrized, remove_parametrizations
 
-from onebasin.choices import LowRank, Parametrization
+from onebasin.choices import LowRank, Parametrization, Supermask
 from onebasin.seeds import generator
 from onebasin.training.low_rank import factorise
+from onebasin.training.supermask import supermask
 
 
 def parametrize(model: nn.Module, chosen: Parametrization, seed: int) -> nn.Module:
     """Return the model, with other parameters in the place of its weights; `seed` draws what they begin with."""
     if isinstance(chosen, LowRank):
         factorise(model, chosen.gamma, generator(seed, "factors"))
+    if isinstance(chosen, Supermask):
+        supermask(model, chosen.density if chosen.kept == "highest" else None, generator(seed, "random weights"))
     return model
 
 
 def fold(model: nn.Module) -> nn.Module:
-    """Return the model with the weights that its parameters stand for, as those who know no parametrization have it."""
+    """Return the model, to be used, with the weights that its parameters stand for, under the names of a plain module."""
+    model.eval()
     for module in model.modules():
         if is_parametrized(module):
             for name in list(module.parametrizations):  # type: ignore[arg-type]

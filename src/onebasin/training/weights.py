@@ -7,8 +7,11 @@ from onebasin.wire.layout import Tensors
 
 
 def parameters_of(module: nn.Module) -> Tensors:
-    """Return the trained tensors, without copying; tied weights once, under their first name."""
-    return {name: parameter.detach() for name, parameter in module.named_parameters()}
+    """Return what is trained, without copying; tied weights once, under their first name.
+
+    Parameters that ask for no gradient follow from the model's code and seed, and belong to no message.
+    """
+    return {name: parameter.detach() for name, parameter in module.named_parameters() if parameter.requires_grad}
 
 
 def buffers_of(module: nn.Module) -> Tensors:

@@ -15,6 +15,7 @@ from onebasin.updates.block import Block, Classes
 from onebasin.updates.codec import Coding, flatten, require_finite
 from onebasin.updates.feedback import ErrorFeedback, MomentumCorrection
 from onebasin.updates.low_rank import LowRank
+from onebasin.updates.masks import Mask
 from onebasin.updates.quantisers import Eden, Float16, Float32, Qsgd, Sign, Ternary, Uniform
 from onebasin.updates.rotation import Hadamard
 from onebasin.updates.scene import Scene
@@ -42,6 +43,7 @@ STAGES: Mapping[str, type[Stage]] = MappingProxyType(
             Eden,
             Float16,
             Float32,
+            Mask,
         )
     }
 )

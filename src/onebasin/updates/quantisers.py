@@ -21,13 +21,13 @@ THRESHOLD = 0.7
 """Of the mean magnitude: what a ternary value must exceed (Li, Zhang, Liu: Ternary Weight Networks. 2016, eq. 6)."""
 
 
-class _End(Stage):
+class End(Stage):
     """values -> (numbers, symbols) -> values; `_values` is what both sides do to get from symbols to values."""
 
     ends: ClassVar[bool] = True
 
 
-class Float32(_End):
+class Float32(End):
     """32 bits a value, exact."""
 
     name: ClassVar[str] = "fp32"
@@ -40,7 +40,7 @@ class Float32(_End):
         return torch.from_numpy(source.floats(block.numel))
 
 
-class Float16(_End):
+class Float16(End):
     """16 bits a value: IEEE half precision."""
 
     name: ClassVar[str] = "fp16"
@@ -54,7 +54,7 @@ class Float16(_End):
         return torch.from_numpy(source.floats(block.numel, "<f2").astype("f4"))
 
 
-class Sign(_End):
+class Sign(End):
     """1 bit a value, and a magnitude: the mean of `all` values or of each `tensor`; or `one`, as majority votes need.
 
     Bernstein et al.: signSGD. ICML 2018 (arXiv 1802.04434). After top-k: the ternary values of Sattler et al. 2019.
@@ -83,7 +83,7 @@ class Sign(_End):
         return torch.where(positive, 1.0, -1.0) * _each(scales, block)
 
 
-class Ternary(_End):
+class Ternary(End):
     """-m, 0 or m: zero up to 0.7 of a tensor's mean magnitude, else m, the mean magnitude of what exceeds it.
 
     Li, Zhang, Liu: Ternary Weight Networks. 2016 (arXiv 1605.04711), eq. 6 and 5; symbols at their entropy.
@@ -110,7 +110,7 @@ class Ternary(_End):
         return (symbols - 1).float() * block.spread(scales)
 
 
-class Uniform(_End):
+class Uniform(End):
     """`bits` a value or less: whole multiples of a step, the largest of each tensor being the last.
 
     rounding: to the `nearest`, or `stochastic`: up or down such that the mean is right.
@@ -145,7 +145,7 @@ class Uniform(_End):
         return (symbols - self._levels).float() * block.spread(scales)
 
 
-class Qsgd(_End):
+class Qsgd(End):
     """Multiples of 1/`levels` of a tensor's length, stochastically rounded, so that the mean is right.
 
     Alistarh, Grubic, Li, Tomioka, Vojnovic: QSGD. NIPS 2017 (arXiv 1610.02132), section 3.1; symbols at their entropy.
@@ -173,7 +173,7 @@ class Qsgd(_End):
         return (symbols - self.levels).float() / self.levels * block.spread(lengths)
 
 
-class Eden(_End):
+class Eden(End):
     """`bits` a value by the least-squares levels of the normal distribution, and a scale; for rotated values.
 
     The scale of each part makes the mean right. Vargaftik et al.: EDEN. ICML 2022 (arXiv 2108.08842), algorithm 1; with

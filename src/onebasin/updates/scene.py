@@ -15,7 +15,7 @@ class Scene:
     """What both sides know of a message before they read it: the run, the round, and who sends.
 
     memory: vectors that the sender kept from its last message, by stage. kept: what it is to keep until its next one,
-    filled while encoding.
+    filled while encoding. reference: the model that both sides hold, where the message says how another differs.
     """
 
     run: int = 0
@@ -23,6 +23,7 @@ class Scene:
     sender: int = 0
     memory: dict[str, Tensor] = field(default_factory=dict)
     kept: dict[str, Tensor] = field(default_factory=dict)
+    reference: Tensor | None = None
 
     def generator(self, stage: str, shared: bool = False) -> torch.Generator:
         """Draws that sender and receiver make alike; shared: all senders of a round, too."""

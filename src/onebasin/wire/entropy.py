@@ -19,6 +19,7 @@ from onebasin.wire.error import WireError
 
 Ints = np.ndarray[Any, np.dtype[np.int32]]
 Flags = np.ndarray[Any, np.dtype[np.bool_]]
+Chances = np.ndarray[Any, np.dtype[np.float64]]
 
 _models = constriction.stream.model
 _HALF = 16
@@ -64,6 +65,11 @@ class SymbolWriter:
                 self.integer(int(place), len(flags))
         else:
             self._coder.encode(_int32(flags), _models.Bernoulli(ones / len(flags), perfect=False))
+
+    def likely_flags(self, flags: Flags, chances: Chances) -> None:
+        """Independent yes or no, each with a chance of yes that both sides know: -log2 of the chance of what it is."""
+        if len(flags):
+            self._coder.encode(_int32(flags), _models.Bernoulli(perfect=False), _bounded(chances))
 
     def symbols(self, symbols: Ints, size: int) -> None:
         """Independent symbols from 0 to size - 1: how often each occurs, then their empirical entropy.
@@ -136,6 +142,11 @@ class SymbolReader:
         model = _models.Bernoulli(ones / count, perfect=False)
         return self._read(lambda: self._coder.decode(model, count)) > 0
 
+    def likely_flags(self, chances: Chances) -> Flags:
+        if not len(chances):
+            return np.zeros(0, dtype=np.bool_)
+        return self._read(lambda: self._coder.decode(_models.Bernoulli(perfect=False), _bounded(chances))) > 0
+
     def symbols(self, count: int, size: int) -> Ints:
         if not self.integer(2):
             return self.integers(count, size)
@@ -169,6 +180,12 @@ def flags_cost(ones: int, count: int) -> float:
     return told + (ones * math.log2(count) if ones <= FEW else entropy([ones, count - ones]))
 
 
+def likely_flags_cost(flags: Flags, chances: Chances) -> float:
+    """Bits that flags take, of which each has a chance that both sides know."""
+    bounded = _bounded(chances)
+    return float(-np.log2(np.where(flags, bounded, 1 - bounded)).sum())
+
+
 def counted_cost(counts: Sequence[int]) -> float:
     """Bits that symbols take which occur so often, counts and all."""
     left, total = sum(counts), entropy(counts)
@@ -182,6 +199,12 @@ def entropy(counts: Sequence[int]) -> float:
     """Bits of all symbols together that occur so often."""
     total = sum(counts)
     return sum(occurs * math.log2(total / occurs) for occurs in counts if occurs)
+
+
+def _bounded(chances: Chances) -> Chances:
+    """Chances that are neither 0 nor 1: in steps of 2^-16, so that they do not hang on the last bit of a logarithm."""
+    steps = 1 << _HALF
+    return np.clip(np.rint(chances * steps), 1, steps - 1) / steps
 
 
 def _int32(values: np.ndarray[Any, Any]) -> Ints:

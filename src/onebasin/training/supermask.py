@@ -1,0 +1,91 @@
+"""Supermasks: random weights that stay as they are, and trained scores that say which of them are kept.
+
+Zhou et al.: Deconstructing Lottery Tickets. NeurIPS 2019 (arXiv 1905.01067); Ramanujan et al.: What's Hidden in a
+Randomly Weighted Neural Network? CVPR 2020 (arXiv 1911.13299); Isik et al.: FedPM. ICLR 2023 (arXiv 2209.15328).
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.parametrize import register_parametrization
+
+MASKED = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
+
+
+class MaskByChance(nn.Module):
+    """Keeps each weight with the chance sigmoid(score): anew in each step of training, else the likelier of both.
+
+    The gradient passes through the draw as if it were the chance.
+    """
+
+    weights: Tensor
+
+    def __init__(self, weights: Tensor) -> None:
+        super().__init__()
+        self.register_buffer("weights", weights, persistent=False)
+
+    def forward(self, scores: Tensor) -> Tensor:
+        if not self.training:
+            return self.weights * (scores > 0)
+        chance = torch.sigmoid(scores)
+        drawn = torch.bernoulli(chance.detach())
+        return self.weights * (drawn + chance - chance.detach())
+
+    def right_inverse(self, weights: Tensor) -> Tensor:
+        """Return scores that leave everything open."""
+        return torch.zeros_like(weights)
+
+
+class MaskOfHighest(nn.Module):
+    """Keeps the weights with the highest scores: a share of a layer's. The gradient passes through the choice."""
+
+    weights: Tensor
+
+    def __init__(self, weights: Tensor, density: float) -> None:
+        super().__init__()
+        self.register_buffer("weights", weights, persistent=False)
+        self._dropped = weights.numel() - max(1, round(density * weights.numel()))
+
+    def forward(self, scores: Tensor) -> Tensor:
+        order = scores.detach().flatten().argsort(stable=True)
+        mask = torch.ones_like(order, dtype=scores.dtype)
+        mask[order[: self._dropped]] = 0
+        return self.weights * (mask.view_as(scores) + scores - scores.detach())
+
+    def right_inverse(self, weights: Tensor) -> Tensor:
+        """Return scores in the order of magnitudes, so that the largest weights are kept at first."""
+        return weights.abs()
+
+
+def supermask(model: nn.Module, density: float | None, generator: torch.Generator) -> None:
+    """Put scores in the place of every weight of the model's linear and convolution layers.
+
+    density: of the highest scores; None for chances. Weights become + or - the deviation of He et al. 2015; all other
+    parameters (biases, normalisation) keep their neutral values and are no longer trained. `ValueError` when no layer
+    can be masked, or parameters are left that are neither.
+    """
+    layers = [module for module in model.modules() if isinstance(module, MASKED)]
+    if not layers:
+        raise ValueError("a supermask needs linear or convolution layers; the model has none")
+    for layer in layers:
+        fan_in = layer.weight[0].numel()
+        signs = torch.randint(0, 2, layer.weight.shape, generator=generator) * 2.0 - 1.0
+        weights = signs * math.sqrt(2 / fan_in)
+        kind = MaskByChance(weights) if density is None else MaskOfHighest(weights, density)
+        with torch.no_grad():
+            layer.weight.copy_(weights)
+        register_parametrization(layer, "weight", kind)
+    for name, parameter in model.named_parameters():
+        if "parametrizations" not in name.split("."):
+            _neutralise(name, parameter)
+
+
+def _neutralise(name: str, parameter: nn.Parameter) -> None:
+    """Make a constant of a bias (0) or a scale (1)."""
+    if parameter.dim() != 1:
+        raise ValueError(f"{name} {list(parameter.shape)} belongs to no layer that can be masked")
+    nn.init.constant_(parameter, 0.0 if name.endswith("bias") else 1.0)
+    parameter.requires_grad_(False)

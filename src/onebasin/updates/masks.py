@@ -1,0 +1,56 @@
+"""Stages that end a chain in masks: parameters are scores, and the receiver has which weights a drawn mask keeps."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from onebasin.updates.block import Block, Flags
+from onebasin.updates.quantisers import End
+from onebasin.updates.scene import Scene
+from onebasin.updates.stage import Decode, Encode
+from onebasin.wire.entropy import Chances, SymbolReader, SymbolWriter, flags_cost, likely_flags_cost
+
+
+class Mask(End):
+    """A mask drawn from the chances that scores stand for, one of its bits a value; at most 1 bit each.
+
+    Isik et al.: Sparse Random Networks for Communication-Efficient Federated Learning. ICLR 2023 (arXiv 2209.15328).
+    Told by how many of a tensor's bits are set, or by the chances of the model that both sides hold, whichever is
+    shorter.
+    """
+
+    name: ClassVar[str] = "mask"
+
+    def encode(self, values: Tensor, block: Block, out: SymbolWriter, scene: Scene, rest: Encode) -> Tensor:
+        goal = values if scene.reference is None else values + scene.reference
+        mask = torch.rand(len(goal), generator=scene.generator(self.name), dtype=torch.float64).numpy() < chances(goal)
+        known = None if scene.reference is None else chances(scene.reference)
+        by_chance = known is not None and likely_flags_cost(mask, known) < _counted(mask, block)
+        out.integer(by_chance, 2)
+        if by_chance and known is not None:
+            out.likely_flags(mask, known)
+        else:
+            for begin, end in block.bounds:
+                out.flags(mask[begin:end])
+        return torch.from_numpy(mask).float()
+
+    def decode(self, block: Block, source: SymbolReader, scene: Scene, rest: Decode) -> Tensor:
+        if source.integer(2) and scene.reference is not None:
+            mask = source.likely_flags(chances(scene.reference))
+        else:
+            parts = [source.flags(size) for size in block.sizes]
+            mask = np.concatenate([np.zeros(0, dtype=np.bool_), *parts])
+        return torch.from_numpy(mask).float()
+
+
+def chances(scores: Tensor) -> Chances:
+    """Return the chance that scores give to each of their weights to be kept."""
+    return torch.sigmoid(scores.double()).numpy()
+
+
+def _counted(mask: Flags, block: Block) -> float:
+    return sum(flags_cost(int(mask[begin:end].sum()), end - begin) for begin, end in block.bounds)
