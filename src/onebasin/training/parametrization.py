@@ -21,7 +21,7 @@ def parametrize(model: nn.Module, chosen: Parametrization, seed: int) -> nn.Modu
 
 
 def fold(model: nn.Module) -> nn.Module:
-    """Return the model, to be used, with the weights that its parameters stand for, under the names of a plain module."""
+    """Return the model, to be used, with the weights that its parameters stand for, in a plain module's names."""
     model.eval()
     for module in model.modules():
         if is_parametrized(module):
