@@ -31,18 +31,23 @@ def compare_runs(study_path: Path, overrides: Sequence[str], out: Path, jobs: in
     homes = {config.identity(): find_home(config, out) for config in configs}
     left = [config for config in configs if not (homes[config.identity()] / "summary.json").exists()]
     console.print(f"{escape(study.title)}: {len(configs)} runs, {len(configs) - len(left)} done, {len(left)} to go")
-    failed = _run_all(left, homes, jobs or os.cpu_count() or 1, console)
+    for config in configs:
+        if config not in left:
+            _keep(homes[config.identity()], results)
+    failed = _run_all(left, homes, jobs or os.cpu_count() or 1, results, console)
     begun = [home for home in homes.values() if (home / "config.toml").exists()]
     records = [load_run(home) for home in begun]
-    if results:
-        results.mkdir(parents=True, exist_ok=True)
-        for record in records:
-            if record.summary:
-                write_result(record, results)
     if records:
         _report(records, out, console)
     if failed:
         raise StudyError("\n".join(f"{label}: {reason}" for label, reason in failed.items()))
+
+
+def _keep(home: Path, results: Path | None) -> None:
+    """Write a finished run's result where results are kept, if they are."""
+    if results:
+        results.mkdir(parents=True, exist_ok=True)
+        write_result(load_run(home), results)
 
 
 def _report(records: Sequence[RunRecord], out: Path, console: Console) -> None:
@@ -60,8 +65,10 @@ def find_home(config: RunConfig, out: Path) -> Path:
     return known[0].parent if known else expected
 
 
-def _run_all(configs: Sequence[RunConfig], homes: dict[str, Path], jobs: int, console: Console) -> dict[str, str]:
-    """Run the configurations, `jobs` at a time; return the reasons of those that failed."""
+def _run_all(
+    configs: Sequence[RunConfig], homes: dict[str, Path], jobs: int, results: Path | None, console: Console
+) -> dict[str, str]:
+    """Run the configurations, `jobs` at a time, each kept when it ends; return the reasons of those that failed."""
     failed: dict[str, str] = {}
     if not configs:
         return failed
@@ -79,6 +86,7 @@ def _run_all(configs: Sequence[RunConfig], homes: dict[str, Path], jobs: int, co
             name = f"{config.title}, seed {config.seed}"
             try:
                 bar.print(f"{escape(name)}: {future.result()}")
+                _keep(homes[config.identity()], results)
             except BrokenProcessPool:
                 failed[name] = "its process was killed; run the same command again to go on from the last checkpoint"
             except Exception as error:
