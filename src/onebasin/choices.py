@@ -288,6 +288,20 @@ class Method(Frozen):
                 f"parametrization={self.parametrization.kind!r} has no neurons' weights to work on; frame="
                 f"{self.frame!r}, repair={self.repair!r} and combine={self.combine.kind!r} need 'dense'"
             )
+        masked = (
+            self.parametrization.kind == "supermask",
+            self.uplink == "mask",
+            self.combine.kind == "beta-posterior",
+        )
+        if len(set(masked)) > 1 and self.federated:
+            raise ValueError(
+                "parametrization='supermask', uplink='mask' and combine='beta-posterior' go together; these are "
+                f"{self.parametrization.kind!r}, {self.uplink!r} and {self.combine.kind!r}"
+            )
+        if "mask" in self.downlink.split(" | ") or ("mask" in self.uplink.split(" | ") and self.uplink != "mask"):
+            raise ValueError("'mask' is an uplink by itself: it draws from all scores")
+        if self.uplink == "mask" and self.downlink in ("fp16", "int8"):
+            raise ValueError(f"uplink='mask' needs a downlink that both sides hold exactly, not {self.downlink!r}")
         if self.probed and not self.federated:
             raise ValueError("repair and combine='least-squares' need an uplink and a downlink")
         return self

@@ -13,12 +13,14 @@ from hypothesis.extra import numpy as hnp
 from onebasin.updates.chain import STAGES, Chain, parse_chain
 from onebasin.updates.codec import NotFinite
 from onebasin.updates.scene import Scene
+from onebasin.wire.entropy import likely_flags_cost
 from onebasin.wire.error import WireError
 from onebasin.wire.layout import Layout, Tensors
 
 CHAINS = [
     "fp32",
     "fp16",
+    "mask",
     "sign",
     "sign tensor",
     "sign one",
@@ -230,3 +232,20 @@ def test_ten_million_values() -> None:
     assert same(chain.receive(body, Scene()), received)
     entropy = -(0.01 * math.log2(0.01) + 0.99 * math.log2(0.99)) * 1e7 / 8 + 1e5 / 8
     assert len(body) <= 1.015 * entropy + 32
+
+
+@pytest.mark.parametrize(("chance", "bits"), [(0.5, 1.0), (0.1, 0.469), (0.01, 0.0808)])
+def test_masks_take_the_entropy_of_the_chances_that_both_sides_hold(chance: float, bits: float) -> None:
+    """Half of the chances are p and half 1 - p: without knowing which, a bit would take 1 bit."""
+    chances = torch.tensor([chance, 1 - chance]).repeat(50_000)
+    reference = torch.logit(chances)
+    chain = Chain("mask", Layout.of({"w": reference}))
+    scene = Scene(1, 2, 3, reference=reference)
+    body, received = chain.send({"w": torch.zeros_like(reference)}, scene)
+    entropy = -sum(p * math.log2(p) for p in (chance, 1 - chance))
+    assert entropy == pytest.approx(bits, abs=1e-3)
+    likelihood = likely_flags_cost(received["w"].numpy() > 0, torch.sigmoid(reference.double()).numpy())
+    assert likelihood / 100_000 == pytest.approx(entropy, rel=0.1)
+    assert 8 * len(body) == pytest.approx(likelihood, rel=0.005, abs=8 * 8)
+    assert same(chain.receive(body, scene), received)
+    assert received["w"].unique().tolist() == [0.0, 1.0]
