@@ -90,17 +90,12 @@ class Flower:
         failed: dict[ClientId, str] = {}
         answered = 0
         while unsent or pending:
-            now = self._clock()
-            if now >= min(end, patience):
-                failed |= dict.fromkeys(unsent, "no node that is there holds this client")
-                unsent.clear()
-            if now >= end:
-                failed |= dict.fromkeys(pending.values(), f"no answer within {self._settings.deadline:g} s")
-                pending.clear()
             if unsent:
-                self._call_roll(end - now)
-                failed |= self._send(unsent, pending, end - now)
-            for arrival in self._link.pull([*self._calls, *pending]):
+                left = end - self._clock()
+                self._call_roll(left)
+                failed |= self._send(unsent, pending, left)
+            tickets = [*self._calls, *pending]
+            for arrival in self._link.pull(tickets) if tickets else ():
                 if arrival.ticket in self._calls:
                     self._introduce(self._calls.pop(arrival.ticket), arrival)
                 elif arrival.ticket in pending:
@@ -111,8 +106,15 @@ class Flower:
                         yield client, reply
                     else:
                         failed[client] = reply.reason
+            now = self._clock()
+            if now >= min(end, patience):
+                failed |= dict.fromkeys(unsent, "no node that is there holds this client")
+                unsent.clear()
+            if now >= end:
+                failed |= dict.fromkeys(pending.values(), f"no answer within {self._settings.deadline:g} s")
+                pending.clear()
             if unsent or pending:
-                self._sleep(min(self._settings.poll, max(end - self._clock(), 0.0)))
+                self._sleep(min(self._settings.poll, max(end - now, 0.0)))
         yield from ((client, Failure(reason)) for client, reason in failed.items())
         self._begun = True
         needed = math.ceil(self._settings.quorum * len(orders))
