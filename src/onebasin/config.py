@@ -96,10 +96,21 @@ class Federation(Frozen):
 
 
 class Engine(Frozen):
-    """Where clients run: `single` process, or a `pool` of worker processes (one a core unless `workers` says)."""
+    """Where clients run: `single` process, a `pool` of worker processes, or machines of their own (`flower`).
 
-    kind: Literal["single", "pool"] = "single"
+    workers: of the pool; 0 for one a core. The rest is for Flower: superlink, the name of a connection in Flower's
+    configuration ("": its default); deadline, seconds that clients have to answer an order; quorum, the part of those
+    asked that must; patience, seconds that a round waits for a node that is not there (at first: the deadline); poll,
+    seconds between looks for replies.
+    """
+
+    kind: Literal["single", "pool", "flower"] = "single"
     workers: Annotated[int, Field(ge=0)] = 0
+    superlink: str = ""
+    deadline: Positive = 600.0
+    quorum: Annotated[float, Field(gt=0, le=1)] = 0.5
+    patience: Annotated[float, Field(ge=0)] = 90.0
+    poll: Positive = 1.0
 
 
 class Tracking(Frozen):
@@ -135,6 +146,11 @@ class RunConfig(Frozen):
             raise ValueError("method.probes='public' needs examples: set task.public to how many there are")
         if self.method.alignment.probes == "public" and self.method.aligned and not self.task.public:
             raise ValueError("method.alignment.probes='public' needs examples: set task.public to how many there are")
+        if self.engine.kind == "flower" and (self.method.data == "pooled" or self.method.score == "together"):
+            raise ValueError(
+                f"engine='flower' cannot run method={self.method.name!r}, which looks into what clients remember: that "
+                "stays on their machines"
+            )
         if self.task.clients and self.federation.late >= self.task.clients:
             raise ValueError(
                 f"federation.late={self.federation.late} leaves none of task.clients={self.task.clients} to begin with"

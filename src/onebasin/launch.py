@@ -11,7 +11,8 @@ from torch import nn
 from onebasin.client import Client
 from onebasin.config import ConfigError, RunConfig
 from onebasin.engines.dropout import Dropping
-from onebasin.engines.engine import Engine
+from onebasin.engines.engine import Engine, EngineError
+from onebasin.engines.flower import MARK_FILE, Flower, Link
 from onebasin.engines.in_process import InProcess
 from onebasin.engines.pool import Pool
 from onebasin.federation import Observer, federate
@@ -47,13 +48,14 @@ def run(
     out: str | Path | None = None,
     resume: str | Path | None = None,
     observers: Sequence[Observer] = (),
+    link: Link | None = None,
 ) -> Run:
     """Run a configuration to its end, in a new run directory, and return the result.
 
     source: a RunConfig, a mapping, a TOML file's path or a method's name. out: the run directory (default:
     ``runs/<label>-<hash>``). resume: go on with the run in this directory instead; `source` may then be left out, or
-    must describe the same run (the engine may differ). Errors: `ConfigError`, `RunDirectoryError`, those of the task,
-    `EngineError`.
+    must describe the same run (the engine may differ). link: the SuperLink, for the Flower engine. Errors:
+    `ConfigError`, `RunDirectoryError`, those of the task, `EngineError`.
     """
     config = configure(source, overrides, resume)
     check_trackers(config)
@@ -69,7 +71,7 @@ def run(
         trackers = open_trackers(config, directory.path)
         for tracker in trackers:
             held.callback(tracker.close)
-        engine = open_engine(config, task)
+        engine = open_engine(config, task, link)
         held.callback(engine.close)
         if checkpoint:
             server.state, ledger = checkpoint.server, checkpoint.ledger
@@ -99,7 +101,15 @@ def reopen(path: Path, config: RunConfig) -> tuple[RunDirectory, Checkpoint | No
     stored = read_config(RunDirectory.config_path(path))
     if stored.identity() != config.identity():
         raise RunDirectoryError(f"{path} holds another run ({stored.identity()}) than this ({config.identity()})")
-    return RunDirectory.reopen(path, config)
+    directory, checkpoint = RunDirectory.reopen(path, config)
+    for name in checkpoint.clients.values() if checkpoint else ():
+        if name.startswith(MARK_FILE) != (config.engine.kind == "flower"):
+            directory.close()
+            kept = "on Flower's nodes" if name.startswith(MARK_FILE) else "in the run directory"
+            raise RunDirectoryError(
+                f"{path}: what clients remember is {kept}; engine={config.engine.kind!r} has no way there"
+            )
+    return directory, checkpoint
 
 
 def default_directory(config: RunConfig) -> Path:
@@ -108,10 +118,16 @@ def default_directory(config: RunConfig) -> Path:
     return Path("runs") / f"{'-'.join(words)}-{config.identity()[:8]}"
 
 
-def open_engine(config: RunConfig, task: Task) -> Engine:
+def open_engine(config: RunConfig, task: Task, link: Link | None = None) -> Engine:
     """Return the engine that the configuration names, with its dropouts."""
     engine: Engine
-    if config.engine.kind == "pool":
+    if config.engine.kind == "flower":
+        if link is None:
+            raise EngineError("engine='flower' works where a SuperLink is: use `onebasin run` or `flwr run`")
+        engine = Flower(link, config.engine, len(task.parts))
+    elif config.task.partition.kind == "own":
+        raise ConfigError("task.partition='own': examples are on the clients' machines; use engine='flower'")
+    elif config.engine.kind == "pool":
         sizes = {client: len(part) for client, part in enumerate(task.parts)}
         engine = Pool(config, sizes, config.engine.workers)
     else:

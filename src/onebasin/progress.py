@@ -9,8 +9,10 @@ from rich.markup import escape
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
-from onebasin.launch import Run, configure, run
+from onebasin.config import RunConfig
+from onebasin.launch import configure, default_directory, run
 from onebasin.report.units import byte_text, target_text
+from onebasin.results.records import load_run
 
 
 class Display:
@@ -50,15 +52,26 @@ class Display:
             self._bar.print(f"[yellow]round {record['round']}, client {failure['client']}: {reason}[/]")
 
 
-def play(source: str | None, overrides: Sequence[str], out: Path | None, resume: Path | None) -> Run:
+def play(source: str | None, overrides: Sequence[str], out: Path | None, resume: Path | None) -> None:
     """Run with a display on the terminal, and print what came of it."""
     console = Console()
     config = configure(source, overrides, resume)
+    if config.engine.kind == "flower":
+        hand_over(config, resume or out or default_directory(config), console)
+        return
     with Display(console, config.title, config.federation.rounds) as display:
         result = run(config, out=out, resume=resume, observers=[display])
     console.print(outcome_table(result.summary))
     console.print(f"run directory: {result.directory}", soft_wrap=True)
-    return result
+
+
+def hand_over(config: RunConfig, directory: Path, console: Console) -> None:
+    """Have a SuperLink play the run, and print what came of it, if that is on this machine."""
+    from onebasin.flower.submit import submit
+
+    submit(config, directory)
+    if (directory / "summary.json").exists():
+        console.print(outcome_table(load_run(directory).summary))
 
 
 def outcome_table(summary: dict[str, Any]) -> Table:

@@ -185,7 +185,7 @@ def test_another_seed_another_partition() -> None:
 
 
 def test_every_kind_is_described() -> None:
-    assert set(PARTITIONS) == {*KINDS, "owner", "subsets"}
+    assert set(PARTITIONS) == {*KINDS, "owner", "subsets", "own"}
 
 
 def test_subsets_overlap() -> None:

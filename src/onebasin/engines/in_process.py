@@ -57,6 +57,10 @@ class InProcess:
         """Return what the client remembers."""
         return self._states.get(client, State())
 
+    def put_state(self, client: ClientId, state: State) -> None:
+        """Have the client remember this."""
+        self._states[client] = state
+
     def read_state(self, client: ClientId) -> bytes:
         return self.state_of(client).to_bytes()
 

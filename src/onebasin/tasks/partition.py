@@ -26,6 +26,7 @@ PARTITIONS: Mapping[str, str] = MappingProxyType(
         "quantity": "sizes by Dirichlet(alpha=0.5), labels as in the whole",
         "subsets": "a random fraction=0.5 of all examples each: parts overlap",
         "exclusive": "the last client alone has the last classes=1; the rest dealt out evenly",
+        "own": "nothing is dealt out: every machine brings examples of its own (engine=flower)",
     }
 )
 
@@ -40,8 +41,9 @@ class PartitionError(ValueError):
 def partition(kind: str, dataset: Dataset, clients: int | None, seed: int, **options: Any) -> list[Tensor]:
     """Deal the training examples out: for each client, sorted int64 indices into `dataset.train`.
 
-    Parts are disjoint (but for `subsets`), none is empty, and every kind but `owner` and `subsets` deals out all of the
-    examples. The same arguments give the same parts. `clients` may be None or 0 for `owner` only: all owners.
+    Parts are disjoint (but for `subsets`), none is empty (but for `own`, where all are), and every kind but `owner`,
+    `subsets` and `own` deals out all examples. The same arguments give the same parts. `clients` may be None or 0
+    for `owner` only: all owners.
     Raises PartitionError for an unknown kind or option, a value out of range, or more clients than examples.
     Sources: `shards` McMahan et al. 2017, section 3; `dirichlet` Yurochkin et al. 2019, section 4 (by class over
     clients); `quantity` Li et al. 2022, section 4.3.
@@ -57,7 +59,7 @@ def partition(kind: str, dataset: Dataset, clients: int | None, seed: int, **opt
     if seed < 0:
         raise PartitionError(f"seed: {seed}; expected 0 or more")
     if kind != "owner" or clients:
-        _check_clients(clients, len(dataset.train))
+        _check_clients(clients, None if kind == "own" else len(dataset.train))
     parts = deal(dataset, clients or 0, np.random.default_rng(seed), **options)
     return [torch.from_numpy(np.sort(part)) for part in parts]
 
@@ -193,6 +195,11 @@ def exclusive(dataset: Dataset, clients: int, rng: np.random.Generator, *, class
     return [*parts[:-1], np.concatenate([parts[-1], np.flatnonzero(own)])]
 
 
+def own(dataset: Dataset, clients: int, rng: np.random.Generator) -> list[Indices]:
+    """Give nobody anything: what clients hold is on their machines."""
+    return [np.empty(0, np.int64)] * clients
+
+
 _KINDS: Mapping[str, Callable[..., list[Indices]]] = {
     "iid": iid,
     "dirichlet": dirichlet,
@@ -202,6 +209,7 @@ _KINDS: Mapping[str, Callable[..., list[Indices]]] = {
     "quantity": quantity,
     "subsets": subsets,
     "exclusive": exclusive,
+    "own": own,
 }
 
 
@@ -237,8 +245,8 @@ def _check_alpha(alpha: float) -> None:
         raise PartitionError(f"alpha: {alpha!r}; expected a number above 0, and at most 1e9")
 
 
-def _check_clients(clients: int | None, examples: int) -> None:
+def _check_clients(clients: int | None, examples: int | None) -> None:
     if isinstance(clients, bool) or not isinstance(clients, int) or clients < 1:
         raise PartitionError(f"clients: {clients!r}; expected a whole number of at least 1")
-    if clients > examples:
+    if examples is not None and clients > examples:
         raise PartitionError(f"clients: {clients}; expected at most {examples}, one for each training example")

@@ -70,6 +70,25 @@ def load_task(config: RunConfig) -> Task:
     )
 
 
+def with_own_data(task: Task, client: int, split: object) -> Task:
+    """Return the task as the machine sees it that holds a client's own examples, `split`, and no others.
+
+    `ValueError` when they are not of the kind that the run's data set has.
+    """
+    if not isinstance(split, Split):
+        raise ValueError(f"a client's own data is a {type(split).__name__}; expected onebasin's Split")
+    if not 0 <= client < len(task.parts):
+        raise ValueError(f"client {client}: the run has clients 0 to {len(task.parts) - 1}")
+    known = task.dataset.train
+    if split.inputs.dtype != known.inputs.dtype or split.targets.ndim != known.targets.ndim:
+        raise ValueError(
+            f"a client's own data has {split.inputs.dtype} inputs and targets of {split.targets.ndim} dimensions; "
+            f"{task.dataset.name} has {known.inputs.dtype} and {known.targets.ndim}"
+        )
+    parts = [torch.arange(len(split) if other == client else 0) for other in range(len(task.parts))]
+    return replace(task, dataset=replace(task.dataset, train=split), parts=parts)
+
+
 def _set_aside(dataset: Dataset, count: int, seed: int) -> tuple[Dataset, Tensor | None]:
     """Take some inputs out of the training split; `ValueError` if that leaves nothing to train on."""
     if not count:
