@@ -146,15 +146,15 @@ def test_alignment_costs_to_the_byte(quick_config: MakeConfig, tmp_path: Path) -
     plain = ob.run(quick_config("fedavg", *local), out=tmp_path / "plain").summary["bytes"]
     assert plain["align"] == 0
     signed = ob.run(quick_config("fedavg", *local, "method.frame=signatures"), out=tmp_path / "signed")
-    signatures = 6 + len("signatures") + 4 + 64 * 128 * 4 // 8
-    permutation = 6 + len("permutation") + 4 + 4 + coded_bytes([64])
+    signatures = 1 + 2 + 4 + 64 * 128 * 4 // 8
+    permutation = 1 + 1 + 4 + 4 + coded_bytes([64])
     assert signed.summary["bytes"]["align"] == 4 * (signatures + permutation)
     sketched = ob.run(quick_config("fedavg", *local, "method.combine=least-squares"), out=tmp_path / "sketched")
-    sketch = 6 + len("sketch") + 12 + 4 * 10 + 21 * (4 + 4 * 4)
+    sketch = 1 + 2 + 12 + 4 * 10 + 21 * (4 + 4 * 4)
     assert sketched.summary["bytes"]["align"] == 4 * sketch
     told = ("method.frame=weights", "method.repair=repair", "method.repair_targets=clients", "method.probes=noise")
     repaired = ob.run(quick_config("fedavg", *local, *told), out=tmp_path / "repaired").summary["bytes"]
-    assert repaired["align"] == 4 * (6 + len("statistics") + 4 + 2 * 64 * 4)
+    assert repaired["align"] == 4 * (1 + 2 + 4 + 2 * 64 * 4)
 
 
 def test_what_a_client_remembers_moves_with_its_neurons() -> None:

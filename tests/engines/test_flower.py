@@ -112,8 +112,7 @@ def test_below_the_quorum_the_round_does_not_count() -> None:
     exchange = open_flower(link, quorum=0.5).exchange(ORDERS)
     replies: list[Reply] = []
     with pytest.raises(EngineError, match=r"1 of 3 clients answered, and engine.quorum=0.5 asks for 2 \(client 1: no"):
-        for reply in exchange:
-            replies.append(reply)
+        replies.extend(exchange)
     assert sorted(replies, key=lambda reply: reply[0]) == [
         (0, b"re: zero"),
         (1, Failure("no answer within 60 s")),

@@ -24,7 +24,7 @@ MakeConfig = Callable[..., RunConfig]
 class Loopback:
     """A SuperLink whose nodes live in this process, each with its own memory. dies_after: orders until it breaks."""
 
-    def __init__(self, config: RunConfig, memory: Path, dies_after: int = 10**9, data: Mapping[int, str] = {}) -> None:  # noqa: B006
+    def __init__(self, config: RunConfig, memory: Path, dies_after: int = 10**9, data: Mapping[int, str] = {}) -> None:
         self.config, self.left = config, dies_after
         self.hosts = {100 + c: Node(c, memory / str(c), data.get(c, "")) for c in range(config.task.clients)}
         self.done: list[Arrival] = []
@@ -133,7 +133,9 @@ def test_what_nodes_remember_and_what_a_directory_holds_are_not_mixed_up(
     config = quick_config("scaffold", "engine=flower")
     ob.run(config, out=tmp_path / "flower", link=Loopback(config, tmp_path))
     ob.run(quick_config("scaffold"), out=tmp_path / "single")
-    with pytest.raises(RunDirectoryError, match="what clients remember is on Flower's nodes; engine='single' has no way"):
+    with pytest.raises(
+        RunDirectoryError, match="what clients remember is on Flower's nodes; engine='single' has no way"
+    ):
         ob.run(quick_config("scaffold"), resume=tmp_path / "flower")
     with pytest.raises(RunDirectoryError, match="in the run directory; engine='flower' has no way"):
         ob.run(config, resume=tmp_path / "single", link=Loopback(config, tmp_path))
@@ -240,7 +242,7 @@ def test_own_data_that_does_not_fit(
 
 
 def test_own_data_needs_machines(quick_config: MakeConfig, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="task.partition='own'.*use engine='flower'"):
+    with pytest.raises(ConfigError, match=r"task.partition='own'.*use engine='flower'"):
         ob.run(quick_config("fedavg", "task.partition=own"), out=tmp_path / "run")
 
 

@@ -27,7 +27,7 @@ class GridLink:
         self._grid = grid
 
     def nodes(self) -> Iterable[NodeId]:
-        return self._grid.get_node_ids()
+        return list(self._grid.get_node_ids())
 
     def push(self, posts: Iterable[Post], seconds: float) -> list[Ticket | None]:
         messages = [_message(post, seconds) for post in posts]

@@ -11,7 +11,8 @@ from onebasin.engines.in_process import InProcess
 from onebasin.flower.states import NOTHING, StateLost, States
 from onebasin.tasks.factory import build
 from onebasin.tasks.task import Task, load_task, with_own_data
-from onebasin.wire.message import WireError, decode_message
+from onebasin.wire.error import WireError
+from onebasin.wire.message import decode_message
 
 Value = str | int | float | bool | bytes
 
