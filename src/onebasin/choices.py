@@ -218,7 +218,9 @@ class Method(Frozen):
     for clients that keep their models to themselves. A downlink that is a chain says what changed since a client last
     heard of the model, which it then has to keep; so does `relay`: all that the clients of a round sent goes to all
     clients as it is, and each puts it together as the server does. models: the codec of clients' whole models, where
-    the uplink is a chain. score: what clients that keep their models are counted as: the `mean` of their own scores,
+    the uplink is a chain; `seeded`: the seed of what a client began with, and what it learned, as the uplink codes it.
+    carry: what a client knew before it met the common model counts among what it has yet to say, in that model's order
+    of neurons. score: what clients that keep their models are counted as: the `mean` of their own scores,
     the `best` of them, or what all say `together`.
     """
 
@@ -234,7 +236,8 @@ class Method(Frozen):
     objective: Objective = Plain()
     uplink: CodecName = "fp32"
     downlink: DownlinkName = "fp32"
-    models: Literal["fp32", "fp16", "int8"] = "fp32"
+    models: Literal["fp32", "fp16", "int8", "seeded"] = "fp32"
+    carry: bool = False
     combine: Combine = Average()
     score: Literal["mean", "best", "together"] = "mean"
 
@@ -245,8 +248,10 @@ class Method(Frozen):
 
     @property
     def whole(self) -> str:
-        """The codec of whole models that clients send."""
-        return self.uplink if self.uplink in CODECS else self.models
+        """The codec of whole models that clients send, if they do not send a seed and an update."""
+        if self.uplink in CODECS:
+            return self.uplink
+        return "fp32" if self.models == "seeded" else self.models
 
     @property
     def aligned(self) -> bool:
@@ -319,6 +324,16 @@ class Method(Frozen):
             raise ValueError(
                 f"downlink='relay' has clients combine by themselves, and combine={self.combine.kind!r} needs what "
                 "the server remembers or sees; use average, majority-vote or beta-posterior"
+            )
+        if self.models == "seeded" and (self.start != "local" or self.uplink in CODECS or self.frame == "signatures"):
+            raise ValueError(
+                "models='seeded' says what clients learned since their own start, by a chain, in their own order of "
+                f"neurons; not with start={self.start!r}, uplink={self.uplink!r}, frame={self.frame!r}"
+            )
+        if self.carry and not (self.frame == "adopt-one" and "error-feedback" in self.uplink):
+            raise ValueError(
+                f"carry needs frame='adopt-one' and an uplink with error-feedback; not frame={self.frame!r}, "
+                f"uplink={self.uplink!r}"
             )
         if self.probed and not self.federated:
             raise ValueError("repair and combine='least-squares' need an uplink and a downlink")

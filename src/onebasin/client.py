@@ -5,11 +5,12 @@ from dataclasses import dataclass
 
 import torch
 
+from onebasin.alignment.matching import match
 from onebasin.broadcast import Held, first_held, heard, held
 from onebasin.choices import ControlVariates, Proximal
 from onebasin.config import RunConfig
 from onebasin.framing import Frame
-from onebasin.protocol import Do, Protocol, Report, read_do, read_seed, write_report
+from onebasin.protocol import Do, Protocol, Report, read_do, read_seed, write_report, write_seed
 from onebasin.seeds import derive
 from onebasin.state import State
 from onebasin.tasks.metrics import evaluate
@@ -18,6 +19,7 @@ from onebasin.training.local import Start, Trained, TrainingFailed
 from onebasin.training.reuse import train_or_recall
 from onebasin.training.weights import buffers_of, clone, copy_into, parameters_of, transient_buffers_of
 from onebasin.updates.codec import flatten
+from onebasin.updates.feedback import ErrorFeedback
 from onebasin.updates.scene import Scene
 from onebasin.wire.error import WireError
 from onebasin.wire.layout import Tensors
@@ -100,18 +102,18 @@ class Client:
             if message.section("buffers") is not None:
                 buffers = self.protocol.exact.decode(message.require("buffers"))
             elif len(self.protocol.buffers):
-                buffers = self._initial(read_seed(message))[1]
+                buffers = self.protocol.initial(read_seed(message))[1]
         elif message.section("weights") is not None:
             weights = self.protocol.downlink.receive(message.require("weights"), Scene())
             buffers = self.protocol.exact.decode(message.require("buffers")) if len(self.protocol.buffers) else {}
         elif message.section("seed") is not None:
-            weights, buffers = self._initial(read_seed(message))
+            weights, buffers = self.protocol.initial(read_seed(message))
         elif "weights" in state.slots:
             own = True
             weights, buffers = state.slots["weights"], state.slots["buffers"]
         else:
             own = True
-            weights, buffers = self._initial(derive(self.config.seed, "own-init", client))
+            weights, buffers = self.protocol.initial(self._own_seed(client))
 
         correction = None
         if isinstance(self.config.method.objective, ControlVariates):
@@ -186,10 +188,16 @@ class Client:
         sections = [write_report(done.report), *done.sections]
         if Do.SEND_UPDATE in work.do:
             update = {name: w - work.start.weights[name] for name, w in trained.weights.items()}
-            body, remembered = self._coded(work, update, state)
+            body, remembered = self._coded(work, update, self._carried(work, state), flatten(work.start.weights))
             sections.append(Section(Kind.UPDATE, "update", body))
             slots |= remembered
-        if Do.SEND_MODEL in work.do:
+        if Do.SEND_MODEL in work.do and self.protocol.seeded:
+            seed = self._own_seed(work.client)
+            began = self.protocol.initial(seed)[0]
+            body, remembered = self._coded(work, {n: w - began[n] for n, w in trained.weights.items()}, state, None)
+            sections += [write_seed(seed), Section(Kind.UPDATE, "update", body)]
+            slots |= remembered
+        elif Do.SEND_MODEL in work.do:
             sections.append(Section(Kind.UPDATE, "weights", self.protocol.models.encode(trained.weights)))
         if len(self.protocol.buffers) and work.do & (Do.SEND_UPDATE | Do.SEND_MODEL):
             sections.append(Section(Kind.UPDATE, "buffers", self.protocol.exact.encode(trained.buffers)))
@@ -208,14 +216,26 @@ class Client:
             work.held.into(after)
         return after, self.protocol.write(work.round, work.client, sections)
 
-    def _coded(self, work: Work, update: Tensors, state: State) -> tuple[bytes, dict[str, Tensors]]:
-        """Return an update as bytes, and the slots of what its chain remembers."""
+    def _coded(
+        self, work: Work, update: Tensors, state: State, reference: torch.Tensor | None
+    ) -> tuple[bytes, dict[str, Tensors]]:
+        """Return an update as bytes, and the slots of what its chain remembers. reference: the server has it, too."""
         memory = {
             slot.removeprefix(MEMORY): flatten(kept) for slot, kept in state.slots.items() if slot.startswith(MEMORY)
         }
-        scene = Scene(self.protocol.run, work.round, work.client, memory, reference=flatten(work.start.weights))
+        scene = Scene(self.protocol.run, work.round, work.client, memory, reference=reference)
         body = self.protocol.uplink.body(update, scene, None if work.held is None else work.held.moved)
         return body, {f"{MEMORY}{stage}": self.protocol.parameters.split(kept) for stage, kept in scene.kept.items()}
+
+    def _carried(self, work: Work, state: State) -> State:
+        """The state, when a client meets the common model: what it knew itself is what its chain left unsaid."""
+        if not self.config.method.carry or work.own or "weights" not in state.slots:
+            return state
+        spec, common = self.protocol.framing.spec, work.start.weights | work.start.buffers
+        own = state.slots["weights"] | state.slots["buffers"]
+        own = spec.apply(own, match(spec, common, own, derive(self.config.seed, "carry", work.client)))
+        unsaid = {name: own[name] - value for name, value in work.start.weights.items()}
+        return State({**state.slots, f"{MEMORY}{ErrorFeedback.name}": unsaid}, dict(state.facts))
 
     def _in_frame(self, state: State, frame: Frame | None) -> State:
         """Return the state with its neurons in the frame's order, unless they are in it already."""
@@ -229,12 +249,12 @@ class Client:
         """The common model after an order that tells its changes, perhaps since a model that a seed stands for."""
         known = held(state)
         if message.section("seed") is not None:
-            known = first_held(0, self._initial(read_seed(message))[0])
+            known = first_held(0, self.protocol.initial(read_seed(message))[0])
         return heard(self.protocol, message, known)
 
-    def _initial(self, seed: int) -> tuple[Tensors, Tensors]:
-        model = self.task.build_model(seed)
-        return clone(parameters_of(model)), clone(buffers_of(model))
+    def _own_seed(self, client: int) -> int:
+        """Of the weights that a client begins with by itself."""
+        return derive(self.config.seed, "own-init", client)
 
     def _own_control(self, state: State) -> Tensors:
         kept = state.slots.get("control")
