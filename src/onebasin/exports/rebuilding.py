@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,7 +16,7 @@ from onebasin.exports.seed_mask import Description, SeedMask, Shape
 from onebasin.tasks.models import built_in
 from onebasin.training.parametrization import fold, parametrize
 from onebasin.training.supermask import MASKED
-from onebasin.training.weights import buffers_of, copy_into
+from onebasin.training.weights import buffers_of
 from onebasin.updates.dense import Exact
 from onebasin.wire.error import WireError
 from onebasin.wire.layout import Layout
@@ -48,25 +47,22 @@ def load(path: str | Path, model: nn.Module | None = None) -> nn.Module:
 def rebuild(file: SeedMask, model: nn.Module | None = None) -> nn.Module:
     """Return the model that a file describes, as `load`; `WireError` when it cannot be."""
     described = file.description
-    if model is None:
-        model = _build(described)
-    else:
-        model = copy.deepcopy(model).cpu()
+    with torch.random.fork_rng(devices=[]):
+        model = _build(described) if model is None else copy.deepcopy(model).cpu()
         _check_layers(described.layers, model)
-    try:
-        parametrize(model, described.supermask, file.seed)
-    except ValueError as error:
-        raise WireError(f"its model cannot be masked: {error}") from None
+        try:
+            drawn = parametrize(copy.deepcopy(model), described.supermask, file.seed)
+        except ValueError as error:
+            raise WireError(f"its model cannot be masked: {error}") from None
     kept = {}
-    for name, layer in model.named_modules():
+    for name, layer in drawn.named_modules():
         if is_parametrized(layer, "weight"):
             random: Tensor = layer.parametrizations.weight[0].weights
             kept[_weight_of(name)] = random * torch.from_numpy(file.masks[_weight_of(name)])
-    fold(model)
     buffers = buffers_of(model)
-    copy_into(buffers, Exact(Layout.of(buffers)).decode(file.buffers))
-    copy_into({name: model.get_parameter(name) for name in kept}, kept)
-    return model
+    values = Exact(Layout.of(buffers)).decode(file.buffers)
+    model.load_state_dict(fold(drawn).state_dict() | kept | values)
+    return model.eval()
 
 
 def masked_layers(model: nn.Module) -> dict[str, Shape]:
@@ -80,31 +76,30 @@ def _weight_of(module: str) -> str:
 
 
 def _build(described: Description) -> nn.Module:
-    """Build a model of the list; at first without memory, since its size is not known before."""
     if not described.built_in:
         raise WireError(f"its model is {described.model!r}, which is not onebasin's: give it as load(path, model=...)")
-    arguments = (described.model, described.input, described.classes, described.options)
     try:
-        with torch.random.fork_rng(devices=[]):
-            with torch.device("meta"), _no_larger_than(described):
-                sketch = built_in(*arguments)
-            _check_layers(described.layers, sketch)
-            return built_in(*arguments)
+        with _no_larger_than(described):
+            model = built_in(described.model, described.input, described.classes, described.options)
     except WireError:
         raise
     except Exception as error:  # the options are the file's, and may be anything
         raise WireError(f"its model cannot be built: {type(error).__name__}: {error}") from None
+    return model
 
 
 @contextmanager
 def _no_larger_than(described: Description) -> Iterator[None]:
-    """Stop the building of a model as soon as it has more than belongs to the layers that are listed."""
+    """Stop the building of a model as soon as it has more than belongs to the layers that are listed.
+
+    A layer registers its parameters before it writes to them, so that no memory is taken up until then.
+    """
     # A weight has a bias at most, and a normalisation's scale and shift: none larger than itself.
     tensors, values = 4 * len(described.layers), 4 * described.weights
 
     def count(module: nn.Module, name: str, parameter: nn.Parameter) -> None:
         nonlocal tensors, values
-        tensors, values = tensors - 1, values - math.prod(parameter.shape)
+        tensors, values = tensors - 1, values - parameter.numel()
         if tensors < 0 or values < 0:
             raise WireError(f"its model {described.model!r} is larger than the layers that it lists")
 
