@@ -16,7 +16,7 @@ from onebasin.wire.message import Section
 
 @dataclass(frozen=True)
 class Answer:
-    """model: an update or whole weights, as was asked. sketch: as it was sent, but known to be one."""
+    """model: an update or whole weights, as was asked. update, sketch: as they were sent, but known to be such."""
 
     report: Report
     model: Tensors | None
@@ -25,6 +25,7 @@ class Answer:
     signatures: Tensors | None
     sketch: bytes | None
     statistics: Statistics | None
+    update: bytes | None
 
 
 def read_answer(protocol: Protocol, reply: bytes, asked: Do, scene: Scene, classes: Classes | None = None) -> Answer:
@@ -59,6 +60,7 @@ def read_answer(protocol: Protocol, reply: bytes, asked: Do, scene: Scene, class
         None if signatures is None else framing.read_signatures(signatures),
         sketch,
         None if statistics is None else framing.read_statistics(statistics),
+        body("update"),
     )
 
 

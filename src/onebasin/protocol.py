@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import nn
 
-from onebasin.choices import ControlVariates
+from onebasin.choices import RELAY, ControlVariates
 from onebasin.config import RunConfig
 from onebasin.framing import Framing
 from onebasin.tasks.task import Task
@@ -77,12 +77,14 @@ class Protocol:
         self.exact: Codec = Exact(self.buffers)
         self.fresh: Codec = Fp32(self.parameters)
         coded = 0
+        self.relays = config.method.downlink == RELAY
+        self.combine = config.method.combine
         if config.method.federated:
             self.uplink = make_coding(config.method.uplink, self.parameters)
-            self.downlink = make_coding(config.method.downlink, self.parameters)
+            self.downlink = self.fresh if self.relays else make_coding(config.method.downlink, self.parameters)
             self.models = make_codec(config.method.whole, self.parameters)
             coded = self.uplink.most_bytes + self.downlink.most_bytes
-        self.tells_changes = config.method.federated and not isinstance(self.downlink, Codec)
+        self.tells_changes = self.relays or (config.method.federated and not isinstance(self.downlink, Codec))
         self.controlled = isinstance(config.method.objective, ControlVariates)
         self.framing = Framing(config, task, model)
         said = 8 * self.parameters.numel + self.exact.coded_bytes + coded

@@ -8,7 +8,7 @@ import torch
 
 from onebasin.alignment.sketches import Sketch
 from onebasin.answer import Answer, read_answer
-from onebasin.arrivals import Arrivals, Contribution
+from onebasin.arrivals import Arrivals, Contribution, Said
 from onebasin.assembly import Assembly
 from onebasin.broadcast import Held, begin, held, news, tell
 from onebasin.choices import ControlVariates
@@ -168,6 +168,8 @@ class Server:
             update = Do.SEND_UPDATE in asked
             sent = Contribution(client, weight, answer.model, answer.buffers, met=update)
             self._arrivals.add(sent, self.state.slots["weights"] if update else None)
+            if self.protocol.relays and answer.update is not None:
+                self._arrivals.said.append(Said(client, weight, answer.update))
             if not update:
                 self.state.facts["merged"] = sorted({*self.state.facts["merged"], client})
 
@@ -191,7 +193,7 @@ class Server:
             self.outcome.round, self._arrivals, self.state.slots, self._sketches(), self._frames
         )
         if self.protocol.tells_changes:
-            tell(self.protocol, self.state, self.outcome.round)
+            tell(self.protocol, self.state, self.outcome.round, self._arrivals.said)
         if self.config.training.keep_optimizer and self.method.frame in ("weights", "activations"):
             self._remember(self._frames)
         if replies:

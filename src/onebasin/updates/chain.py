@@ -17,6 +17,7 @@ from onebasin.updates.feedback import ErrorFeedback, MomentumCorrection
 from onebasin.updates.low_rank import LowRank
 from onebasin.updates.masks import Mask
 from onebasin.updates.quantisers import Eden, Float16, Float32, Qsgd, Sign, Ternary, Uniform
+from onebasin.updates.random_coding import RandomCoding
 from onebasin.updates.rotation import Hadamard
 from onebasin.updates.scene import Scene
 from onebasin.updates.selection import Fragment, RandomK, Small, TopK
@@ -44,6 +45,7 @@ STAGES: Mapping[str, type[Stage]] = MappingProxyType(
             Float16,
             Float32,
             Mask,
+            RandomCoding,
         )
     }
 )
