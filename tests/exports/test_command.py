@@ -28,7 +28,7 @@ def own_code() -> Any:
 
 
 def finished(folder: Path, method: str, *overrides: str, **task: Any) -> ob.Run:
-    base = {"method": method, "federation": {"rounds": 3}, "task": {"clients": 4, **task}}
+    base = {"method": method, "federation": {"rounds": 2}, "training": {"epochs": 1}, "task": {"clients": 4, **task}}
     return ob.run(read_config(base, overrides), out=folder)
 
 

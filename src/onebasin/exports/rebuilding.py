@@ -84,7 +84,8 @@ def _build(described: Description) -> nn.Module:
     except WireError:
         raise
     except Exception as error:  # the options are the file's, and may be anything
-        raise WireError(f"its model cannot be built: {type(error).__name__}: {error}") from None
+        reason = str(error).partition("\n")[0]
+        raise WireError(f"its model cannot be built: {type(error).__name__}: {reason}") from None
     return model
 
 

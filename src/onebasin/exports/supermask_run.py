@@ -14,7 +14,7 @@ from onebasin.training.weights import buffers_of
 from onebasin.updates.dense import Exact
 from onebasin.wire.layout import Layout
 
-ROUNDING = 1e-6
+ROUNDING = 1e-4
 """So far, relatively, may weights of a mask of the highest scores lie from what was drawn (training/supermask.py)."""
 
 
