@@ -7,6 +7,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_valida
 from onebasin.updates.catalogue import CODECS
 from onebasin.updates.chain import STAGES, canonical, parse_chain
 from onebasin.updates.masks import Drawn
+from onebasin.updates.selection import Known
 
 
 class Frozen(BaseModel):
@@ -219,9 +220,9 @@ class Method(Frozen):
     heard of the model, which it then has to keep; so does `relay`: all that the clients of a round sent goes to all
     clients as it is, and each puts it together as the server does. models: the codec of clients' whole models, where
     the uplink is a chain; `seeded`: the seed of what a client began with, and what it learned, as the uplink codes it.
-    carry: what a client knew before it met the common model counts among what it has yet to say, in that model's order
-    of neurons. score: what clients that keep their models are counted as: the `mean` of their own scores,
-    the `best` of them, or what all say `together`.
+    trains: `all` parameters, or only those whose changes are `sent` in the round, which all know beforehand.
+    score: what clients that keep their models are counted as: the `mean` of their own scores, the `best` of them, or
+    what all say `together`.
     """
 
     name: str
@@ -237,7 +238,7 @@ class Method(Frozen):
     uplink: CodecName = "fp32"
     downlink: DownlinkName = "fp32"
     models: Literal["fp32", "fp16", "int8", "seeded"] = "fp32"
-    carry: bool = False
+    trains: Literal["all", "sent"] = "all"
     combine: Combine = Average()
     score: Literal["mean", "best", "together"] = "mean"
 
@@ -330,10 +331,10 @@ class Method(Frozen):
                 "models='seeded' says what clients learned since their own start, by a chain, in their own order of "
                 f"neurons; not with start={self.start!r}, uplink={self.uplink!r}, frame={self.frame!r}"
             )
-        if self.carry and not (self.frame == "adopt-one" and "error-feedback" in self.uplink):
+        if self.trains == "sent" and not (self.federated and _known_places(self.uplink)):
             raise ValueError(
-                f"carry needs frame='adopt-one' and an uplink with error-feedback; not frame={self.frame!r}, "
-                f"uplink={self.uplink!r}"
+                "trains='sent' needs an uplink whose chain sends places that all clients know beforehand, such as "
+                f"'random-k 0.05 shared=true | uniform 4' or 'fragment 4 | fp16'; not {self.uplink!r}"
             )
         if self.probed and not self.federated:
             raise ValueError("repair and combine='least-squares' need an uplink and a downlink")
@@ -346,3 +347,8 @@ def _drawn(chain: str) -> str:
         return ""
     last = parse_chain(chain)[-1]
     return last.name if isinstance(last, Drawn) else ""
+
+
+def _known_places(chain: str) -> bool:
+    """Whether both sides, and all clients, know which values a chain sends in a round."""
+    return chain not in (*CODECS, "none") and any(isinstance(s, Known) and s.common for s in parse_chain(chain))

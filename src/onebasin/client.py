@@ -5,7 +5,6 @@ from dataclasses import dataclass
 
 import torch
 
-from onebasin.alignment.matching import match
 from onebasin.broadcast import Held, first_held, heard, held
 from onebasin.choices import ControlVariates, Proximal
 from onebasin.config import RunConfig
@@ -18,8 +17,8 @@ from onebasin.tasks.task import Task
 from onebasin.training.local import Start, Trained, TrainingFailed
 from onebasin.training.reuse import train_or_recall
 from onebasin.training.weights import buffers_of, clone, copy_into, parameters_of, transient_buffers_of
+from onebasin.updates.chain import Chain
 from onebasin.updates.codec import flatten
-from onebasin.updates.feedback import ErrorFeedback
 from onebasin.updates.scene import Scene
 from onebasin.wire.error import WireError
 from onebasin.wire.layout import Tensors
@@ -123,8 +122,10 @@ class Client:
             correction = {name: c - mine[name] for name, c in server_control.items()}
         objective = self.config.method.objective
         proximal = objective.mu if isinstance(objective, Proximal) else 0.0
-        start = Start(weights, buffers, state.slots.get("optimizer", {}), proximal, correction)
-        return Work(client, message.round, read_do(message), start, own, frame, server_control, common)
+        do = read_do(message)
+        free = self._sent(client, message.round) if self._trains_what_is_sent(do) else None
+        start = Start(weights, buffers, state.slots.get("optimizer", {}), proximal, correction, free)
+        return Work(client, message.round, do, start, own, frame, server_control, common)
 
     def train(self, work: Work) -> Done:
         """Do the work: train on this client's examples and score the result, each only if the order asks for it.
@@ -188,7 +189,7 @@ class Client:
         sections = [write_report(done.report), *done.sections]
         if Do.SEND_UPDATE in work.do:
             update = {name: w - work.start.weights[name] for name, w in trained.weights.items()}
-            body, remembered = self._coded(work, update, self._carried(work, state), flatten(work.start.weights))
+            body, remembered = self._coded(work, update, state, flatten(work.start.weights))
             sections.append(Section(Kind.UPDATE, "update", body))
             slots |= remembered
         if Do.SEND_MODEL in work.do and self.protocol.seeded:
@@ -227,16 +228,6 @@ class Client:
         body = self.protocol.uplink.body(update, scene, None if work.held is None else work.held.moved)
         return body, {f"{MEMORY}{stage}": self.protocol.parameters.split(kept) for stage, kept in scene.kept.items()}
 
-    def _carried(self, work: Work, state: State) -> State:
-        """The state, when a client meets the common model: what it knew itself is what its chain left unsaid."""
-        if not self.config.method.carry or work.own or "weights" not in state.slots:
-            return state
-        spec, common = self.protocol.framing.spec, work.start.weights | work.start.buffers
-        own = state.slots["weights"] | state.slots["buffers"]
-        own = spec.apply(own, match(spec, common, own, derive(self.config.seed, "carry", work.client)))
-        unsaid = {name: own[name] - value for name, value in work.start.weights.items()}
-        return State({**state.slots, f"{MEMORY}{ErrorFeedback.name}": unsaid}, dict(state.facts))
-
     def _in_frame(self, state: State, frame: Frame | None) -> State:
         """Return the state with its neurons in the frame's order, unless they are in it already."""
         if frame is None or frame.number <= state.facts.get(FRAME, 0):
@@ -251,6 +242,14 @@ class Client:
         if message.section("seed") is not None:
             known = first_held(0, self.protocol.initial(read_seed(message))[0])
         return heard(self.protocol, message, known)
+
+    def _trains_what_is_sent(self, do: Do) -> bool:
+        """Whether an order trains only what its reply can say: an update, or what was learned since the own start."""
+        return self.config.method.trains == "sent" and (Do.SEND_UPDATE in do or self.protocol.seeded)
+
+    def _sent(self, client: int, round: int) -> Tensors | None:
+        assert isinstance(self.protocol.uplink, Chain)
+        return self.protocol.uplink.places(Scene(self.protocol.run, round, client))
 
     def _own_seed(self, client: int) -> int:
         """Of the weights that a client begins with by itself."""
