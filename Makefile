@@ -1,17 +1,22 @@
-# Two commands do everything on a fresh machine: `make demo` and `make test`.
+# Two commands do everything on a fresh machine: `make demo` and `make test`. Flower has an environment of its own.
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: demo test lint bench clean
+FLOWER := .venv-flower
+
+.PHONY: demo test test-flower lint bench clean
 
 demo: $(READY)
 	$(BIN)/onebasin compare studies/digits.toml
 
 test: $(READY)
 	$(BIN)/pytest -n 2 --dist worksteal
+
+test-flower: $(FLOWER)/.ready
+	$(FLOWER)/bin/pytest -m "flower and not slow" tests/flower
 
 lint: $(READY)
 	$(BIN)/ruff format --check src tests benchmarks
@@ -28,5 +33,11 @@ $(READY): requirements.txt pyproject.toml
 	$(BIN)/python -m pip install --quiet --no-deps --editable .
 	touch $(READY)
 
+$(FLOWER)/.ready: requirements-flower.txt pyproject.toml
+	$(PYTHON) -m venv $(FLOWER)
+	$(FLOWER)/bin/python -m pip install --quiet --requirement requirements-flower.txt
+	$(FLOWER)/bin/python -m pip install --quiet --no-deps --editable .
+	touch $@
+
 clean:
-	rm -rf $(VENV) runs build dist src/*.egg-info
+	rm -rf $(VENV) $(FLOWER) runs build dist src/*.egg-info
