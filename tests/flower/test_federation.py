@@ -63,8 +63,8 @@ class Federation:
         if not program:
             os.killpg(group, signal.SIGKILL)
             return
-        listed = subprocess.run(["ps", "-eo", "pgid=,pid=,args="], capture_output=True, text=True, check=True).stdout
-        rows = [line.split(maxsplit=2) for line in listed.splitlines()]
+        listed = subprocess.run(["ps", "-eo", "pgid,pid,args"], capture_output=True, text=True, check=True).stdout
+        rows = [line.split(maxsplit=2) for line in listed.splitlines()[1:]]
         found = [int(pid) for owner, pid, command in rows if int(owner) == group and program in command]
         assert found, f"{name} runs no {program}"
         for pid in found:
