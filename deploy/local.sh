@@ -3,11 +3,12 @@
 #   deploy/local.sh up DIR NODES    start it; all its files are in DIR
 #   deploy/local.sh node DIR K      start node K again
 #   deploy/local.sh down DIR        stop it; `up` goes on with the same keys and memories
-# PORT is the SuperLink's, by default 8000; node K listens on PORT + 1 + K. NODE_CONFIG is told to every node besides.
+# PORT is the SuperLink's, by default 8000; node K listens on PORT + 1 + K. SUPERLINK is where nodes look for it, if
+# not there. NODE_CONFIG is what every node is told besides.
 set -eu
 here=$(cd "$(dirname "$0")" && pwd)
 usage() {
-    sed -n '2,6s/^# //p' "$0" >&2
+    sed -n '2,7s/^# //p' "$0" >&2
     exit 2
 }
 [ $# -ge 2 ] || usage
@@ -27,12 +28,15 @@ start() {
 
 start_node() {
     mkdir -p "$dir/node$1"
-    start "node$1" "$dir/node$1" flower-supernode --superlink "127.0.0.1:$port" --root-certificates "$dir/keys/ca.crt" \
-        --auth-supernode-private-key "$dir/keys/node$1" --host 127.0.0.1 --port $((port + 1 + $1)) \
+    start "node$1" "$dir/node$1" flower-supernode --superlink "${SUPERLINK:-127.0.0.1:$port}" \
+        --root-certificates "$dir/keys/ca.crt" --auth-supernode-private-key "$dir/keys/node$1" \
+        --host 127.0.0.1 --port $((port + 1 + $1)) \
         --node-config "partition-id=$1 state-dir=\"memory\" ${NODE_CONFIG:-}"
 }
 
 up() {
+    command -v flower-superlink >/dev/null || { echo "no flower-superlink; is the environment active?" >&2 && exit 1; }
+    [ ! -e "$dir/superlink.pid" ] || { echo "$dir is up already; first: $0 down $dir" >&2 && exit 1; }
     "$here/keys.sh" "$dir/keys" "$1"
     [ -e "$dir/keys/superexec" ] || (umask 077 && openssl rand -hex 32 >"$dir/keys/superexec")
     mkdir -p "$FLWR_HOME"
