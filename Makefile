@@ -1,19 +1,21 @@
-# Two commands do everything on a fresh machine: `make demo` and `make test`. Flower has an environment of its own.
+# Two commands do everything on a fresh machine: `make demo` and `make test`.
+# Flower asks for older packages, and has an environment of its own: `make flower`.
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
+FLOWER := .venv-flower
 export OMP_NUM_THREADS ?= 1
 
-FLOWER := .venv-flower
-
-.PHONY: demo test test-flower lint bench clean
+.PHONY: demo test flower test-flower lint bench clean
 
 demo: $(READY)
 	$(BIN)/onebasin compare studies/digits.toml
 
 test: $(READY)
 	$(BIN)/pytest -n 2 --dist worksteal
+
+flower: $(FLOWER)/.ready
 
 test-flower: $(FLOWER)/.ready
 	$(FLOWER)/bin/pytest -m "flower and not slow" tests/flower
