@@ -131,7 +131,7 @@ def test_a_server_that_is_killed_goes_on_where_it_was(federation: Federation, tm
     run = tmp_path / "flower"
     process = federation.run(*settings, "engine=flower", "--out", str(run))
     until(lambda: len(history(run)) == 1, process)
-    federation.kill("superexec", "flwr-serverapp")
+    federation.kill("superexec", "/flwr-serverapp")
     said, _ = process.communicate(timeout=LONGEST)
     assert process.returncode == 1, said
     assert f"--resume {run}" in said
@@ -150,7 +150,7 @@ def test_a_superlink_that_is_killed_is_waited_for(federation: Federation, tmp_pa
     run = tmp_path / "flower"
     process = federation.run(*settings, "engine=flower", "--out", str(run))
     until(lambda: len(history(run)) == 1, process)
-    federation.kill("superlink", "flower-superlink --host")  # what started it starts it again
+    federation.kill("superlink", "/flower-superlink")  # what started it starts it again
     said, _ = process.communicate(timeout=LONGEST)
     assert process.returncode == 0, said
     ob.run(settings[0], settings[1:], out=tmp_path / "single")
