@@ -15,7 +15,6 @@ import tempfile
 import time
 from collections import Counter
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console
 from rich.table import Table
@@ -63,8 +62,8 @@ def bodies(environment: dict[str, str]) -> Bytes:
     """Return what Flower counted in its last run."""
     command = [sys.executable, "-m", "flwr.cli.app", "list", "--limit", "1", "--format", "json"]
     said = subprocess.run(command, env=environment, check=True, capture_output=True, text=True).stdout
-    run: dict[str, Any] = json.loads(said)["runs"][0]
-    return Counter({"up": int(run["bytes-recv"]), "down": int(run["bytes-sent"])})
+    traffic: dict[str, int] = json.loads(said)["runs"][0]["network-traffic"]
+    return Counter({"up": traffic["inbound-bytes"], "down": traffic["outbound-bytes"]})
 
 
 def main() -> None:
@@ -85,6 +84,7 @@ def main() -> None:
             before = relay.read()
             time.sleep(IDLE)
             idle = relay.read() - before
+            print(idle, flush=True)
             for number, (name, settings) in enumerate(ARMS.items()):
                 out = Path(folder) / str(number)
                 before = relay.read()
@@ -95,6 +95,7 @@ def main() -> None:
                 per = NODES * len(lines) * 1000
                 counted = (payload(out), bodies(environment), wire)
                 table.add_row(name, *(f"{each[d] / per:.2f}" for each in counted for d in ("up", "down")))
+                print(name, *counted, lines[-1]["seconds"], flush=True)
                 seconds.add_row(name, f"{lines[0]['seconds']:.0f}, {lines[-1]['seconds']:.0f}")
         finally:
             subprocess.run([*local, "down", f"{folder}/federation"], env=environment, check=False)
