@@ -25,9 +25,21 @@ class Contribution:
         return self.weights | self.buffers
 
 
+@dataclass(frozen=True)
+class Said:
+    """What a client sent of its update, as it was sent."""
+
+    client: ClientId
+    weight: float
+    body: bytes
+
+
 @dataclass
 class Arrivals:
-    """What came back in a round: running means, or whole models where the method must look at each."""
+    """What came back in a round: running means, or whole models where the method must look at each.
+
+    said: the updates' bytes, where they are to be passed on.
+    """
 
     parameters: Layout
     buffer_layout: Layout
@@ -37,6 +49,7 @@ class Arrivals:
     buffers: WeightedMean = field(init=False)
     models: list[Contribution] = field(default_factory=list)
     statistics: dict[ClientId, tuple[float, Statistics]] = field(default_factory=dict)
+    said: list[Said] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.update, self.model = WeightedMean(self.parameters), WeightedMean(self.parameters)
