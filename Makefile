@@ -1,17 +1,24 @@
 # Two commands do everything on a fresh machine: `make demo` and `make test`.
+# Flower asks for older packages, and has an environment of its own: `make flower`.
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
+FLOWER := .venv-flower
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: demo test lint bench clean
+.PHONY: demo test flower test-flower lint bench clean
 
 demo: $(READY)
 	$(BIN)/onebasin compare studies/digits.toml
 
 test: $(READY)
 	$(BIN)/pytest -n 2 --dist worksteal
+
+flower: $(FLOWER)/.ready
+
+test-flower: $(FLOWER)/.ready
+	$(FLOWER)/bin/pytest -m "flower and not slow" tests/flower
 
 lint: $(READY)
 	$(BIN)/ruff format --check src tests benchmarks
@@ -28,5 +35,11 @@ $(READY): requirements.txt pyproject.toml
 	$(BIN)/python -m pip install --quiet --no-deps --editable .
 	touch $(READY)
 
+$(FLOWER)/.ready: requirements-flower.txt pyproject.toml
+	$(PYTHON) -m venv $(FLOWER)
+	$(FLOWER)/bin/python -m pip install --quiet --requirement requirements-flower.txt
+	$(FLOWER)/bin/python -m pip install --quiet --no-deps --editable .
+	touch $@
+
 clean:
-	rm -rf $(VENV) runs build dist src/*.egg-info
+	rm -rf $(VENV) $(FLOWER) runs build dist src/*.egg-info

@@ -1,5 +1,8 @@
 """A node without Flower: the same bytes as in process, whatever is lost, repeated or late on the way."""
 
+import runpy
+import shutil
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
@@ -19,6 +22,7 @@ from onebasin.tasks.dataset import Split, load_dataset
 from onebasin.tasks.task import load_task
 
 MakeConfig = Callable[..., RunConfig]
+EXAMPLE = Path(__file__).parents[2] / "deploy" / "example"
 
 
 class Loopback:
@@ -222,6 +226,30 @@ def test_clients_bring_their_own_data(quick_config: MakeConfig, tmp_path: Path) 
     assert same_data.model is not None
     for name, value in mine.model.state_dict().items():
         assert torch.equal(value, same_data.model.state_dict()[name])
+
+
+def test_the_example_of_a_node_with_its_own_data_and_model(
+    quick_config: MakeConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copy(EXAMPLE / "mine.py", tmp_path)
+    monkeypatch.chdir(tmp_path)
+    runpy.run_path(str(EXAMPLE / "make.py"))
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.chdir(tmp_path / "federation" / "node1")
+    config = quick_config(
+        "fedavg",
+        "engine=flower",
+        "task.partition=own",
+        "task.clients=3",
+        "task.dataset=mine:readings",
+        "task.model=mine:network",
+    )
+    try:
+        task = Node(1, tmp_path, "mine:own").task(config)
+        assert [len(part) for part in task.parts] == [0, 200, 0]
+        assert [tuple(p.shape) for p in task.build_model(0).parameters()] == [(32, 12), (32,), (3, 32), (3,)]
+    finally:
+        sys.modules.pop("mine", None)
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
-from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
 from onebasin.alignment.models import State, check_model, parameters
@@ -152,5 +151,7 @@ def best_order(similarity: Tensor) -> Tensor | None:
 
 def _assign(similarity: Tensor) -> Tensor:
     """Jonker-Volgenant on one square matrix."""
+    from scipy.optimize import linear_sum_assignment  # 40 MB, which clients do without
+
     _, columns = linear_sum_assignment(similarity.numpy(), maximize=True)
     return torch.from_numpy(columns).long()

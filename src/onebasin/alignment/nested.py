@@ -10,7 +10,6 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import torch
-from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
 from onebasin.symmetry.spec import PermutationSpec
@@ -74,6 +73,8 @@ class Nested:
 
 def _assigned(table: Tensor) -> Tensor:
     """The largest sum of an assignment in each of the last two dimensions' matrices."""
+    from scipy.optimize import linear_sum_assignment  # 40 MB, which clients do without
+
     size = table.shape[-1]
     values = []
     for matrix in table.reshape(-1, size, size).numpy():

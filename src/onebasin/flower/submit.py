@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,9 @@ from onebasin.engines.engine import EngineError
 from onebasin.flower.settings import Settings
 
 APP = Path(__file__).parent / "app"
+
+PAUSE = 3.0
+"""Seconds between attempts to reach a SuperLink that has gone away."""
 
 
 def submit(config: RunConfig, directory: Path) -> None:
@@ -30,11 +34,35 @@ def submit(config: RunConfig, directory: Path) -> None:
     run = str(started.get("run-id") or "")
     if not run:
         raise EngineError(f"the SuperLink did not take the run: {started.get('error-message', started)}")
-    subprocess.run([*_COMMAND, "log", run, *superlink, "--stream"], env=_environment(), check=False)
-    listed = _flwr("list", *superlink, "--run-id", run, "--format", "json")
-    status = str((listed.get("runs") or [{}])[0].get("status", "unknown"))
+    status = _follow(run, superlink, config.engine.deadline)
     if status != "finished:completed":
         raise EngineError(f"Flower's run {run} is {status}; its log is above. Go on with --resume {directory}")
+
+
+def _follow(run: str, superlink: list[str], patience: float) -> str:
+    """Show a run's log to its end, also when the SuperLink goes away for up to so many seconds; return its status."""
+    seen = time.monotonic()
+    while True:
+        subprocess.run([*_COMMAND, "log", run, *superlink, "--stream"], env=_environment(), check=False)
+        status = _status(run, superlink)
+        if status.startswith("finished"):
+            return status
+        if status:
+            seen = time.monotonic()
+        elif time.monotonic() - seen > patience:
+            raise EngineError(
+                f"the SuperLink has been away for {patience:g} s; run {run} goes on where it can. See `flwr list`"
+            )
+        time.sleep(PAUSE)
+
+
+def _status(run: str, superlink: list[str]) -> str:
+    """Return what the SuperLink says of a run; nothing where it does not answer."""
+    try:
+        listed = _flwr("list", *superlink, "--run-id", run, "--format", "json")
+    except EngineError:
+        return ""
+    return str((listed.get("runs") or [{}])[0].get("status", ""))
 
 
 _COMMAND = [sys.executable, "-m", "flwr.cli.app"]
