@@ -27,7 +27,10 @@ class Contribution:
 
 @dataclass
 class Arrivals:
-    """What came back in a round: running means, or whole models where the method must look at each."""
+    """What came back in a round: running means, or whole models where the method must look at each.
+
+    remarks: of replies that were changed or left out, why.
+    """
 
     parameters: Layout
     buffer_layout: Layout
@@ -37,6 +40,7 @@ class Arrivals:
     buffers: WeightedMean = field(init=False)
     models: list[Contribution] = field(default_factory=list)
     statistics: dict[ClientId, tuple[float, Statistics]] = field(default_factory=dict)
+    remarks: dict[ClientId, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.update, self.model = WeightedMean(self.parameters), WeightedMean(self.parameters)

@@ -157,6 +157,54 @@ class LeastSquares(Frozen):
         return not self.rounds or round <= self.rounds
 
 
+class TrimmedMean(Frozen):
+    """w + rate * the mean of each value's updates but for the share `trim` of the smallest and of the largest.
+
+    Yin, Chen, Ramchandran, Bartlett: Byzantine-Robust Distributed Learning. ICML 2018 (arXiv 1803.01498), definition 2.
+    The server holds all replies of a round; all count alike.
+    """
+
+    kind: Literal["trimmed-mean"] = "trimmed-mean"
+    trim: Annotated[float, Field(gt=0, lt=0.5)] = 0.2
+    rate: Positive = 1.0
+
+
+class Median(Frozen):
+    """w + rate * the median of each value's updates.
+
+    Yin, Chen, Ramchandran, Bartlett: Byzantine-Robust Distributed Learning. ICML 2018 (arXiv 1803.01498), definition 1.
+    The server holds all replies of a round; all count alike.
+    """
+
+    kind: Literal["median"] = "median"
+    rate: Positive = 1.0
+
+
+class Krum(Frozen):
+    """w + rate * the mean of the `keep` updates that are nearest to their neighbours.
+
+    Up to `byzantine` of a round's n clients may be hostile; each is judged by its distances to the n - byzantine - 2
+    that are nearest. Blanchard, El Mhamdi, Guerraoui, Stainer: Machine Learning with Adversaries. NIPS 2017 (arXiv
+    1703.02757), section 4; with keep > 1, Multi-Krum. The server holds all replies of a round; all count alike.
+    """
+
+    kind: Literal["krum"] = "krum"
+    byzantine: Count = 2
+    keep: Count = 1
+    rate: Positive = 1.0
+
+
+class NormBound(Frozen):
+    """How long a client's update may be: the Euclidean norm of all its values together is at most `limit`.
+
+    over: one that is longer is shortened to the limit (`clip`), or refused with a recorded reason (`reject`). Sun,
+    Kairouz, Suresh, McMahan: Can You Really Backdoor Federated Learning? 2019 (arXiv 1911.07963), section 4.
+    """
+
+    limit: Positive
+    over: Literal["clip", "reject"] = "clip"
+
+
 class Probes(Frozen):
     """The inputs that a server asks models with.
 
@@ -188,10 +236,22 @@ class Alignment(Frozen):
 Parametrization = Annotated[Dense | LowRank | Supermask, Field(discriminator="kind"), BeforeValidator(by_kind)]
 Objective = Annotated[Plain | Proximal | ControlVariates, Field(discriminator="kind"), BeforeValidator(by_kind)]
 Combine = Annotated[
-    Average | Momentum | Adaptive | Nesterov | MajorityVote | BetaPosterior | LeastSquares,
+    Average
+    | Momentum
+    | Adaptive
+    | Nesterov
+    | MajorityVote
+    | BetaPosterior
+    | LeastSquares
+    | TrimmedMean
+    | Median
+    | Krum,
     Field(discriminator="kind"),
     BeforeValidator(by_kind),
 ]
+
+
+Robust = TrimmedMean | Median | Krum
 
 
 class Method(Frozen):
@@ -209,7 +269,7 @@ class Method(Frozen):
     for clients that keep their models to themselves. A downlink that is a chain says what changed since a client last
     heard of the model, which it then has to keep. models: the codec of clients' whole models, where the uplink is a
     chain. score: what clients that keep their models are counted as: the `mean` of their own scores, the `best` of
-    them, or what all say `together`.
+    them, or what all say `together`. norm_bound: how long an update may be.
     """
 
     name: str
@@ -226,6 +286,7 @@ class Method(Frozen):
     downlink: CodecName = "fp32"
     models: Literal["fp32", "fp16", "int8"] = "fp32"
     combine: Combine = Average()
+    norm_bound: NormBound | None = None
     score: Literal["mean", "best", "together"] = "mean"
 
     @property
@@ -302,6 +363,16 @@ class Method(Frozen):
             raise ValueError("'mask' is an uplink by itself: it draws from all scores")
         if self.uplink == "mask" and self.downlink in ("fp16", "int8"):
             raise ValueError(f"uplink='mask' needs a downlink that both sides hold exactly, not {self.downlink!r}")
+        guarded = self.norm_bound is not None or isinstance(self.combine, Robust)
+        if guarded and self.objective.kind == "control-variates":
+            raise ValueError(
+                f"objective='control-variates' takes the mean of what clients say of their variates, which neither "
+                f"norm_bound nor combine={self.combine.kind!r} guards"
+            )
+        if guarded and (not self.federated or self.uplink == "mask"):
+            raise ValueError(
+                f"norm_bound and combine={self.combine.kind!r} are for updates, which uplink={self.uplink!r} has not"
+            )
         if self.probed and not self.federated:
             raise ValueError("repair and combine='least-squares' need an uplink and a downlink")
         return self

@@ -10,10 +10,11 @@ from onebasin.choices import ControlVariates, Proximal
 from onebasin.config import RunConfig
 from onebasin.framing import Frame
 from onebasin.protocol import Do, Protocol, Report, read_do, read_seed, write_report
-from onebasin.seeds import derive
+from onebasin.seeds import derive, generator
 from onebasin.state import State
 from onebasin.tasks.metrics import evaluate
 from onebasin.tasks.task import Task
+from onebasin.training.attacks import hostile_clients, poisoned
 from onebasin.training.local import Start, Trained, TrainingFailed
 from onebasin.training.reuse import train_or_recall
 from onebasin.training.weights import buffers_of, clone, copy_into, parameters_of, transient_buffers_of
@@ -75,6 +76,7 @@ class Client:
         self.model = task.workspace()
         self._fresh = clone(transient_buffers_of(self.model))
         self.protocol = Protocol(config, task, self.model)
+        self._hostile = hostile_clients(config.federation.attack, len(task.parts), config.seed)
         trained = config.method.parametrization
         what = "" if trained.kind == "dense" else trained.model_dump_json()
         self._identity = f"{config.task.model_dump_json()} {config.method.data} {config.seed}{what}"
@@ -155,6 +157,10 @@ class Client:
                 work.round,
                 seed,
             )
+            attack = self.config.federation.attack
+            if attack is not None and work.client in self._hostile:
+                draws = generator(self.config.seed, "poison", work.round, work.client)
+                trained = poisoned(attack, work.start.weights, trained, draws)
         report = Report(len(indices), trained.steps, trained.loss)
         if Do.SCORE in work.do:
             copy_into(parameters_of(self.model), trained.weights)

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable
 
 import torch
 
-from onebasin.choices import Adaptive, Average, BetaPosterior, Combine, LeastSquares, MajorityVote, Momentum
+from onebasin.choices import Adaptive, Average, BetaPosterior, Combine, LeastSquares, MajorityVote, Momentum, Robust
 from onebasin.wire.layout import Layout, Tensors
 
 
@@ -54,8 +54,8 @@ def apply_update(combine: Combine, slots: dict[str, Tensors], update: Tensors) -
     """
     after = dict(slots)
     weights = slots["weights"]
-    if isinstance(combine, Average | LeastSquares):
-        rate = combine.rate if isinstance(combine, Average) else 1.0
+    if isinstance(combine, Average | Robust | LeastSquares):
+        rate = 1.0 if isinstance(combine, LeastSquares) else combine.rate
         after["weights"] = _each(weights, lambda n: weights[n] + rate * update[n])
         return after
     if isinstance(combine, BetaPosterior):

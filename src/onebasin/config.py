@@ -79,11 +79,19 @@ class Training(Frozen):
     keep_optimizer: bool = False
 
 
+class Attack(Frozen):
+    """For studies: a `fraction` of the clients, drawn from the seed, sends poisoned updates (training/attacks.py)."""
+
+    kind: Literal["sign-flip", "noise", "scale"] = "sign-flip"
+    fraction: Fraction = 0.2
+    strength: Positive = 1.0
+
+
 class Federation(Frozen):
     """The rounds: how many, who takes part, how replies weigh, how often the model is scored on the test set.
 
     cohort: clients a round, 0 for all. dropout: the chance that a client vanishes in a round after its order was sent.
-    late: how many clients, the last by number, are not there before round `join_round`.
+    late: how many clients, the last by number, are not there before round `join_round`. attack: what some of them send.
     """
 
     rounds: Count = 20
@@ -92,6 +100,7 @@ class Federation(Frozen):
     join_round: Count = 1
     weighting: Literal["examples", "uniform"] = "examples"
     dropout: Fraction = 0.0
+    attack: Annotated[Attack | None, BeforeValidator(by_kind)] = None
     evaluate_every: Count = 1
 
 

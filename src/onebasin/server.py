@@ -7,16 +7,17 @@ from dataclasses import dataclass, field
 import torch
 
 from onebasin.alignment.sketches import Sketch
-from onebasin.answer import Answer, read_answer
+from onebasin.answer import Answer, read_answer, require_buffers_like, within_bounds
 from onebasin.arrivals import Arrivals, Contribution
 from onebasin.assembly import Assembly
 from onebasin.broadcast import Held, begin, held, news, tell
-from onebasin.choices import ControlVariates
+from onebasin.choices import ControlVariates, Robust
 from onebasin.combine import WeightedMean
 from onebasin.config import ConfigError, RunConfig
 from onebasin.engines.engine import ClientId, Failure, Reply
 from onebasin.framing import Frame
 from onebasin.protocol import Do, Protocol, Report, write_do, write_seed
+from onebasin.robust import TooFewReplies, require_replies
 from onebasin.seeds import derive, generator
 from onebasin.state import State
 from onebasin.symmetry.spec import Perms
@@ -34,11 +35,15 @@ Orders = Mapping[ClientId, bytes]
 
 @dataclass
 class Outcome:
-    """What a round brought: the reports of those who answered, and the reasons of those who did not."""
+    """What a round brought: the reports of those who answered, and the reasons of those who did not.
+
+    remarks: what was done to answers that were not taken as they came.
+    """
 
     round: int
     reports: dict[ClientId, Report] = field(default_factory=dict)
     failures: dict[ClientId, str] = field(default_factory=dict)
+    remarks: dict[ClientId, str] = field(default_factory=dict)
 
     def mean(self, number: Callable[[Report], float]) -> float | None:
         """Return the plain mean of a report's number over the clients that have it; None if none has."""
@@ -62,6 +67,12 @@ class Server:
             raise ConfigError(
                 f"federation.late={config.federation.late} leaves none of {self.clients} clients to begin with"
             )
+        if isinstance(self.method.combine, Robust):
+            there = self.clients - config.federation.late
+            try:
+                require_replies(self.method.combine, min(config.federation.cohort or there, there))
+            except TooFewReplies as error:
+                raise ConfigError(f"method.{error}: see task.clients and federation.cohort") from None
         model = task.build_model(derive(config.seed, "init"))
         self.protocol = Protocol(config, task, model)
         self.assembly = Assembly(self.method, self.protocol.framing, task.workspace(), derive(config.seed, "assembly"))
@@ -107,9 +118,7 @@ class Server:
                     self.state.facts["holds"].pop(str(client), None)
                 continue
             try:
-                answer = read_answer(
-                    self.protocol, reply, self._asked[client], self._scene(client), self._known_of(client)
-                )
+                answer = self._checked(client, reply)
             except WireError as error:
                 self.outcome.failures[client] = f"WireError: {error}"
                 continue
@@ -128,6 +137,18 @@ class Server:
             chosen = max(reports, key=lambda client: (reports[client].examples, -client))
             return self._ask({chosen: Do.SEND_MODEL})
         return self._finish(control, len(reports))
+
+    def _checked(self, client: ClientId, reply: bytes) -> Answer:
+        """Return what a reply says, as far as it may; `WireError`."""
+        asked = self._asked[client]
+        answer = read_answer(self.protocol, reply, asked, self._scene(client), self._known_of(client))
+        if self.has_model:
+            require_buffers_like(answer, self.state.slots["buffers"])
+        if self.method.norm_bound is not None and Do.SEND_UPDATE in asked:
+            answer, remark = within_bounds(answer, self.method.norm_bound)
+            if remark:
+                self.outcome.remarks[client] = remark
+        return answer
 
     def _first_request(self, client: ClientId) -> Do:
         """What a client is asked for at first: what it learned from the common model, or from its own."""
@@ -187,9 +208,14 @@ class Server:
         """End the round with the next common model."""
         if self._arrivals.empty:
             return {}
-        self.state.slots = self.assembly.next_model(
-            self.outcome.round, self._arrivals, self.state.slots, self._sketches(), self._frames
-        )
+        try:
+            self.state.slots = self.assembly.next_model(
+                self.outcome.round, self._arrivals, self.state.slots, self._sketches(), self._frames
+            )
+        except TooFewReplies as error:
+            self.outcome.failures |= {one.client: str(error) for one in self._arrivals.models}
+            return {}
+        self.outcome.remarks |= self._arrivals.remarks
         if self.protocol.tells_changes:
             tell(self.protocol, self.state, self.outcome.round)
         if self.config.training.keep_optimizer and self.method.frame in ("weights", "activations"):
