@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from onebasin.alignment.repair import Statistics
@@ -55,6 +56,10 @@ class Arrivals:
         if common is not None:
             one.weights = {name: common[name] + change for name, change in one.weights.items()}
         self.models.append(one)
+
+    def disturb(self, change: Callable[[Tensors], Tensors]) -> None:
+        """Change the sum of the updates."""
+        self.update.change(change)
 
     @property
     def empty(self) -> bool:

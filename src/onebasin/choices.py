@@ -205,6 +205,21 @@ class NormBound(Frozen):
     over: Literal["clip", "reject"] = "clip"
 
 
+class Privacy(Frozen):
+    """What others learn of any one client's data is bounded (privacy.py): updates are clipped, and noise is added.
+
+    clip: the most that an update's norm can be. noise: its standard deviation in each value, in clips. at: `client`,
+    who adds it to its own update; or `server`, who adds as much to the sum of all, and is trusted. delta: at which the budget is told. seeding: noise is drawn from a `secret` that is never sent; or from the `run`'s seed,
+    which makes studies repeatable and protects nobody who knows it.
+    """
+
+    clip: Positive
+    noise: Annotated[float, Field(ge=0)]
+    at: Literal["client", "server"] = "client"
+    delta: Annotated[float, Field(gt=0, lt=1)] = 1e-5
+    seeding: Literal["secret", "run"] = "secret"
+
+
 class Probes(Frozen):
     """The inputs that a server asks models with.
 
@@ -270,6 +285,7 @@ class Method(Frozen):
     heard of the model, which it then has to keep. models: the codec of clients' whole models, where the uplink is a
     chain. score: what clients that keep their models are counted as: the `mean` of their own scores, the `best` of
     them, or what all say `together`. norm_bound: how long an update may be.
+    privacy: what is promised of any one client's data.
     """
 
     name: str
@@ -287,6 +303,7 @@ class Method(Frozen):
     models: Literal["fp32", "fp16", "int8"] = "fp32"
     combine: Combine = Average()
     norm_bound: NormBound | None = None
+    privacy: Privacy | None = None
     score: Literal["mean", "best", "together"] = "mean"
 
     @property
@@ -298,6 +315,11 @@ class Method(Frozen):
     def whole(self) -> str:
         """The codec of whole models that clients send."""
         return self.uplink if self.uplink in CODECS else self.models
+
+    @property
+    def controlled(self) -> bool:
+        """Whether control variates travel."""
+        return isinstance(self.objective, ControlVariates)
 
     @property
     def aligned(self) -> bool:
@@ -373,6 +395,24 @@ class Method(Frozen):
             raise ValueError(
                 f"norm_bound and combine={self.combine.kind!r} are for updates, which uplink={self.uplink!r} has not"
             )
+        if self.privacy is not None:
+            self._nothing_else_travels()
         if self.probed and not self.federated:
             raise ValueError("repair and combine='least-squares' need an uplink and a downlink")
         return self
+
+    def _nothing_else_travels(self) -> None:
+        """Raise `ValueError` for choices that send what is neither clipped nor noised."""
+        for field, allowed in (("start", ("broadcast", "shared-seed")), ("frame", ("none",)), ("repair", ("none",))):
+            if getattr(self, field) not in allowed:
+                raise ValueError(
+                    f"privacy: {field}={getattr(self, field)!r} sends more than updates to a common model; "
+                    f"use {allowed[0]!r}"
+                )
+        if not self.federated or self.uplink == "mask" or self.controlled or self.sketched:
+            raise ValueError(
+                f"privacy is for updates alone; uplink={self.uplink!r}, objective={self.objective.kind!r} and combine="
+                f"{self.combine.kind!r} send others or more"
+            )
+        if self.privacy is not None and self.privacy.at == "server" and isinstance(self.combine, Robust | LeastSquares):
+            raise ValueError(f"privacy.at='server' adds noise to a sum, and combine={self.combine.kind!r} makes none")

@@ -9,6 +9,7 @@ from onebasin.broadcast import Held, first_held, heard, held
 from onebasin.choices import ControlVariates, Proximal
 from onebasin.config import RunConfig
 from onebasin.framing import Frame
+from onebasin.privacy import SECRET, clipped, noised, secret_of
 from onebasin.protocol import Do, Protocol, Report, read_do, read_seed, write_report
 from onebasin.seeds import derive, generator
 from onebasin.state import State
@@ -24,9 +25,11 @@ from onebasin.wire.error import WireError
 from onebasin.wire.layout import Tensors
 from onebasin.wire.message import SERVER, Kind, Message, Section
 
-ORDER_SECTIONS = frozenset({"do", "seed", "weights", "changes", "version", "buffers", "control", "permutation"})
 FRAME = "frame"
 """The fact that holds the number of the last frame that a client took on, so that none is taken on twice."""
+
+ROUND = "round"
+"""The fact that holds the last round that a client with something to remember answered, so that no older one is."""
 
 MEMORY = "uplink/"
 """What the slots begin with in which the chain of the uplink keeps what it remembers."""
@@ -84,12 +87,16 @@ class Client:
     def begin(self, client: int, state: State, order: bytes) -> Work:
         """Read the order. A client starts from what the order brings, else from what it kept, else from its own seed.
 
-        `WireError` when the order is not one for this client's run; the state is not touched.
+        `WireError` when the order is not one for this client's run, or is older than one that it has answered; the
+        state is not touched.
         """
         message = self.protocol.read(order, SERVER)
-        unknown = {section.name for section in message.sections} - ORDER_SECTIONS
-        if unknown:
-            raise WireError(f"the order has sections that are not known here: {sorted(unknown)}")
+        foreign = {section.name for section in message.sections} - self.protocol.brought
+        if foreign:
+            raise WireError(f"the order has sections that this method has no use for: {sorted(foreign)}")
+        if message.round < state.facts.get(ROUND, 0):
+            raise WireError(f"the order is of round {message.round}; round {state.facts[ROUND]} is answered already")
+        do = read_do(message, self.protocol.asked)
         permutation = message.section("permutation")
         frame = None if permutation is None else self.protocol.framing.read_permutations(permutation.body)
         state = self._in_frame(state, frame)
@@ -124,7 +131,7 @@ class Client:
         objective = self.config.method.objective
         proximal = objective.mu if isinstance(objective, Proximal) else 0.0
         start = Start(weights, buffers, state.slots.get("optimizer", {}), proximal, correction)
-        return Work(client, message.round, read_do(message), start, own, frame, server_control, common)
+        return Work(client, message.round, do, start, own, frame, server_control, common)
 
     def train(self, work: Work) -> Done:
         """Do the work: train on this client's examples and score the result, each only if the order asks for it.
@@ -189,9 +196,16 @@ class Client:
         work, trained = done.work, done.trained
         state = self._in_frame(state, work.frame)
         slots = dict(state.slots)
-        sections = [write_report(done.report), *done.sections]
+        facts, private = dict(state.facts), self.config.method.privacy
+        report = done.report if private is None else Report(1, 0)  # counts and losses have no noise
+        sections = [write_report(report), *done.sections]
         if Do.SEND_UPDATE in work.do:
             update = {name: w - work.start.weights[name] for name, w in trained.weights.items()}
+            if private is not None:
+                update = clipped(update, private)
+                if private.at == "client":
+                    facts[SECRET] = secret_of(facts, private, self.config.seed, work.client)
+                    update = noised(update, private.noise * private.clip, facts[SECRET], work.round)
             body, remembered = self._coded(work, update, state)
             sections.append(Section(Kind.UPDATE, "update", body))
             slots |= remembered
@@ -209,9 +223,11 @@ class Client:
             slots["weights"], slots["buffers"] = trained.weights, trained.buffers
         if self.config.training.keep_optimizer:
             slots["optimizer"] = trained.optimizer
-        after = State(slots, dict(state.facts))
+        after = State(slots, facts)
         if work.held is not None:
             work.held.into(after)
+        if after.slots:
+            after.facts[ROUND] = work.round
         return after, self.protocol.write(work.round, work.client, sections)
 
     def _coded(self, work: Work, update: Tensors, state: State) -> tuple[bytes, dict[str, Tensors]]:

@@ -33,6 +33,11 @@ class WeightedMean:
                 self._sums[entry.name] = value.double() * weight
         self.weight += weight
 
+    def change(self, change: Callable[[Tensors], Tensors]) -> None:
+        """Have the sum be what `change` makes of it, if there is one."""
+        if self.weight:
+            self._sums = change(self._sums)
+
     def result(self) -> Tensors:
         """Return the mean, in the layout's types; `ValueError` when nothing was added."""
         if self.weight <= 0:

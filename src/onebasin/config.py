@@ -160,6 +160,11 @@ class RunConfig(Frozen):
                 f"engine='flower' cannot run method={self.method.name!r}, which looks into what clients remember: that "
                 "stays on their machines"
             )
+        private = self.method.privacy
+        if private is not None and private.at == "server" and self.federation.weighting != "uniform":
+            raise ValueError(
+                "method.privacy.at='server' bounds what a client adds to the sum: use federation.weighting='uniform'"
+            )
         if self.task.clients and self.federation.late >= self.task.clients:
             raise ValueError(
                 f"federation.late={self.federation.late} leaves none of task.clients={self.task.clients} to begin with"

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 
@@ -11,26 +11,31 @@ from onebasin.answer import Answer, read_answer, require_buffers_like, within_bo
 from onebasin.arrivals import Arrivals, Contribution
 from onebasin.assembly import Assembly
 from onebasin.broadcast import Held, begin, held, news, tell
-from onebasin.choices import ControlVariates, Robust
+from onebasin.choices import ControlVariates, Privacy, Robust
+from onebasin.cohort import cohort
 from onebasin.combine import WeightedMean
 from onebasin.config import ConfigError, RunConfig
 from onebasin.engines.engine import ClientId, Failure, Reply
 from onebasin.framing import Frame
+from onebasin.privacy import SECRET, check_privacy, clipped, noised, secret_of
 from onebasin.protocol import Do, Protocol, Report, write_do, write_seed
 from onebasin.robust import TooFewReplies, require_replies
-from onebasin.seeds import derive, generator
+from onebasin.seeds import derive
 from onebasin.state import State
 from onebasin.symmetry.spec import Perms
 from onebasin.tasks.task import Task
 from onebasin.training.weights import buffers_of, clone, parameters_of
 from onebasin.updates.block import Classes
-from onebasin.updates.codec import NotFinite, flatten
+from onebasin.updates.codec import NotFinite, flatten, require_finite
 from onebasin.updates.scene import Scene
 from onebasin.wire.error import WireError
 from onebasin.wire.layout import Tensors
 from onebasin.wire.message import SERVER, Kind, Section
 
 Orders = Mapping[ClientId, bytes]
+
+NUMBERS = frozenset({"weights", "control", "momentum", "second"})
+"""The slots whose values are finite, or the round that made them does not count."""
 
 
 @dataclass
@@ -75,6 +80,7 @@ class Server:
                 raise ConfigError(f"method.{error}: see task.clients and federation.cohort") from None
         model = task.build_model(derive(config.seed, "init"))
         self.protocol = Protocol(config, task, model)
+        check_privacy(config, len(self.protocol.buffers))
         self.assembly = Assembly(self.method, self.protocol.framing, task.workspace(), derive(config.seed, "assembly"))
         self.state = State(facts={"met": [], "merged": [], "frames": {}, "holds": {}})
         if self.method.start != "local":
@@ -90,6 +96,12 @@ class Server:
         self._frames: dict[ClientId, Perms] = {}
 
     @property
+    def _noisy(self) -> Privacy | None:
+        """The privacy that this side is to see to."""
+        private = self.method.privacy
+        return private if private is not None and private.at == "server" else None
+
+    @property
     def has_model(self) -> bool:
         return "weights" in self.state.slots
 
@@ -97,11 +109,11 @@ class Server:
         """Return the round's first orders, client by client."""
         self.outcome = Outcome(round)
         self._arrivals, self._frames = self._nothing(), {}
-        cohort = self._cohort(round)
+        asked = cohort(self.config, self.clients, round)
         if not self.method.federated:
             scored = Do.SCORE if self.is_evaluated(round) else Do(0)
-            return self._ask(dict.fromkeys(cohort, Do.TRAIN | Do.KEEP_MODEL | scored))
-        return self._ask({client: self._first_request(client) for client in cohort})
+            return self._ask(dict.fromkeys(asked, Do.TRAIN | Do.KEEP_MODEL | scored))
+        return self._ask({client: self._first_request(client) for client in asked})
 
     def close(self, replies: Iterable[Reply]) -> Orders:
         """Take the replies, each once and in a fixed order; return further orders of the round, or none.
@@ -144,6 +156,8 @@ class Server:
         answer = read_answer(self.protocol, reply, asked, self._scene(client), self._known_of(client))
         if self.has_model:
             require_buffers_like(answer, self.state.slots["buffers"])
+        if self._noisy and answer.model is not None:  # codecs may have made it longer
+            answer = replace(answer, model=clipped(answer.model, self._noisy))
         if self.method.norm_bound is not None and Do.SEND_UPDATE in asked:
             answer, remark = within_bounds(answer, self.method.norm_bound)
             if remark:
@@ -209,20 +223,37 @@ class Server:
         if self._arrivals.empty:
             return {}
         try:
-            self.state.slots = self.assembly.next_model(
-                self.outcome.round, self._arrivals, self.state.slots, self._sketches(), self._frames
-            )
-        except TooFewReplies as error:
-            self.outcome.failures |= {one.client: str(error) for one in self._arrivals.models}
+            self.state.slots = self._next_slots(control, replies)
+        except ConfigError:
+            raise
+        except (ValueError, torch.linalg.LinAlgError) as error:  # type: ignore[attr-defined]  # well-formed replies, but of numbers without sense
+            reason = f"the round's replies cannot be put together: {error}"
+            self.outcome.failures |= dict.fromkeys(self.outcome.reports, reason)
             return {}
         self.outcome.remarks |= self._arrivals.remarks
         if self.protocol.tells_changes:
             tell(self.protocol, self.state, self.outcome.round)
         if self.config.training.keep_optimizer and self.method.frame in ("weights", "activations"):
             self._remember(self._frames)
-        if replies:
-            self._count_control(control, replies)
         return {}
+
+    def _next_slots(self, control: WeightedMean, replies: int) -> dict[str, Tensors]:
+        """Return what the slots are after the round; a `ValueError` or `LinAlgError` where that would make no sense."""
+        private = self._noisy
+        if private is not None:
+            secret = secret_of(self.state.facts, private, self.config.seed, "server")
+            self.state.facts[SECRET] = secret
+            deviation = private.noise * private.clip
+            self._arrivals.disturb(lambda summed: noised(summed, deviation, secret, self.outcome.round))
+        slots = self.assembly.next_model(
+            self.outcome.round, self._arrivals, self.state.slots, self._sketches(), self._frames
+        )
+        if "control" in slots and replies:  # SCAFFOLD, algorithm 1, line 17: c + |S|/N * mean change
+            mean, share = control.result(), replies / self.clients
+            slots["control"] = {name: c + share * mean[name] for name, c in slots["control"].items()}
+        for slot in NUMBERS & slots.keys():
+            require_finite(flatten(slots[slot]), slots[slot])
+        return slots
 
     @property
     def _held(self) -> Held | None:
@@ -254,15 +285,6 @@ class Server:
         """Whether the model is scored after this round: every so many, and after the last."""
         federation = self.config.federation
         return round % federation.evaluate_every == 0 or round == federation.rounds
-
-    def _cohort(self, round: int) -> list[ClientId]:
-        federation = self.config.federation
-        there = self.clients if round >= federation.join_round else self.clients - federation.late
-        size = federation.cohort
-        if not size or size >= there or not self.method.federated:
-            return list(range(there))
-        draw = torch.randperm(there, generator=generator(self.config.seed, "cohort", round))
-        return sorted(int(client) for client in draw[:size])
 
     def _ask(self, asked: dict[ClientId, Do]) -> Orders:
         """Return the orders: all clients that need the same get the same bytes.
@@ -312,12 +334,6 @@ class Server:
             frame = Frame(self.state.facts["frames"][str(framed)], slots[f"frame/{framed}"])
             sections.append(Section(Kind.ALIGN, "permutation", self.protocol.framing.write_permutations(frame)))
         return self.protocol.write(self.outcome.round, SERVER, sections)
-
-    def _count_control(self, changes: WeightedMean, replies: int) -> None:
-        """SCAFFOLD, algorithm 1, line 17: c + |S|/N * mean change."""
-        if "control" in self.state.slots:
-            mean, share = changes.result(), replies / self.clients
-            self.state.slots["control"] = {n: c + share * mean[n] for n, c in self.state.slots["control"].items()}
 
 
 def _brings_model(do: Do) -> bool:
