@@ -209,7 +209,8 @@ class Privacy(Frozen):
     """What others learn of any one client's data is bounded (privacy.py): updates are clipped, and noise is added.
 
     clip: the most that an update's norm can be. noise: its standard deviation in each value, in clips. at: `client`,
-    who adds it to its own update; or `server`, who adds as much to the sum of all, and is trusted. delta: at which the budget is told. seeding: noise is drawn from a `secret` that is never sent; or from the `run`'s seed,
+    who adds it to its own update; or `server`, who adds as much to the sum of all, and is trusted. delta: at which the
+    budget is told. seeding: noise is drawn from a `secret` that is never sent; or from the `run`'s seed,
     which makes studies repeatable and protects nobody who knows it.
     """
 

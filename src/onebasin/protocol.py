@@ -98,7 +98,7 @@ class Protocol:
         return encode_message(self.number, round, sender, sections)
 
     def read(self, data: bytes, sender: int) -> Message:
-        """Return the message in `data`; `WireError` when it is damaged, too long, of another run or sender, or no round."""
+        """Return the message in `data`; `WireError` when it is damaged, too long, of another run, sender, no round."""
         message = decode_message(data, self.limit)
         if message.run != self.number:
             raise WireError(f"the message is of run {message.run:08x}, not of {self.number:08x}")

@@ -1,0 +1,118 @@
+"""Runs that are killed at random moments and resumed, against the same run left alone: ``python -m benchmarks.kills 50``.
+
+A run is started in a process of its own, killed with SIGKILL, resumed, killed again, until it ends by itself; then its
+weights, ledger and history must be those of the undisturbed run, bit for bit. Of a pool, the parent is killed, or all.
+"""
+
+import json
+import os
+import signal
+import sys
+import tempfile
+import time
+from pathlib import Path
+from random import Random
+
+import onebasin as ob
+from onebasin.config import RunConfig
+
+CHAIN = "error-feedback | top-k 0.05 | sign"
+ENGINES = ("single", "pool")
+ROUNDS = 40
+
+
+def config(engine: str) -> RunConfig:
+    """Return a run with much to remember: chains both ways, clients that vanish, join late, keep their momenta."""
+    return ob.read_config(
+        {
+            "method": {"name": "stc", "uplink": CHAIN, "downlink": CHAIN},
+            "task": {"clients": 6},
+            "training": {"momentum": 0.9, "keep_optimizer": True, "epochs": 2},
+            "federation": {"rounds": ROUNDS, "cohort": 4, "dropout": 0.1, "late": 1, "join_round": 5},
+            "engine": {"kind": engine, "workers": 2 if engine == "pool" else 0},
+        }
+    )
+
+
+def live(run: RunConfig, directory: Path) -> int:
+    """Start the run, or go on with it, in a process group of its own; return the process's number."""
+    process = os.fork()
+    if process:
+        return process
+    status = 1
+    try:
+        os.setsid()
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
+        started = (directory / "config.toml").exists()
+        ob.run(run, resume=directory) if started else ob.run(run, out=directory)
+        status = 0
+    finally:
+        os._exit(status)
+
+
+def rounds_of(directory: Path) -> int:
+    history = directory / "history.jsonl"
+    return history.read_bytes().count(b"\n") if history.exists() else 0
+
+
+def kill(process: int, seconds: float, whole_group: bool) -> bool:
+    """Kill a process after so many seconds; whether it was still alive. `RuntimeError` if it failed by itself."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        found, status = os.waitpid(process, os.WNOHANG)
+        if found:
+            if status:
+                raise RuntimeError(f"a run failed by itself, with status {status}")
+            return False
+        time.sleep(0.001)
+    (os.killpg if whole_group else os.kill)(process, signal.SIGKILL)
+    os.waitpid(process, 0)
+    return True
+
+
+def same(one: Path, other: Path) -> bool:
+    """Whether two finished runs have the same weights, ledger and history, but for the clock."""
+    equal = all(
+        (one / name).read_bytes() == (other / name).read_bytes() for name in ("model.safetensors", "ledger.csv")
+    )
+    histories = [
+        [{**json.loads(line), "seconds": 0} for line in (path / "history.jsonl").read_text().splitlines()]
+        for path in (one, other)
+    ]
+    return equal and histories[0] == histories[1]
+
+
+def torture(engine: str, kills: int, draw: Random, folder: Path) -> None:
+    """Kill runs so many times, and see each to its end."""
+    run, whole = config(engine), folder / "whole"
+    began = time.monotonic()
+    kill(live(run, whole), 1e9, False)
+    seconds = time.monotonic() - began
+    done, runs, halves, at = 0, 0, 0, []
+    while done < kills:
+        runs += 1
+        directory = folder / str(runs)
+        while True:
+            process = live(run, directory)
+            wait = draw.random() * 0.7 * seconds if done < kills else 1e9
+            if not kill(process, wait, draw.random() < 0.5):
+                break
+            done += 1
+            at.append(rounds_of(directory))
+            halves += any(directory.rglob(".*.partial"))
+        assert same(whole, directory), f"{directory} differs from {whole}"
+    print(
+        f"{engine}: {done} kills over {runs} runs of {ROUNDS} rounds ({seconds:.0f} s undisturbed), after rounds "
+        f"{sorted(at)}, {halves} of them with a half-written file; every run ended with the bits of the undisturbed one",
+        flush=True,
+    )
+
+
+def main(kills: int = 5, seed: int = 0) -> None:
+    for engine in ENGINES:
+        with tempfile.TemporaryDirectory() as folder:
+            torture(engine, kills, Random(seed), Path(folder))
+
+
+if __name__ == "__main__":
+    main(*map(int, sys.argv[1:]))
