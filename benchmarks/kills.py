@@ -1,4 +1,4 @@
-"""Runs that are killed at random moments and resumed, against the same run left alone: ``python -m benchmarks.kills 50``.
+"""Runs that are killed at random moments and resumed, against one left alone: ``python -m benchmarks.kills 50``.
 
 A run is started in a process of its own, killed with SIGKILL, resumed, killed again, until it ends by itself; then its
 weights, ledger and history must be those of the undisturbed run, bit for bit. Of a pool, the parent is killed, or all.
@@ -103,7 +103,7 @@ def torture(engine: str, kills: int, draw: Random, folder: Path) -> None:
         assert same(whole, directory), f"{directory} differs from {whole}"
     print(
         f"{engine}: {done} kills over {runs} runs of {ROUNDS} rounds ({seconds:.0f} s undisturbed), after rounds "
-        f"{sorted(at)}, {halves} of them with a half-written file; every run ended with the bits of the undisturbed one",
+        f"{sorted(at)}, {halves} of them with a half-written file; every run ended with the undisturbed one's bits",
         flush=True,
     )
 

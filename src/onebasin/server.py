@@ -123,7 +123,12 @@ class Server:
         control = WeightedMean(self.protocol.parameters)
         reports: dict[ClientId, Report] = {}
         signatures: dict[ClientId, Tensors] = {}
+        waiting = set(self._asked)
         for client, reply in replies:
+            if client not in waiting:
+                self.outcome.remarks[client] = "a reply came that nobody asked for, or a second one; it was not read"
+                continue
+            waiting.discard(client)
             if isinstance(reply, Failure):
                 self.outcome.failures[client] = reply.reason
                 if reply.reason.startswith(WireError.__name__):  # it may no longer hold what it is thought to
