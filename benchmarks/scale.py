@@ -1,4 +1,4 @@
-"""1,000 clients, 100 a round, 20 rounds in one process: where a round's processor time goes, and whether memory stays."""
+"""1,000 clients, 100 a round, 20 rounds in one process: where a round's processor time goes, and how memory fares."""
 
 import tempfile
 from collections import defaultdict
@@ -93,9 +93,8 @@ def measure(tables: dict[str, Any], folder: Path) -> tuple[Watch, int]:
 
 
 def main() -> None:
-    times = Table(
-        title=f"{CLIENTS:,} clients, {COHORT} a round, LeNet5, {EXAMPLES} examples each: milliseconds of processor time a round, median of {ROUNDS}"
-    )
+    what = f"{CLIENTS:,} clients, {COHORT} a round, LeNet5, {EXAMPLES} examples each"
+    times = Table(title=f"{what}: milliseconds of processor time a round, median of {ROUNDS}")
     memory = Table(title="MB in memory after a round, and on disk after the last")
     for table, columns in ((times, PARTS), (memory, [*map(str, SHOWN), "disk"])):
         table.add_column("")
