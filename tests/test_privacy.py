@@ -189,7 +189,7 @@ def test_a_budget_counts_the_rounds_of_whoever_took_part_most_often() -> None:
         (
             "fedavg",
             ("method.privacy.at=server", "federation.weighting=examples"),
-            r"use federation\.weighting='uniform'",
+            "use federation.weighting",
         ),
         ("fedavg", ("method.privacy.clip=0.0",), r"privacy\.clip: got 0\.0; input should be greater than 0"),
     ],
@@ -201,9 +201,8 @@ def test_what_noise_does_not_cover_is_refused(method: str, overrides: tuple[str,
 
 def test_statistics_of_batchnorm_are_refused(quick_config: MakeConfig, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"has 3 buffers \(BatchNorm's statistics\), which travel as they are"):
-        ob.run(
-            quick_config("fedavg", "task.model.norm=batch", "method.privacy={clip=1.0, noise=1.0}"), out=tmp_path / "r"
-        )
+        config = quick_config("fedavg", "task.model.norm=batch", "method.privacy={clip=1.0, noise=1.0}")
+        ob.run(config, out=tmp_path / "run")
 
 
 def exact_epsilon(noise: float, rounds: int, delta: float) -> float:
