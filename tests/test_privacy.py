@@ -169,7 +169,9 @@ def test_clipping_by_hand() -> None:
 
 
 def test_a_budget_counts_the_rounds_of_whoever_took_part_most_often() -> None:
-    assert budget(configure(), 2, 7) == {"epsilon": 1.0, "delta": 1e-5, "rounds": 7, "noise": "client"}
+    assert budget(configure(), 2, 7) == {"epsilon": None, "delta": 1e-5, "rounds": 7, "noise": "client"}
+    noisy = configure("method.privacy.noise=2.0")
+    assert budget(noisy, 2, 7) == {"epsilon": 1.0, "delta": 1e-5, "rounds": 7, "noise": "client"}
     some = configure(task={"clients": 10}, federation={"rounds": 20, "cohort": 2, "weighting": "uniform"})
     found = budget(some, 10, 20)
     assert found is not None
@@ -200,8 +202,8 @@ def test_what_noise_does_not_cover_is_refused(method: str, overrides: tuple[str,
 
 
 def test_statistics_of_batchnorm_are_refused(quick_config: MakeConfig, tmp_path: Path) -> None:
+    config = quick_config("fedavg", "task.model.norm=batch", "method.privacy={clip=1.0, noise=1.0}")
     with pytest.raises(ConfigError, match=r"has 3 buffers \(BatchNorm's statistics\), which travel as they are"):
-        config = quick_config("fedavg", "task.model.norm=batch", "method.privacy={clip=1.0, noise=1.0}")
         ob.run(config, out=tmp_path / "run")
 
 

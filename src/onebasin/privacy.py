@@ -6,6 +6,7 @@ Ramage, Talwar, Zhang: Learning Differentially Private Recurrent Language Models
 
 from __future__ import annotations
 
+import math
 import os
 from collections import Counter
 from collections.abc import Mapping
@@ -86,17 +87,21 @@ def epsilon(privacy: Privacy, rounds: int) -> float:
     except ImportError:
         raise ConfigError("method.privacy needs an accountant: pip install 'onebasin[privacy]'") from None
     if not privacy.noise:
-        return float("inf")
+        return math.inf
     accountant = PLDAccountant()
     accountant.compose(dp_accounting.GaussianDpEvent(privacy.noise / 2), rounds)
     return float(accountant.get_epsilon(privacy.delta))
 
 
 def budget(config: RunConfig, clients: int, rounds: int) -> dict[str, Any] | None:
-    """Return what so many rounds have cost the client that took part most often; None if nothing was promised."""
+    """Return what so many rounds have cost the client that took part most often; None if nothing was promised.
+
+    Its epsilon is None where there was no noise.
+    """
     privacy = config.method.privacy
     if privacy is None:
         return None
     parts = Counter(client for round in range(1, rounds + 1) for client in cohort(config, clients, round))
     most = max(parts.values())
-    return {"epsilon": epsilon(privacy, most), "delta": privacy.delta, "rounds": most, "noise": privacy.at}
+    spent = epsilon(privacy, most) if privacy.noise else None
+    return {"epsilon": spent, "delta": privacy.delta, "rounds": most, "noise": privacy.at}
