@@ -10,6 +10,9 @@ from onebasin.combine import WeightedMean
 from onebasin.engines.engine import ClientId
 from onebasin.wire.layout import Layout, Tensors
 
+EXTREME = 1e6
+"""A magnitude beyond which a weight, or a statistic, is no honest one."""
+
 
 @dataclass
 class Contribution:
@@ -60,6 +63,13 @@ class Arrivals:
     def disturb(self, change: Callable[[Tensors], Tensors]) -> None:
         """Change the sum of the updates."""
         self.update.change(change)
+
+    @property
+    def extreme(self) -> bool:
+        """Whether a whole model, or what was told of neurons, has numbers that no training leads to."""
+        told = [*(one.state for one in self.models), *(found for _, found in self.statistics.values())]
+        floats = (value for tensors in told for value in tensors.values() if value.is_floating_point())
+        return any(bool((value.abs() > EXTREME).any()) for value in floats)
 
     @property
     def empty(self) -> bool:

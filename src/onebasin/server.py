@@ -37,6 +37,9 @@ Orders = Mapping[ClientId, bytes]
 NUMBERS = frozenset({"weights", "control", "momentum", "second"})
 """The slots whose values are finite, or the round that made them does not count."""
 
+EXPECTED = (TooFewReplies, NotFinite)
+"""What may keep well-formed replies from being put together; any other error may, where their numbers are extreme."""
+
 
 @dataclass
 class Outcome:
@@ -229,9 +232,9 @@ class Server:
             return {}
         try:
             self.state.slots = self._next_slots(control, replies)
-        except ConfigError:
-            raise
-        except (ValueError, torch.linalg.LinAlgError) as error:  # type: ignore[attr-defined]  # well-formed replies, but of numbers without sense
+        except (ValueError, torch.linalg.LinAlgError) as error:  # type: ignore[attr-defined]
+            if isinstance(error, ValueError) and not (isinstance(error, EXPECTED) or self._arrivals.extreme):
+                raise
             reason = f"the round's replies cannot be put together: {error}"
             self.outcome.failures |= dict.fromkeys(self.outcome.reports, reason)
             return {}
