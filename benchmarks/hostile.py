@@ -47,6 +47,10 @@ RUNS: Sequence[tuple[str, ...]] = (
      "method.probes={kind='sketch', count=8, rank=2}", "training.keep_optimizer=true"),
     ("fedavg", LOCAL, "method.frame=activations", "method.alignment.features=8", "method.repair=rescale",
      "method.probes={kind='noise', count=8}"),
+    ("bicompfl", "task.model.norm=false"),
+    ("stc", "method.downlink=relay", "method.uplink=error-feedback | top-k 0.3 | sign"),
+    ("adopt-one", "method.models=seeded", "method.uplink=top-k 0.5 | fp16", "method.downlink=top-k 0.5 | fp16"),
+    ("fedavg", "method.trains=sent", "method.uplink=random-k 0.5 shared=true | uniform 4"),
     ("fedavg", "method.combine=median", "method.norm_bound.limit=5.0"),
     ("fedavg", "method.combine=trimmed-mean", "method.combine.trim=0.3", "method.uplink=hadamard | eden 2"),
 )  # fmt: skip

@@ -210,7 +210,7 @@ def test_a_client_does_and_tells_nothing_that_its_method_has_no_use_for(federati
 def test_a_seed_beyond_what_seeds_can_be_is_refused(quadratic: MakeTask) -> None:
     made = Federation(quadratic(TARGETS, [1, 1, 1]), "method.start=shared-seed")
     order = made.server.protocol.write(1, SERVER, [write_do(Do.TRAIN), write_seed(1 << 63)])
-    with pytest.raises(WireError, match="seeds have 63 bits"):
+    with pytest.raises(WireError, match="it has 63 bits"):
         made.engine._client.begin(0, State(), order)
 
 

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from onebasin.alignment.repair import repair
     from onebasin.alignment.responses import Responses
     from onebasin.config import ConfigError, RunConfig
+    from onebasin.exports.rebuilding import ModelFileError, load
     from onebasin.launch import Run, run
     from onebasin.reading import read_config
     from onebasin.symmetry.find import find_permutations
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "ConfigError": "config",
     "Dataset": "tasks.dataset",
+    "ModelFileError": "exports.rebuilding",
     "PermutationSpec": "symmetry.spec",
     "Responses": "alignment.responses",
     "Run": "launch",
@@ -28,6 +30,7 @@ _HOMES = {
     "align": "alignment.merging",
     "find_permutations": "symmetry.find",
     "least_squares": "alignment.least_squares",
+    "load": "exports.rebuilding",
     "match": "alignment.matching",
     "merge": "alignment.merging",
     "read_config": "reading",
@@ -39,6 +42,7 @@ _HOMES = {
 __all__ = [
     "ConfigError",
     "Dataset",
+    "ModelFileError",
     "PermutationSpec",
     "Responses",
     "Run",
@@ -47,6 +51,7 @@ __all__ = [
     "align",
     "find_permutations",
     "least_squares",
+    "load",
     "match",
     "merge",
     "read_config",

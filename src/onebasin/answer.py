@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import torch
@@ -10,17 +9,20 @@ import torch
 from onebasin.alignment.repair import Statistics
 from onebasin.choices import NormBound
 from onebasin.norms import length, shortened
-from onebasin.protocol import Do, Protocol, Report, read_report
+from onebasin.protocol import Do, Protocol, Report, read_report, read_seed
 from onebasin.updates.block import Classes
 from onebasin.updates.scene import Scene
 from onebasin.wire.error import WireError
 from onebasin.wire.layout import Tensors
-from onebasin.wire.message import Section
+from onebasin.wire.message import Message
 
 
 @dataclass(frozen=True)
 class Answer:
-    """model: an update or whole weights, as was asked. sketch: as it was sent, but known to be one."""
+    """model: an update or whole weights, as was asked. update, sketch: as they were sent, but known to be such.
+
+    seed: of what a whole model began with, if it was told so.
+    """
 
     report: Report
     model: Tensors | None
@@ -29,6 +31,8 @@ class Answer:
     signatures: Tensors | None
     sketch: bytes | None
     statistics: Statistics | None
+    update: bytes | None
+    seed: int | None
 
 
 def read_answer(protocol: Protocol, reply: bytes, asked: Do, scene: Scene, classes: Classes | None = None) -> Answer:
@@ -44,6 +48,7 @@ def read_answer(protocol: Protocol, reply: bytes, asked: Do, scene: Scene, class
         raise WireError("the client reports that it holds no examples")
     found = {section.name: section for section in message.sections}
     expected = _expected(protocol, asked)
+    seeded = "seed" in expected
     if found.keys() != expected:
         raise WireError(f"the reply has {list(found)}; expected {sorted(expected)}")
 
@@ -57,12 +62,14 @@ def read_answer(protocol: Protocol, reply: bytes, asked: Do, scene: Scene, class
         framing.read_sketch(sketch)
     return Answer(
         report,
-        None if model is None else _model(protocol, found, model, scene, classes),
+        None if model is None else _model(protocol, message, model, scene, classes),
         {} if buffers is None else protocol.exact.decode(buffers),
         None if control is None else protocol.uplink.receive(control, Scene()),
         None if signatures is None else framing.read_signatures(signatures),
         sketch,
         None if statistics is None else framing.read_statistics(statistics),
+        body("update"),
+        read_seed(message) if seeded else None,
     )
 
 
@@ -88,10 +95,13 @@ def require_buffers_like(answer: Answer, common: Tensors) -> None:
             raise WireError(f"{name} has infinite values where the common model has none")
 
 
-def _model(
-    protocol: Protocol, found: Mapping[str, Section], body: bytes, scene: Scene, classes: Classes | None
-) -> Tensors:
-    return protocol.uplink.receive(body, scene, classes) if "update" in found else protocol.models.decode(body)
+def _model(protocol: Protocol, message: Message, body: bytes, scene: Scene, classes: Classes | None) -> Tensors:
+    if message.section("seed") is not None:
+        learned = protocol.uplink.receive(body, replace(scene, reference=None))
+        return {name: value + learned[name] for name, value in protocol.initial(read_seed(message))[0].items()}
+    if message.section("update") is not None:
+        return protocol.uplink.receive(body, scene, classes)
+    return protocol.models.decode(body)
 
 
 def _expected(protocol: Protocol, asked: Do) -> set[str]:
@@ -104,6 +114,8 @@ def _expected(protocol: Protocol, asked: Do) -> set[str]:
         Do.SEND_STATISTICS: "statistics",
     }
     expected = {"report", *(name for flag, name in names.items() if flag in asked)}
+    if protocol.seeded and "weights" in expected:
+        expected = expected - {"weights"} | {"seed", "update"}
     if asked & (Do.SEND_UPDATE | Do.SEND_MODEL) and len(protocol.buffers):
         expected.add("buffers")
     if Do.TRAIN in asked and protocol.controlled:

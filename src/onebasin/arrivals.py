@@ -29,11 +29,20 @@ class Contribution:
         return self.weights | self.buffers
 
 
+@dataclass(frozen=True)
+class Said:
+    """What a client sent of its update, as it was sent."""
+
+    client: ClientId
+    weight: float
+    body: bytes
+
+
 @dataclass
 class Arrivals:
     """What came back in a round: running means, or whole models where the method must look at each.
 
-    remarks: of replies that were changed or left out, why.
+    remarks: of replies that were changed or left out, why. said: the updates' bytes, where they are to be passed on.
     """
 
     parameters: Layout
@@ -45,6 +54,7 @@ class Arrivals:
     models: list[Contribution] = field(default_factory=list)
     statistics: dict[ClientId, tuple[float, Statistics]] = field(default_factory=dict)
     remarks: dict[ClientId, str] = field(default_factory=dict)
+    said: list[Said] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.update, self.model = WeightedMean(self.parameters), WeightedMean(self.parameters)

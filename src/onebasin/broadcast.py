@@ -1,21 +1,25 @@
 """The downlink of what changed: what clients hold, and how they come to hold what follows.
 
 Where the downlink is a chain of stages, an order says by what the common model has changed since its reader last heard
-of it. All clients hold the same model at the same version, the round in which it was made, bit for bit; the server's
-`weights` are what they hold, and what a chain left unsaid is with the chain. A client that was away gets all that was
-said meanwhile, or the whole model where that is shorter, and so the log need not be longer than a model.
+of it; where it is a relay, what the clients of each round sent, of which every client makes the same model. All clients
+hold the same model at the same version, the round in which it was made, bit for bit; the server's `weights` are what
+they hold, and what a chain left unsaid is with the chain. A client that was away gets all that was said meanwhile, or
+the whole model where that is shorter, and so the log need not be longer than a model.
 
 Both sides also remember of each value whether it moved in the last two changes: the classes by which masks are coded.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 
+from onebasin.arrivals import Said
 from onebasin.protocol import Protocol, write_seed
+from onebasin.relay import relayed, write_relay
 from onebasin.state import State
 from onebasin.updates.block import Classes
 from onebasin.updates.codec import NotFinite, flatten
@@ -40,11 +44,14 @@ class Held:
     weights: Tensors
     moved: Classes
 
-    def changed(self, round: int, change: Tensors) -> Held:
-        """The model after a change."""
-        now = flatten(change).numpy() != 0
-        weights = {name: value + change[name] for name, value in self.weights.items()}
+    def changed(self, round: int, weights: Tensors) -> Held:
+        """What is held once the weights are others."""
+        now = flatten(weights).numpy() != flatten(self.weights).numpy()
         return Held(round, weights, (now * 2 + (self.moved >> 1)).astype(np.uint8))
+
+    def plus(self, change: Tensors) -> Tensors:
+        """The weights after a change."""
+        return {name: value + change[name] for name, value in self.weights.items()}
 
     def into(self, state: State) -> None:
         """Put it where `held` finds it."""
@@ -65,11 +72,21 @@ def held(state: State) -> Held | None:
     return Held(state.facts["version"], state.slots["held"], state.slots["moved"]["moved"].numpy())
 
 
-def tell(protocol: Protocol, state: State, round: int) -> None:
-    """Have the common model be what clients will hold: the one before, and what can be said of the change."""
+def tell(protocol: Protocol, state: State, round: int, said: Sequence[Said] = ()) -> None:
+    """Have the common model be what clients will hold: the one before, and what can be said of the change.
+
+    said: the updates that became the change, where they are passed on.
+    """
     goal, before = state.slots["weights"], held(state)
     try:
-        now = None if before is None else _said(protocol, state, before, goal, round)
+        if before is None:
+            now = None
+        elif protocol.relays:
+            body = write_relay(said)
+            now = before.changed(round, relayed(protocol, body, round, before.weights, before.moved))
+            _log(protocol, state, round, body)
+        else:
+            now = _said(protocol, state, before, goal, round)
     except NotFinite:  # there is nothing to be said; orders will fail, with the reason
         now = None
     if now is None:
@@ -87,13 +104,18 @@ def _said(protocol: Protocol, state: State, before: Held, goal: Tensors, round: 
     body, received = protocol.downlink.send(change, scene, before.moved)
     for stage, kept in scene.kept.items():
         state.slots[f"{MEMORY}{stage}"] = protocol.parameters.split(kept)
+    _log(protocol, state, round, body)
+    return before.changed(round, before.plus(received))
+
+
+def _log(protocol: Protocol, state: State, round: int, body: bytes) -> None:
+    """Keep what was said in a round; forget the oldest of it when it is longer than a model."""
     log = {**state.slots["log"], str(round): torch.frombuffer(bytearray(body), dtype=torch.uint8)}
     while log and sum(map(len, log.values())) > protocol.fresh.most_bytes + _SLACK:
         oldest = min(log, key=int)
         state.facts["since"] = int(oldest)
         log.pop(oldest)
     state.slots["log"] = log
-    return before.changed(round, received)
 
 
 def begin(state: State, version: int, weights: Tensors) -> Held:
@@ -178,7 +200,13 @@ def _after(protocol: Protocol, now: Held, body: bytes, round: int, at: int, end:
         if at + size > len(body):
             raise WireError("section 'changes' ends inside of a change")
         if round > now.version:
-            scene = Scene(protocol.run, round, SERVER)
-            now = now.changed(round, protocol.downlink.receive(body[at : at + size], scene, now.moved))
+            now = now.changed(round, _next_weights(protocol, now, body[at : at + size], round))
         at += size
     return now
+
+
+def _next_weights(protocol: Protocol, now: Held, body: bytes, round: int) -> Tensors:
+    """The weights after the change of one round."""
+    if protocol.relays:
+        return relayed(protocol, body, round, now.weights, now.moved)
+    return now.plus(protocol.downlink.receive(body, Scene(protocol.run, round, SERVER), now.moved))

@@ -6,6 +6,8 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_valida
 
 from onebasin.updates.catalogue import CODECS
 from onebasin.updates.chain import STAGES, canonical, parse_chain
+from onebasin.updates.masks import Drawn
+from onebasin.updates.selection import Known
 
 
 class Frozen(BaseModel):
@@ -26,6 +28,13 @@ def by_kind(value: Any) -> Any:
     return named(value, "kind")
 
 
+RELAY = "relay"
+
+
+def _downlink(value: Any) -> Any:
+    return value if value == RELAY else _codec(value)
+
+
 def _codec(value: Any) -> Any:
     if value == "none" or value in CODECS:
         return value
@@ -38,6 +47,7 @@ Positive = Annotated[float, Field(gt=0)]
 Fraction = Annotated[float, Field(ge=0, lt=1)]
 Count = Annotated[int, Field(ge=1)]
 CodecName = Annotated[str, BeforeValidator(_codec)]
+DownlinkName = Annotated[str, BeforeValidator(_downlink)]
 
 
 class Dense(Frozen):
@@ -283,10 +293,12 @@ class Method(Frozen):
     parametrization: what is trained, and travels, in the place of the model's weights.
     uplink, downlink: the codec, or a chain of stages, such as "error-feedback | top-k 0.01 | sign"; or `none` on both
     for clients that keep their models to themselves. A downlink that is a chain says what changed since a client last
-    heard of the model, which it then has to keep. models: the codec of clients' whole models, where the uplink is a
-    chain. score: what clients that keep their models are counted as: the `mean` of their own scores, the `best` of
-    them, or what all say `together`. norm_bound: how long an update may be.
-    privacy: what is promised of any one client's data.
+    heard of the model, which it then has to keep; so does `relay`: all that the clients of a round sent goes to all
+    clients as it is, and each puts it together as the server does. models: the codec of clients' whole models, where
+    the uplink is a chain; `seeded`: the seed of what a client began with, and what it learned, as the uplink codes it.
+    trains: `all` parameters, or only those whose changes are `sent` in the round, which all know beforehand.
+    score: what clients that keep their models are counted as: the `mean` of their own scores, the `best` of them, or
+    what all say `together`. norm_bound: how long an update may be. privacy: what is promised of any one client's data.
     """
 
     name: str
@@ -300,8 +312,9 @@ class Method(Frozen):
     parametrization: Parametrization = Dense()
     objective: Objective = Plain()
     uplink: CodecName = "fp32"
-    downlink: CodecName = "fp32"
-    models: Literal["fp32", "fp16", "int8"] = "fp32"
+    downlink: DownlinkName = "fp32"
+    models: Literal["fp32", "fp16", "int8", "seeded"] = "fp32"
+    trains: Literal["all", "sent"] = "all"
     combine: Combine = Average()
     norm_bound: NormBound | None = None
     privacy: Privacy | None = None
@@ -314,8 +327,10 @@ class Method(Frozen):
 
     @property
     def whole(self) -> str:
-        """The codec of whole models that clients send."""
-        return self.uplink if self.uplink in CODECS else self.models
+        """The codec of whole models that clients send, if they do not send a seed and an update."""
+        if self.uplink in CODECS:
+            return self.uplink
+        return "fp32" if self.models == "seeded" else self.models
 
     @property
     def controlled(self) -> bool:
@@ -372,30 +387,50 @@ class Method(Frozen):
                 f"parametrization={self.parametrization.kind!r} has no neurons' weights to work on; frame="
                 f"{self.frame!r}, repair={self.repair!r} and combine={self.combine.kind!r} need 'dense'"
             )
-        masked = (
-            self.parametrization.kind == "supermask",
-            self.uplink == "mask",
-            self.combine.kind == "beta-posterior",
-        )
+        draws = _drawn(self.uplink)
+        masked = (self.parametrization.kind == "supermask", bool(draws), self.combine.kind == "beta-posterior")
         if len(set(masked)) > 1 and self.federated:
             raise ValueError(
-                "parametrization='supermask', uplink='mask' and combine='beta-posterior' go together; these are "
-                f"{self.parametrization.kind!r}, {self.uplink!r} and {self.combine.kind!r}"
+                "parametrization='supermask', an uplink of 'mask' or 'mrc', and combine='beta-posterior' go together; "
+                f"these are {self.parametrization.kind!r}, {self.uplink!r} and {self.combine.kind!r}"
             )
-        if "mask" in self.downlink.split(" | ") or ("mask" in self.uplink.split(" | ") and self.uplink != "mask"):
-            raise ValueError("'mask' is an uplink by itself: it draws from all scores")
-        if self.uplink == "mask" and self.downlink in ("fp16", "int8"):
-            raise ValueError(f"uplink='mask' needs a downlink that both sides hold exactly, not {self.downlink!r}")
+        if _drawn(self.downlink) or (draws and "|" in self.uplink):
+            name = draws or _drawn(self.downlink)
+            raise ValueError(f"{name!r} is an uplink by itself: it draws from all scores")
+        if draws and self.downlink in ("fp16", "int8"):
+            raise ValueError(f"uplink={draws!r} needs a downlink that both sides hold exactly, not {self.downlink!r}")
+        if self.downlink == RELAY and (self.start == "local" or self.uplink in CODECS):
+            raise ValueError(
+                f"downlink='relay' needs a common start and an uplink that is a chain; start={self.start!r}, "
+                f"uplink={self.uplink!r}"
+            )
+        if self.downlink == RELAY and self.combine.kind not in ("average", "majority-vote", "beta-posterior"):
+            raise ValueError(
+                f"downlink='relay' has clients combine by themselves, and combine={self.combine.kind!r} needs what "
+                "the server remembers or sees; use average, majority-vote or beta-posterior"
+            )
+        if self.models == "seeded" and (self.start != "local" or self.uplink in CODECS or self.frame == "signatures"):
+            raise ValueError(
+                "models='seeded' says what clients learned since their own start, by a chain, in their own order of "
+                f"neurons; not with start={self.start!r}, uplink={self.uplink!r}, frame={self.frame!r}"
+            )
+        if self.trains == "sent" and not (self.federated and _known_places(self.uplink)):
+            raise ValueError(
+                "trains='sent' needs an uplink whose chain sends places that all clients know beforehand, such as "
+                f"'random-k 0.05 shared=true | uniform 4' or 'fragment 4 | fp16'; not {self.uplink!r}"
+            )
         guarded = self.norm_bound is not None or isinstance(self.combine, Robust)
         if guarded and self.objective.kind == "control-variates":
             raise ValueError(
                 f"objective='control-variates' takes the mean of what clients say of their variates, which neither "
                 f"norm_bound nor combine={self.combine.kind!r} guards"
             )
-        if guarded and (not self.federated or self.uplink == "mask"):
+        if guarded and (not self.federated or draws):
             raise ValueError(
                 f"norm_bound and combine={self.combine.kind!r} are for updates, which uplink={self.uplink!r} has not"
             )
+        if self.downlink == RELAY and (self.norm_bound is not None or self.privacy is not None):
+            raise ValueError("downlink='relay' has clients combine what was sent as it is: no norm_bound, no privacy")
         if self.privacy is not None:
             self._nothing_else_travels()
         if self.probed and not self.federated:
@@ -410,10 +445,23 @@ class Method(Frozen):
                     f"privacy: {field}={getattr(self, field)!r} sends more than updates to a common model; "
                     f"use {allowed[0]!r}"
                 )
-        if not self.federated or self.uplink == "mask" or self.controlled or self.sketched:
+        if not self.federated or _drawn(self.uplink) or self.controlled or self.sketched:
             raise ValueError(
                 f"privacy is for updates alone; uplink={self.uplink!r}, objective={self.objective.kind!r} and combine="
                 f"{self.combine.kind!r} send others or more"
             )
         if self.privacy is not None and self.privacy.at == "server" and isinstance(self.combine, Robust | LeastSquares):
             raise ValueError(f"privacy.at='server' adds noise to a sum, and combine={self.combine.kind!r} makes none")
+
+
+def _drawn(chain: str) -> str:
+    """The name of the stage in which a chain makes masks of scores; nothing if it makes none."""
+    if chain in CODECS or chain in ("none", RELAY):
+        return ""
+    last = parse_chain(chain)[-1]
+    return last.name if isinstance(last, Drawn) else ""
+
+
+def _known_places(chain: str) -> bool:
+    """Whether both sides, and all clients, know which values a chain sends in a round."""
+    return chain not in (*CODECS, "none") and any(isinstance(s, Known) and s.common for s in parse_chain(chain))

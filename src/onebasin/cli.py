@@ -1,4 +1,4 @@
-"""The command: run, compare, report, list. What a command does not need, it does not import."""
+"""The command: run, compare, merge, export, report, list. What a command does not need, it does not import."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -84,6 +84,19 @@ def merge(
         from onebasin.model_files import read_weights
 
         merge_files(Request(files, model, out, data, inputs, read_weights(weights), way, refine, picture))
+
+
+@app.command()
+def export(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="The directory of a finished run.")],
+    out: Annotated[Path, typer.Argument(metavar="FILE", help="The file to write, such as model.obm.")],
+    kind: Annotated[str, typer.Option("--as", metavar="seed-mask|safetensors|onnx", help="What to write.")],
+) -> None:
+    """Write a run's final model as one file: a seed and a mask (supermasks), all weights, or an ONNX graph."""
+    with _clear_errors():
+        from onebasin.exports.command import export_run
+
+        typer.echo(export_run(run, kind, out))
 
 
 @app.command()

@@ -10,7 +10,7 @@ from onebasin.choices import ControlVariates, Proximal
 from onebasin.config import RunConfig
 from onebasin.framing import Frame
 from onebasin.privacy import SECRET, clipped, noised, secret_of
-from onebasin.protocol import Do, Protocol, Report, read_do, read_seed, write_report
+from onebasin.protocol import Do, Protocol, Report, read_do, read_seed, write_report, write_seed
 from onebasin.seeds import derive, generator
 from onebasin.state import State
 from onebasin.tasks.metrics import evaluate
@@ -19,6 +19,7 @@ from onebasin.training.attacks import hostile_clients, poisoned
 from onebasin.training.local import Start, Trained, TrainingFailed
 from onebasin.training.reuse import train_or_recall
 from onebasin.training.weights import buffers_of, clone, copy_into, parameters_of, transient_buffers_of
+from onebasin.updates.chain import Chain
 from onebasin.updates.codec import flatten
 from onebasin.updates.scene import Scene
 from onebasin.wire.error import WireError
@@ -109,18 +110,18 @@ class Client:
             if message.section("buffers") is not None:
                 buffers = self.protocol.exact.decode(message.require("buffers"))
             elif len(self.protocol.buffers):
-                buffers = self._initial(read_seed(message))[1]
+                buffers = self.protocol.initial(read_seed(message))[1]
         elif message.section("weights") is not None:
             weights = self.protocol.downlink.receive(message.require("weights"), Scene())
             buffers = self.protocol.exact.decode(message.require("buffers")) if len(self.protocol.buffers) else {}
         elif message.section("seed") is not None:
-            weights, buffers = self._initial(read_seed(message))
+            weights, buffers = self.protocol.initial(read_seed(message))
         elif "weights" in state.slots:
             own = True
             weights, buffers = state.slots["weights"], state.slots["buffers"]
         else:
             own = True
-            weights, buffers = self._initial(derive(self.config.seed, "own-init", client))
+            weights, buffers = self.protocol.initial(self._own_seed(client))
 
         correction = None
         if isinstance(self.config.method.objective, ControlVariates):
@@ -130,7 +131,8 @@ class Client:
             correction = {name: c - mine[name] for name, c in server_control.items()}
         objective = self.config.method.objective
         proximal = objective.mu if isinstance(objective, Proximal) else 0.0
-        start = Start(weights, buffers, state.slots.get("optimizer", {}), proximal, correction)
+        free = self._sent(client, message.round) if self._trains_what_is_sent(do) else None
+        start = Start(weights, buffers, state.slots.get("optimizer", {}), proximal, correction, free)
         return Work(client, message.round, do, start, own, frame, server_control, common)
 
     def train(self, work: Work) -> Done:
@@ -206,10 +208,16 @@ class Client:
                 if private.at == "client":
                     facts[SECRET] = secret_of(facts, private, self.config.seed, work.client)
                     update = noised(update, private.noise * private.clip, facts[SECRET], work.round)
-            body, remembered = self._coded(work, update, state)
+            body, remembered = self._coded(work, update, state, flatten(work.start.weights))
             sections.append(Section(Kind.UPDATE, "update", body))
             slots |= remembered
-        if Do.SEND_MODEL in work.do:
+        if Do.SEND_MODEL in work.do and self.protocol.seeded:
+            seed = self._own_seed(work.client)
+            began = self.protocol.initial(seed)[0]
+            body, remembered = self._coded(work, {n: w - began[n] for n, w in trained.weights.items()}, state, None)
+            sections += [write_seed(seed), Section(Kind.UPDATE, "update", body)]
+            slots |= remembered
+        elif Do.SEND_MODEL in work.do:
             sections.append(Section(Kind.UPDATE, "weights", self.protocol.models.encode(trained.weights)))
         if len(self.protocol.buffers) and work.do & (Do.SEND_UPDATE | Do.SEND_MODEL):
             sections.append(Section(Kind.UPDATE, "buffers", self.protocol.exact.encode(trained.buffers)))
@@ -230,12 +238,14 @@ class Client:
             after.facts[ROUND] = work.round
         return after, self.protocol.write(work.round, work.client, sections)
 
-    def _coded(self, work: Work, update: Tensors, state: State) -> tuple[bytes, dict[str, Tensors]]:
-        """Return an update as bytes, and the slots of what its chain remembers."""
+    def _coded(
+        self, work: Work, update: Tensors, state: State, reference: torch.Tensor | None
+    ) -> tuple[bytes, dict[str, Tensors]]:
+        """Return an update as bytes, and the slots of what its chain remembers. reference: the server has it, too."""
         memory = {
             slot.removeprefix(MEMORY): flatten(kept) for slot, kept in state.slots.items() if slot.startswith(MEMORY)
         }
-        scene = Scene(self.protocol.run, work.round, work.client, memory, reference=flatten(work.start.weights))
+        scene = Scene(self.protocol.run, work.round, work.client, memory, reference=reference)
         body = self.protocol.uplink.body(update, scene, None if work.held is None else work.held.moved)
         return body, {f"{MEMORY}{stage}": self.protocol.parameters.split(kept) for stage, kept in scene.kept.items()}
 
@@ -251,12 +261,20 @@ class Client:
         """The common model after an order that tells its changes, perhaps since a model that a seed stands for."""
         known = held(state)
         if message.section("seed") is not None:
-            known = first_held(0, self._initial(read_seed(message))[0])
+            known = first_held(0, self.protocol.initial(read_seed(message))[0])
         return heard(self.protocol, message, known)
 
-    def _initial(self, seed: int) -> tuple[Tensors, Tensors]:
-        model = self.task.build_model(seed)
-        return clone(parameters_of(model)), clone(buffers_of(model))
+    def _trains_what_is_sent(self, do: Do) -> bool:
+        """Whether an order trains only what its reply can say: an update, or what was learned since the own start."""
+        return self.config.method.trains == "sent" and (Do.SEND_UPDATE in do or self.protocol.seeded)
+
+    def _sent(self, client: int, round: int) -> Tensors | None:
+        assert isinstance(self.protocol.uplink, Chain)
+        return self.protocol.uplink.places(Scene(self.protocol.run, round, client))
+
+    def _own_seed(self, client: int) -> int:
+        """Of the weights that a client begins with by itself."""
+        return derive(self.config.seed, "own-init", client)
 
     def _own_control(self, state: State) -> Tensors:
         kept = state.slots.get("control")

@@ -9,16 +9,16 @@ from typing import Any
 
 from torch import nn
 
-from onebasin.choices import ControlVariates, Method
+from onebasin.choices import RELAY, ControlVariates, Method
 from onebasin.config import RunConfig
 from onebasin.framing import Framing
 from onebasin.tasks.task import Task
-from onebasin.training.weights import buffers_of, parameters_of
+from onebasin.training.weights import buffers_of, clone, parameters_of
 from onebasin.updates.catalogue import make_codec, make_coding
 from onebasin.updates.codec import Codec
 from onebasin.updates.dense import Exact, Fp32
 from onebasin.wire.error import WireError
-from onebasin.wire.layout import Layout
+from onebasin.wire.layout import Layout, Tensors
 from onebasin.wire.message import Kind, Message, Section, decode_message, encode_message
 from onebasin.wire.numbers import read_number, write_number
 
@@ -60,11 +60,12 @@ class Protocol:
     orders of this run may ask for, and which sections they may have; a client does and tells nothing else.
     Sections of an order: `do`; `seed`, `weights` or `changes` (and `buffers`, `version`); `control` (SCAFFOLD's c);
     `permutation`.
-    Sections of a reply: `report`; `update` or `weights` (and `buffers`); `control` (the change of c_i); `signatures`;
-    `sketch`; `statistics`.
+    Sections of a reply: `report`; `update`, `weights`, or `seed` and `update` (and `buffers`); `control` (the change of
+    c_i); `signatures`; `sketch`; `statistics`.
     """
 
     def __init__(self, config: RunConfig, task: Task, model: nn.Module) -> None:
+        self._task = task
         self.run = int(config.identity(), 16)
         self.number = self.run >> 32
         self.parameters = Layout.of(parameters_of(model))
@@ -79,19 +80,27 @@ class Protocol:
         self.exact: Codec = Exact(self.buffers)
         self.fresh: Codec = Fp32(self.parameters)
         coded = 0
+        self.relays = config.method.downlink == RELAY
+        self.combine = config.method.combine
         if config.method.federated:
             self.uplink = make_coding(config.method.uplink, self.parameters)
-            self.downlink = make_coding(config.method.downlink, self.parameters)
+            self.downlink = self.fresh if self.relays else make_coding(config.method.downlink, self.parameters)
             self.models = make_codec(config.method.whole, self.parameters)
             coded = self.uplink.most_bytes + self.downlink.most_bytes
-        self.tells_changes = config.method.federated and not isinstance(self.downlink, Codec)
+        self.tells_changes = self.relays or (config.method.federated and not isinstance(self.downlink, Codec))
+        self.seeded = config.method.models == "seeded"
         self.controlled = isinstance(config.method.objective, ControlVariates)
         self.asked = _asked(config.method)
         self.brought = frozenset(_brought(config.method, self.tells_changes))
-        self.rounds = config.federation.rounds
+        self.rounds, self.clients = config.federation.rounds, len(task.parts)
         self.framing = Framing(config, task, model)
         said = 8 * self.parameters.numel + self.exact.coded_bytes + coded
         self.limit = 2 * said + _SLACK + self.framing.most_bytes
+
+    def initial(self, seed: int) -> tuple[Tensors, Tensors]:
+        """Return the weights and buffers that a model begins with."""
+        model = self._task.build_model(seed)
+        return clone(parameters_of(model)), clone(buffers_of(model))
 
     def write(self, round: int, sender: int, sections: list[Section]) -> bytes:
         """Return a message of this run."""
@@ -129,7 +138,7 @@ def _brought(method: Method, tells_changes: bool) -> Iterator[str]:
     if not method.federated:
         return
     yield from ("weights", "buffers")
-    if method.start == "shared-seed":
+    if method.start == "shared-seed" or method.models == "seeded":
         yield "seed"
     if tells_changes:
         yield from ("changes", "version")
@@ -158,9 +167,10 @@ def write_seed(seed: int) -> Section:
 
 
 def read_seed(message: Message) -> int:
+    """Return the seed; `WireError` when there is none, or it is none that a generator takes."""
     seed: int = _unpack(_SEED, message, "seed")[0]
     if seed >> 63:
-        raise WireError(f"the seed is {seed}; seeds have 63 bits")
+        raise WireError(f"a seed is {seed}; it has 63 bits")
     return seed
 
 

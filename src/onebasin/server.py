@@ -8,7 +8,7 @@ import torch
 
 from onebasin.alignment.sketches import Sketch
 from onebasin.answer import Answer, read_answer, require_buffers_like, within_bounds
-from onebasin.arrivals import Arrivals, Contribution
+from onebasin.arrivals import Arrivals, Contribution, Said
 from onebasin.assembly import Assembly
 from onebasin.broadcast import Held, begin, held, news, tell
 from onebasin.choices import ControlVariates, Privacy, Robust
@@ -64,6 +64,7 @@ class Server:
     `momentum`, `second` (the combine step's memory), `sketches` (as the clients sent them), `frame/CLIENT`
     (permutations that a client has not yet answered to); facts: `met` (clients that have received a model), `merged`
     (those whose own models have become part of the common one), `frames` (the round in which permutations were found),
+    `base` (the seed of the model from which all changes count, if it has one),
     `holds` (the versions of the common model that clients hold, where orders only tell its changes: see `broadcast`).
     """
 
@@ -85,7 +86,9 @@ class Server:
         self.protocol = Protocol(config, task, model)
         check_privacy(config, len(self.protocol.buffers))
         self.assembly = Assembly(self.method, self.protocol.framing, task.workspace(), derive(config.seed, "assembly"))
-        self.state = State(facts={"met": [], "merged": [], "frames": {}, "holds": {}})
+        self.state = State(facts={"met": [], "merged": [], "frames": {}, "holds": {}, "base": None})
+        if self.method.start == "shared-seed":
+            self.state.facts["base"] = derive(config.seed, "init")
         if self.method.start != "local":
             self.state.slots |= {"weights": clone(parameters_of(model)), "buffers": clone(buffers_of(model))}
             if self.protocol.tells_changes:
@@ -207,10 +210,14 @@ class Server:
             self.state.slots["sketches"] = {**self.state.slots.get("sketches", {}), str(client): raw}
         if answer.statistics is not None:
             self._arrivals.statistics[client] = (weight, answer.statistics)
+        if answer.seed is not None and self.method.frame == "adopt-one":
+            self.state.facts["base"] = answer.seed
         if answer.model is not None:
             update = Do.SEND_UPDATE in asked
             sent = Contribution(client, weight, answer.model, answer.buffers, met=update)
             self._arrivals.add(sent, self.state.slots["weights"] if update else None)
+            if self.protocol.relays and answer.update is not None:
+                self._arrivals.said.append(Said(client, weight, answer.update))
             if not update:
                 self.state.facts["merged"] = sorted({*self.state.facts["merged"], client})
 
@@ -240,7 +247,10 @@ class Server:
             return {}
         self.outcome.remarks |= self._arrivals.remarks
         if self.protocol.tells_changes:
-            tell(self.protocol, self.state, self.outcome.round)
+            base = self.state.facts["base"]
+            if base is not None and self._held is None:
+                begin(self.state, 0, self.protocol.initial(base)[0])
+            tell(self.protocol, self.state, self.outcome.round, self._arrivals.said)
         if self.config.training.keep_optimizer and self.method.frame in ("weights", "activations"):
             self._remember(self._frames)
         return {}
@@ -323,7 +333,7 @@ class Server:
         slots = self.state.slots
         if _brings_model(do) and self.has_model:
             kind = Kind.INIT if first else Kind.UPDATE
-            seed = derive(self.config.seed, "init") if self.method.start == "shared-seed" else None
+            seed = self.state.facts["base"]
             untouched = seed is not None and self.outcome.round == 1
             common = self._held
             if common is not None:

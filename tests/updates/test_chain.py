@@ -21,6 +21,8 @@ CHAINS = [
     "fp32",
     "fp16",
     "mask",
+    "mrc 4",
+    "mrc 8 divergence=2",
     "sign",
     "sign tensor",
     "sign one",

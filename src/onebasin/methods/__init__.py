@@ -29,6 +29,8 @@ METHODS = (
     "powersgd",
     "fedpara",
     "fedpm",
+    "klms",
+    "bicompfl",
 )
 
 

@@ -26,6 +26,7 @@ class Start:
     """Where training begins.
 
     proximal: mu of mu/2 |w - weights|^2. correction: added to every gradient. optimizer: momenta from `Trained`.
+    free: which values are trained, as booleans; None for all.
     """
 
     weights: Tensors
@@ -33,6 +34,7 @@ class Start:
     optimizer: Tensors = field(default_factory=dict)
     proximal: float = 0.0
     correction: Tensors | None = None
+    free: Tensors | None = None
 
 
 @dataclass(frozen=True)
@@ -66,6 +68,7 @@ def train_locally(
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     anchors = [start.weights[name] for name in parameters]
     correction = None if start.correction is None else [start.correction[name] for name in parameters]
+    free = None if start.free is None else [start.free[name] for name in parameters]
 
     model.train()
     total_loss, seen, steps = 0.0, 0, 0
@@ -78,10 +81,11 @@ def train_locally(
                 raise TrainingFailed(f"the loss became {value} in step {steps} of round {round}")
             optimizer.zero_grad(set_to_none=True)
             loss.backward()  # type: ignore[no-untyped-call]
-            _adjust_gradients(trained, start.proximal, anchors, correction)
+            _adjust_gradients(trained, start.proximal, anchors, correction, free)
             if recipe.clip is not None:
                 nn.utils.clip_grad_norm_(trained, recipe.clip)
             optimizer.step()
+            _hold(trained, anchors, free)
             total_loss += value * len(batch)
             seen += len(batch)
     kept = read_optimizer(optimizer, model) if recipe.keep_optimizer else {}
@@ -151,9 +155,13 @@ def load_optimizer(optimizer: torch.optim.Optimizer, model: nn.Module, saved: Te
 
 
 def _adjust_gradients(
-    parameters: list[nn.Parameter], proximal: float, anchors: list[Tensor], correction: list[Tensor] | None
+    parameters: list[nn.Parameter],
+    proximal: float,
+    anchors: list[Tensor],
+    correction: list[Tensor] | None,
+    free: list[Tensor] | None,
 ) -> None:
-    if not proximal and correction is None:
+    if not proximal and correction is None and free is None:
         return
     with torch.no_grad():
         for position, parameter in enumerate(parameters):
@@ -163,3 +171,14 @@ def _adjust_gradients(
                 parameter.grad.add_(parameter - anchors[position], alpha=proximal)
             if correction is not None:
                 parameter.grad.add_(correction[position])
+            if free is not None:
+                parameter.grad.mul_(free[position])
+
+
+def _hold(parameters: list[nn.Parameter], anchors: list[Tensor], free: list[Tensor] | None) -> None:
+    """Put back what is not trained: weight decay and momenta move it, too."""
+    if free is None:
+        return
+    with torch.no_grad():
+        for parameter, anchor, trained in zip(parameters, anchors, free, strict=True):
+            parameter.copy_(torch.where(trained, parameter, anchor))

@@ -57,7 +57,7 @@ def _digest(identity: str, start: Start, recipe: Training, round: int, seed: int
     digest = blake2b(digest_size=16)
     facts = [identity, recipe.model_dump(mode="json"), round if recipe.lr_decay != 1 else 1, seed, start.proximal]
     digest.update(json.dumps([*facts, torch.__version__, _code()], sort_keys=True).encode())
-    for tensors in (start.weights, start.buffers, start.optimizer, start.correction or {}):
+    for tensors in (start.weights, start.buffers, start.optimizer, start.correction or {}, start.free or {}):
         for name, tensor in tensors.items():
             digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
             digest.update(tensor.detach().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())

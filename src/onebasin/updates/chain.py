@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 
+import torch
 from pydantic import ValidationError
 from torch import Tensor
 
@@ -17,9 +18,10 @@ from onebasin.updates.feedback import ErrorFeedback, MomentumCorrection
 from onebasin.updates.low_rank import LowRank
 from onebasin.updates.masks import Mask
 from onebasin.updates.quantisers import Eden, Float16, Float32, Qsgd, Sign, Ternary, Uniform
+from onebasin.updates.random_coding import RandomCoding
 from onebasin.updates.rotation import Hadamard
 from onebasin.updates.scene import Scene
-from onebasin.updates.selection import Fragment, RandomK, Small, TopK
+from onebasin.updates.selection import Fragment, Known, RandomK, Small, TopK
 from onebasin.updates.stage import Stage
 from onebasin.wire.entropy import SymbolReader, SymbolWriter
 from onebasin.wire.layout import Layout, Tensors
@@ -44,6 +46,7 @@ STAGES: Mapping[str, type[Stage]] = MappingProxyType(
             Float16,
             Float32,
             Mask,
+            RandomCoding,
         )
     }
 )
@@ -125,6 +128,18 @@ class Chain(Coding):
     def receive(self, body: bytes, scene: Scene, classes: Classes | None = None) -> Tensors:
         source = SymbolReader(self._coded(body))
         return self._received(self._decode(0, self._block(classes), source, scene))
+
+    def places(self, scene: Scene) -> Tensors | None:
+        """Return which values are sent, where all who know the scene know that; None where it depends on the values.
+
+        Stages after the one that says so may drop some of them.
+        """
+        for stage in self.stages:
+            if isinstance(stage, Known):
+                return self.layout.split(torch.from_numpy(stage.mask(self._block(None), scene)))
+            if not stage.wraps:
+                break
+        return None
 
     @property
     def most_bytes(self) -> int:  # 32 bits a value, a rotated one too; a count for each symbol of each tensor

@@ -15,7 +15,11 @@ from onebasin.updates.stage import Decode, Encode
 from onebasin.wire.entropy import Chances, SymbolReader, SymbolWriter, flags_cost, likely_flags_cost
 
 
-class Mask(End):
+class Drawn(End):
+    """Makes masks of scores: what is received are zeros and ones."""
+
+
+class Mask(Drawn):
     """A mask drawn from the chances that scores stand for, one of its bits a value; at most 1 bit each.
 
     Isik et al.: Sparse Random Networks for Communication-Efficient Federated Learning. ICLR 2023 (arXiv 2209.15328).

@@ -44,8 +44,13 @@ class TopK(Stage):
         return _scattered(rest(block.chosen(mask)), torch.from_numpy(mask))
 
 
-class _Known(Stage):
+class Known(Stage):
     """A part of the values that both sides know, so that nothing is said about which it is."""
+
+    @property
+    def common(self) -> bool:
+        """Whether it is the same part for all senders of a round."""
+        return True
 
     def mask(self, block: Block, scene: Scene) -> Flags:
         """Which values are sent."""
@@ -61,8 +66,10 @@ class _Known(Stage):
         return _scattered(rest(block.chosen(mask)), torch.from_numpy(mask))
 
 
-class RandomK(_Known):
+class RandomK(Known):
     """Only a random `share` of the values, the same for all senders of a round if `shared`: the seed tells which.
+
+    spread: `values`: each is as likely as any other; `tensors`: each tensor sends as many as the others, or all it has.
 
     Konecny et al.: Federated Learning: Strategies for Improving Communication Efficiency. 2016 (arXiv 1610.05492),
     section 2, random mask.
@@ -73,15 +80,29 @@ class RandomK(_Known):
 
     share: Share = 0.01
     shared: bool = False
+    spread: Literal["values", "tensors"] = "values"
+
+    @property
+    def common(self) -> bool:
+        return self.shared
 
     def mask(self, block: Block, scene: Scene) -> Flags:
-        order = torch.randperm(block.numel, generator=scene.generator(self.name, self.shared))
+        draws = scene.generator(self.name, self.shared)
         mask = np.zeros(block.numel, dtype=np.bool_)
-        mask[order[: _count(block.numel, self.share)].numpy()] = True
+        count = _count(block.numel, self.share)
+        if self.spread == "values":
+            mask[torch.randperm(block.numel, generator=draws)[:count].numpy()] = True
+            return mask
+        by_size = sorted(range(len(block.sizes)), key=block.sizes.__getitem__)
+        for place, part in enumerate(by_size):
+            begin, end = block.bounds[part]
+            taken = min(end - begin, count // (len(by_size) - place))
+            mask[begin + torch.randperm(end - begin, generator=draws)[:taken].numpy()] = True
+            count -= taken
         return mask
 
 
-class Fragment(_Known):
+class Fragment(Known):
     """One of `count` fragments a round, in turn: whole tensors (`by` = tensor), or stretches of equal size.
 
     Douillard et al.: Streaming DiLoCo with overlapping communication. 2025 (arXiv 2501.18512), section 2.2.

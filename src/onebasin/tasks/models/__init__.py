@@ -20,7 +20,7 @@ from onebasin.tasks.models.perceptron import mlp
 from onebasin.tasks.models.recurrent import gru
 from onebasin.tasks.models.residual import resnet20
 
-__all__ = ["MODELS", "ModelError", "build_model"]
+__all__ = ["MODELS", "ModelError", "build_model", "built_in"]
 
 MODELS: Mapping[str, str] = MappingProxyType(
     {
@@ -63,12 +63,19 @@ def build_model(name: str, dataset: Dataset, seed: int, **options: Any) -> nn.Mo
     with torch.random.fork_rng(devices=[]):
         # Only the CPU's generator, which is the one that is restored: torch.manual_seed would reseed accelerators too.
         torch.default_generator.manual_seed(seed)
-        model = _from_factory(name, dataset, options) if ":" in name else _built_in(name, dataset, options)
+        if ":" in name:
+            model = _from_factory(name, dataset, options)
+        else:
+            model = built_in(name, tuple(dataset.train.inputs.shape[1:]), dataset.classes, options)
         _check_output(name, model, dataset)
     return model
 
 
-def _built_in(name: str, dataset: Dataset, options: Mapping[str, Any]) -> nn.Module:
+def built_in(name: str, shape: tuple[int, ...], classes: int, options: Mapping[str, Any]) -> nn.Module:
+    """Build a model of the list for inputs of one shape; its weights come from torch's global generator.
+
+    Raises ModelError for an unknown name or option, or a value out of range.
+    """
     if name not in _BUILDERS:
         raise ModelError(
             f"model: {name!r} is unknown; expected one of {', '.join(_BUILDERS)}, or package.module:factory"
@@ -79,7 +86,7 @@ def _built_in(name: str, dataset: Dataset, options: Mapping[str, Any]) -> nn.Mod
         if key not in known:
             takes = f"it takes {', '.join(known)}" if known else "it takes none"
             raise ModelError(f"model {name!r} has no option {key!r}; {takes}")
-    return builder(tuple(dataset.train.inputs.shape[1:]), dataset.classes, **options)
+    return builder(shape, classes, **options)
 
 
 def _from_factory(reference: str, dataset: Dataset, options: Mapping[str, Any]) -> nn.Module:
