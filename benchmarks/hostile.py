@@ -23,7 +23,8 @@ from onebasin.client import Client
 from onebasin.engines.engine import Failure, Reply
 from onebasin.engines.in_process import InProcess
 from onebasin.federation import in_order
-from onebasin.server import Outcome, Server
+from onebasin.outcome import Outcome
+from onebasin.server import Server
 from onebasin.state import State
 from onebasin.wire.error import WireError
 

@@ -1,8 +1,7 @@
 """The server: opens a round (who takes part, what they get) and closes it (what came back, what failed)."""
 
-import math
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
 
 import torch
 
@@ -17,6 +16,7 @@ from onebasin.combine import WeightedMean
 from onebasin.config import ConfigError, RunConfig
 from onebasin.engines.engine import ClientId, Failure, Reply
 from onebasin.framing import Frame
+from onebasin.outcome import Outcome
 from onebasin.privacy import SECRET, check_privacy, clipped, noised, secret_of
 from onebasin.protocol import Do, Protocol, Report, write_do, write_seed
 from onebasin.robust import TooFewReplies, require_replies
@@ -39,24 +39,6 @@ NUMBERS = frozenset({"weights", "control", "momentum", "second"})
 
 EXPECTED = (TooFewReplies, NotFinite)
 """What may keep well-formed replies from being put together; any other error may, where their numbers are extreme."""
-
-
-@dataclass
-class Outcome:
-    """What a round brought: the reports of those who answered, and the reasons of those who did not.
-
-    remarks: what was done to answers that were not taken as they came.
-    """
-
-    round: int
-    reports: dict[ClientId, Report] = field(default_factory=dict)
-    failures: dict[ClientId, str] = field(default_factory=dict)
-    remarks: dict[ClientId, str] = field(default_factory=dict)
-
-    def mean(self, number: Callable[[Report], float]) -> float | None:
-        """Return the plain mean of a report's number over the clients that have it; None if none has."""
-        known = [value for report in self.reports.values() if not math.isnan(value := number(report))]
-        return sum(known) / len(known) if known else None
 
 
 class Server:
