@@ -5,6 +5,7 @@ weights, ledger and history must be those of the undisturbed run, bit for bit. O
 """
 
 import json
+import math
 import multiprocessing
 import os
 import signal
@@ -61,15 +62,21 @@ def rounds_of(directory: Path) -> int:
     return history.read_bytes().count(b"\n") if history.exists() else 0
 
 
-def kill(process: int, seconds: float, whole_group: bool) -> bool:
-    """Kill a process after so many seconds; whether it was still alive. `RuntimeError` if it failed by itself."""
-    end = time.monotonic() + seconds
+def kill(process: int, directory: Path, seconds: float, from_progress: bool, whole_group: bool) -> bool:
+    """Kill a process after so many seconds; whether it was still alive. `RuntimeError` if it failed by itself.
+
+    from_progress: the seconds count from its first round on, not from its start.
+    """
+    known = rounds_of(directory)
+    end = math.inf if from_progress else time.monotonic() + seconds
     while time.monotonic() < end:
         found, status = os.waitpid(process, os.WNOHANG)
         if found:
             if status:
                 raise RuntimeError(f"a run failed by itself, with status {status}")
             return False
+        if end == math.inf and rounds_of(directory) > known:
+            end = time.monotonic() + seconds
         time.sleep(0.001)
     (os.killpg if whole_group else os.kill)(process, signal.SIGKILL)
     os.waitpid(process, 0)
@@ -92,7 +99,7 @@ def torture(engine: str, forked: bool, kills: int, draw: Random, folder: Path) -
     """Kill runs so many times, and see each to its end."""
     run, whole = config(engine), folder / "whole"
     began = time.monotonic()
-    kill(live(run, whole, forked), 1e9, False)
+    kill(live(run, whole, forked), whole, math.inf, False, False)
     seconds = time.monotonic() - began
     done, runs, halves, at = 0, 0, 0, []
     while done < kills:
@@ -100,8 +107,9 @@ def torture(engine: str, forked: bool, kills: int, draw: Random, folder: Path) -
         directory = folder / str(runs)
         while True:
             process = live(run, directory, forked)
-            wait = draw.random() * 0.7 * seconds if done < kills else 1e9
-            if not kill(process, wait, forked or draw.random() < 0.5):  # what is forked holds its siblings' pipes open
+            wait = draw.random() * 0.5 * seconds if done < kills else math.inf
+            alone = not forked and draw.random() < 0.5  # what is forked holds its siblings' pipes open
+            if not kill(process, directory, wait, done < kills and draw.random() < 0.5, not alone):
                 break
             done += 1
             at.append(rounds_of(directory))
