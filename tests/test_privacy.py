@@ -193,6 +193,7 @@ def test_a_budget_counts_the_rounds_of_whoever_took_part_most_often() -> None:
             ("method.privacy.at=server", "federation.weighting=examples"),
             "use federation.weighting",
         ),
+        ("stc", ("method.downlink=relay",), "downlink='relay' has clients combine what was sent as it is"),
         ("fedavg", ("method.privacy.clip=0.0",), r"privacy\.clip: got 0\.0; input should be greater than 0"),
     ],
 )

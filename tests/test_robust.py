@@ -205,6 +205,7 @@ def test_too_few_clients_are_refused_at_the_start(
         ("scaffold", "method.combine=median", "which neither norm_bound nor combine='median' guards"),
         ("scaffold", "method.norm_bound.limit=1.0", "which neither norm_bound nor combine='average' guards"),
         ("fedpm", "method.norm_bound.limit=1.0", "are for updates, which uplink='mask' has not"),
+        ("bicompfl", "method.norm_bound.limit=1.0", "are for updates, which uplink='mrc"),
         ("local-only", "method.combine=krum", "are for updates, which uplink='none' has not"),
         ("fedavg", "method.norm_bound.limit=0.0", r"norm_bound\.limit: got 0\.0; input should be greater than 0"),
         ("fedavg", "federation.attack=bribe", r"federation\.attack\.kind: got 'bribe'; input should be 'sign-flip'"),
