@@ -160,6 +160,26 @@ def test_a_round_whose_numbers_make_no_sense_does_not_count(quadratic: MakeTask,
     assert all(math.isfinite(value) for value in made.weights)
 
 
+def test_a_whole_model_that_no_merge_can_take_is_left_out(quick_config: MakeConfig) -> None:
+    config = quick_config("fedavg", "method.start=local", "method.frame=weights")
+    task = load_task(config)
+    server, engine = Server(config, task), InProcess(Client(config, task))
+    replies = {client: reply for client, reply in engine.exchange(server.open(1)) if isinstance(reply, bytes)}
+    read = decode_message(replies[1])
+    weights = server.protocol.models.decode(read.require("weights"))
+    huge = server.protocol.models.encode({name: torch.full_like(value, 3e38) for name, value in weights.items()})
+    sections = [Section(s.kind, s.name, huge if s.name == "weights" else s.body) for s in read.sections]
+    server.close([(c, server.protocol.write(1, 1, sections) if c == 1 else reply) for c, reply in replies.items()])
+    assert set(server.outcome.failures) == {1}
+    assert "cannot be put together" in server.outcome.failures[1]
+    assert server.state.facts["merged"] == [0, 2, 3]
+    honest = Server(config, task)
+    honest.open(1)
+    honest.close([(c, reply) for c, reply in replies.items() if c != 1])
+    for name, value in honest.state.slots["weights"].items():
+        assert torch.equal(server.state.slots["weights"][name], value)
+
+
 def test_an_infinite_statistic_is_refused(quick_config: MakeConfig) -> None:
     config = quick_config("fedavg", "task.model.norm=batch")
     task = load_task(config)

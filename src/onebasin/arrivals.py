@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from torch import Tensor
+
 from onebasin.alignment.repair import Statistics
 from onebasin.combine import WeightedMean
 from onebasin.engines.engine import ClientId
@@ -74,13 +76,19 @@ class Arrivals:
         """Change the sum of the updates."""
         self.update.change(change)
 
-    @property
-    def extreme(self) -> bool:
-        """Whether a whole model, or what was told of neurons, has numbers that no training leads to."""
-        told = [*(one.state for one in self.models), *(found for _, found in self.statistics.values())]
-        floats = (value for tensors in told for value in tensors.values() if value.is_floating_point())
-        return any(bool((value.abs() > EXTREME).any()) for value in floats)
+    def drop_extreme(self) -> set[ClientId]:
+        """Drop whole models, and what was told of neurons, with numbers that no training leads to; return whose."""
+        told = [(one.client, one.state) for one in self.models]
+        told += [(client, found) for client, (_, found) in self.statistics.items()]
+        extreme = {client for client, tensors in told if any(map(_is_extreme, tensors.values()))}
+        self.models = [one for one in self.models if one.client not in extreme]
+        self.statistics = {client: told for client, told in self.statistics.items() if client not in extreme}
+        return extreme
 
     @property
     def empty(self) -> bool:
         return not self.models and not self.update.weight and not self.model.weight
+
+
+def _is_extreme(value: Tensor) -> bool:
+    return value.is_floating_point() and bool((value.abs() > EXTREME).any())

@@ -219,14 +219,10 @@ class Server:
         """End the round with the next common model."""
         if self._arrivals.empty:
             return {}
-        try:
-            self.state.slots = self._next_slots(control, replies)
-        except (ValueError, torch.linalg.LinAlgError) as error:  # type: ignore[attr-defined]
-            if isinstance(error, ValueError) and not (isinstance(error, EXPECTED) or self._arrivals.extreme):
-                raise
-            reason = f"the round's replies cannot be put together: {error}"
-            self.outcome.failures |= dict.fromkeys(self.outcome.reports, reason)
+        slots = self._put_together(control, replies)
+        if slots is None:
             return {}
+        self.state.slots = slots
         self.outcome.remarks |= self._arrivals.remarks
         if self.protocol.tells_changes:
             base = self.state.facts["base"]
@@ -236,6 +232,24 @@ class Server:
         if self.config.training.keep_optimizer and self.method.frame in ("weights", "activations"):
             self._remember(self._frames)
         return {}
+
+    def _put_together(self, control: WeightedMean, replies: int) -> dict[str, Tensors] | None:
+        """Return the slots after the round, without clients whose numbers keep it from ending; None if it cannot end."""
+        while not self._arrivals.empty:
+            try:
+                return self._next_slots(control, replies)
+            except (ValueError, torch.linalg.LinAlgError) as error:  # type: ignore[attr-defined]
+                extreme = self._arrivals.drop_extreme()
+                if isinstance(error, ValueError) and not (isinstance(error, EXPECTED) or extreme):
+                    raise
+                reason = f"the round's replies cannot be put together: {error}"
+                self.outcome.failures |= dict.fromkeys(extreme or self.outcome.reports, reason)
+                if not extreme:
+                    return None
+                for client in extreme:
+                    self._frames.pop(client, None)
+                self.state.facts["merged"] = [c for c in self.state.facts["merged"] if c not in extreme]
+        return None
 
     def _next_slots(self, control: WeightedMean, replies: int) -> dict[str, Tensors]:
         """Return what the slots are after the round; a `ValueError` or `LinAlgError` where that would make no sense."""
