@@ -234,7 +234,7 @@ class Server:
         return {}
 
     def _put_together(self, control: WeightedMean, replies: int) -> dict[str, Tensors] | None:
-        """Return the slots after the round, without clients whose numbers keep it from ending; None if it cannot end."""
+        """Return the slots after the round, without clients whose numbers keep it from ending; None if it cannot."""
         while not self._arrivals.empty:
             try:
                 return self._next_slots(control, replies)
