@@ -75,7 +75,7 @@ def test_pooled_data_know_no_partition() -> None:
             r"method\.uplink: got 'int7'; unknown codec; there are none, fp32, fp16, int8",
         ),
         ("fedavg", ["method.start=anywhere"], r"method\.start: got 'anywhere'; input should be 'broadcast'"),
-        ("fedavg", ["method.combine=median"], r"method\.combine: .*'average', 'momentum', 'adam', 'yogi', 'nesterov'"),
+        ("fedavg", ["method.combine=mode"], r"method\.combine: .*'average', 'momentum', 'adam', 'yogi', 'nesterov'"),
         ("fedavg", ["method.uplink=none"], r"either both are 'none' or neither"),
         ("fedavg", ["method.frame=adopt-one"], r"frame='adopt-one' needs start='local', not 'broadcast'"),
         ("scaffold", ["training.momentum=0.9"], r"needs training\.optimizer='sgd' with momentum=0"),

@@ -101,6 +101,10 @@ def test_what_is_no_relay_is_refused(quadratic: MakeTask) -> None:
                 relayed(protocol, body[:cut], 1, weights, moved)
     with pytest.raises(WireError, match="weight 0"):
         relayed(protocol, write_relay([Said(0, 0.0, body)]), 1, weights, moved)
+    one = Said(0, 1.0, body[3 : len(body) // 2])
+    for twice in ([one, one], [Said(2, 1.0, one.body)]):  # a bomb of one update, over and over; nobody of this run
+        with pytest.raises(WireError, match="of 2 clients"):
+            relayed(protocol, write_relay(twice), 1, weights, moved)
 
 
 @pytest.mark.parametrize(

@@ -228,8 +228,10 @@ def test_half_written_lines_are_taken_back(quick_config: MakeConfig, tmp_path: P
         file.write('{"round": 2, "accur')
     with (tmp_path / "cut" / "ledger.csv").open("a") as file:
         file.write("2,0,down,init,19240\n2,1,do")
+    (tmp_path / "cut" / ".history.jsonl.123.partial").write_text("half")
     ob.run(config, resume=tmp_path / "cut")
     assert_same_run(whole.directory, tmp_path / "cut")
+    assert not list((tmp_path / "cut").glob(".*.partial"))
 
 
 def test_a_directory_is_not_written_over_or_mistaken(quick_config: MakeConfig, tmp_path: Path) -> None:

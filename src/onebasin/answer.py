@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+import torch
+
 from onebasin.alignment.repair import Statistics
+from onebasin.choices import NormBound
+from onebasin.norms import length, shortened
 from onebasin.protocol import Do, Protocol, Report, read_report, read_seed
 from onebasin.updates.block import Classes
 from onebasin.updates.scene import Scene
@@ -67,6 +71,28 @@ def read_answer(protocol: Protocol, reply: bytes, asked: Do, scene: Scene, class
         body("update"),
         read_seed(message) if seeded else None,
     )
+
+
+def within_bounds(answer: Answer, bound: NormBound) -> tuple[Answer, str]:
+    """Return the answer with an update that is no longer than allowed, and what was done to it; "" for nothing.
+
+    `WireError` where it is to be refused.
+    """
+    assert answer.model is not None
+    found = length(answer.model)
+    if found <= bound.limit:
+        return answer, ""
+    what = f"the update's norm is {found:.6g}; method.norm_bound.limit is {bound.limit:g}"
+    if bound.over == "reject":
+        raise WireError(what)
+    return replace(answer, model=shortened(answer.model, bound.limit / found)), f"clipped: {what}"
+
+
+def require_buffers_like(answer: Answer, common: Tensors) -> None:
+    """Raise `WireError` for a buffer that is infinite where that of the common model is not."""
+    for name, value in answer.buffers.items():
+        if value.is_floating_point() and bool((torch.isinf(value) & torch.isfinite(common[name])).any()):
+            raise WireError(f"{name} has infinite values where the common model has none")
 
 
 def _model(protocol: Protocol, message: Message, body: bytes, scene: Scene, classes: Classes | None) -> Tensors:

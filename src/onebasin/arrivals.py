@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
+
+from torch import Tensor
 
 from onebasin.alignment.repair import Statistics
 from onebasin.combine import WeightedMean
 from onebasin.engines.engine import ClientId
 from onebasin.wire.layout import Layout, Tensors
+
+EXTREME = 1e6
+"""A magnitude beyond which a weight, or a statistic, is no honest one."""
 
 
 @dataclass
@@ -38,7 +44,7 @@ class Said:
 class Arrivals:
     """What came back in a round: running means, or whole models where the method must look at each.
 
-    said: the updates' bytes, where they are to be passed on.
+    remarks: of replies that were changed or left out, why. said: the updates' bytes, where they are to be passed on.
     """
 
     parameters: Layout
@@ -49,6 +55,7 @@ class Arrivals:
     buffers: WeightedMean = field(init=False)
     models: list[Contribution] = field(default_factory=list)
     statistics: dict[ClientId, tuple[float, Statistics]] = field(default_factory=dict)
+    remarks: dict[ClientId, str] = field(default_factory=dict)
     said: list[Said] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -65,6 +72,23 @@ class Arrivals:
             one.weights = {name: common[name] + change for name, change in one.weights.items()}
         self.models.append(one)
 
+    def disturb(self, change: Callable[[Tensors], Tensors]) -> None:
+        """Change the sum of the updates."""
+        self.update.change(change)
+
+    def drop_extreme(self) -> set[ClientId]:
+        """Drop whole models, and what was told of neurons, with numbers that no training leads to; return whose."""
+        told = [(one.client, one.state) for one in self.models]
+        told += [(client, found) for client, (_, found) in self.statistics.items()]
+        extreme = {client for client, tensors in told if any(map(_is_extreme, tensors.values()))}
+        self.models = [one for one in self.models if one.client not in extreme]
+        self.statistics = {client: told for client, told in self.statistics.items() if client not in extreme}
+        return extreme
+
     @property
     def empty(self) -> bool:
         return not self.models and not self.update.weight and not self.model.weight
+
+
+def _is_extreme(value: Tensor) -> bool:
+    return value.is_floating_point() and bool((value.abs() > EXTREME).any())

@@ -13,11 +13,12 @@ from onebasin.alignment.merging import align, average
 from onebasin.alignment.repair import Statistics
 from onebasin.alignment.sketches import Sketch
 from onebasin.arrivals import Arrivals, Contribution
-from onebasin.choices import LeastSquares, Method
+from onebasin.choices import LeastSquares, Method, Robust
 from onebasin.combine import apply_update
 from onebasin.engines.engine import ClientId
 from onebasin.framing import Framing
 from onebasin.fusion import by_least_squares, repaired
+from onebasin.robust import combine_robustly
 from onebasin.symmetry.spec import Perms, PermutationSpec
 from onebasin.wire.layout import Tensors
 
@@ -34,7 +35,8 @@ class Assembly:
     def whole(self) -> bool:
         """Whether the models of a round must be looked at one by one, rather than summed as they come."""
         aligned_here = self._method.frame in ("weights", "activations")
-        return aligned_here or isinstance(self._method.combine, LeastSquares) or self._method.repair != "none"
+        one_by_one = isinstance(self._method.combine, LeastSquares | Robust)
+        return aligned_here or one_by_one or self._method.repair != "none"
 
     def frames_by_signature(
         self, signatures: Mapping[ClientId, Tensors], weights: Mapping[ClientId, float], common: Tensors | None
@@ -59,7 +61,8 @@ class Assembly:
     ) -> Slots:
         """Return the slots with the next common `weights` and `buffers`.
 
-        frames: of the clients that were permuted on their own side; those found here are added to it.
+        frames: of the clients that were permuted on their own side; those found here are added to it. `TooFewReplies`
+        where a robust combination has not enough of them.
         """
         if not self.whole:
             return self._from_means(arrivals, slots)
@@ -75,7 +78,7 @@ class Assembly:
         if isinstance(combine, LeastSquares) and combine.serves(round):
             merged = by_least_squares(self._model, combine, models, self._framing.probes(heard), heard, self._seed)
         else:
-            merged = average([one.state for one in models], [one.weight for one in models])
+            merged = self._together(arrivals, models)
             if not fresh:
                 change = {name: merged[name] - before for name, before in slots["weights"].items()}
                 after = apply_update(combine, after, change)
@@ -85,6 +88,15 @@ class Assembly:
             merged = repaired(self._model, merged, models, told, self._framing.probes(heard), self._method.repair)
         after["weights"], after["buffers"] = self._split(merged)
         return after
+
+    def _together(self, arrivals: Arrivals, models: list[Contribution]) -> Tensors:
+        """One state from models in one order."""
+        combine, states = self._method.combine, [one.state for one in models]
+        if not isinstance(combine, Robust):
+            return average(states, [one.weight for one in models])
+        merged, left_out = combine_robustly(combine, states)
+        arrivals.remarks |= {models[index].client: f"left out by {combine.kind}" for index in left_out}
+        return merged
 
     def _from_means(self, arrivals: Arrivals, slots: Slots) -> Slots:
         after = dict(slots)

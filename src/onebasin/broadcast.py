@@ -186,15 +186,17 @@ def heard(protocol: Protocol, message: Message, before: Held | None) -> Held | N
     if before is None or before.version < base:
         has = "no model" if before is None else f"version {before.version}"
         raise WireError(f"the order tells what changed since version {base}, but this client has {has}")
-    return _after(protocol, before, body, base, at)
+    return _after(protocol, before, body, base, at, message.round)
 
 
-def _after(protocol: Protocol, now: Held, body: bytes, round: int, at: int) -> Held:
-    """What is held after the changes that begin at a place in a body."""
+def _after(protocol: Protocol, now: Held, body: bytes, round: int, at: int, end: int) -> Held:
+    """What is held after the changes that begin at a place in a body; all are of different rounds before `end`."""
     while at < len(body):
         later, at = read_number(body, at)
         size, at = read_number(body, at)
         round += later
+        if not later or round >= end:
+            raise WireError(f"section 'changes' tells of round {round}, once too often or before it is over")
         if at + size > len(body):
             raise WireError("section 'changes' ends inside of a change")
         if round > now.version:

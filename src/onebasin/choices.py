@@ -167,6 +167,70 @@ class LeastSquares(Frozen):
         return not self.rounds or round <= self.rounds
 
 
+class TrimmedMean(Frozen):
+    """w + rate * the mean of each value's updates but for the share `trim` of the smallest and of the largest.
+
+    Yin, Chen, Ramchandran, Bartlett: Byzantine-Robust Distributed Learning. ICML 2018 (arXiv 1803.01498), definition 2.
+    The server holds all replies of a round; all count alike.
+    """
+
+    kind: Literal["trimmed-mean"] = "trimmed-mean"
+    trim: Annotated[float, Field(gt=0, lt=0.5)] = 0.2
+    rate: Positive = 1.0
+
+
+class Median(Frozen):
+    """w + rate * the median of each value's updates.
+
+    Yin, Chen, Ramchandran, Bartlett: Byzantine-Robust Distributed Learning. ICML 2018 (arXiv 1803.01498), definition 1.
+    The server holds all replies of a round; all count alike.
+    """
+
+    kind: Literal["median"] = "median"
+    rate: Positive = 1.0
+
+
+class Krum(Frozen):
+    """w + rate * the mean of the `keep` updates that are nearest to their neighbours.
+
+    Up to `byzantine` of a round's n clients may be hostile; each is judged by its distances to the n - byzantine - 2
+    that are nearest. Blanchard, El Mhamdi, Guerraoui, Stainer: Machine Learning with Adversaries. NIPS 2017 (arXiv
+    1703.02757), section 4; with keep > 1, Multi-Krum. The server holds all replies of a round; all count alike.
+    """
+
+    kind: Literal["krum"] = "krum"
+    byzantine: Count = 2
+    keep: Count = 1
+    rate: Positive = 1.0
+
+
+class NormBound(Frozen):
+    """How long a client's update may be: the Euclidean norm of all its values together is at most `limit`.
+
+    over: one that is longer is shortened to the limit (`clip`), or refused with a recorded reason (`reject`). Sun,
+    Kairouz, Suresh, McMahan: Can You Really Backdoor Federated Learning? 2019 (arXiv 1911.07963), section 4.
+    """
+
+    limit: Positive
+    over: Literal["clip", "reject"] = "clip"
+
+
+class Privacy(Frozen):
+    """What others learn of any one client's data is bounded (privacy.py): updates are clipped, and noise is added.
+
+    clip: the most that an update's norm can be. noise: its standard deviation in each value, in clips. at: `client`,
+    who adds it to its own update; or `server`, who adds as much to the sum of all, and is trusted. delta: at which the
+    budget is told. seeding: noise is drawn from a `secret` that is never sent; or from the `run`'s seed,
+    which makes studies repeatable and protects nobody who knows it.
+    """
+
+    clip: Positive
+    noise: Annotated[float, Field(ge=0)]
+    at: Literal["client", "server"] = "client"
+    delta: Annotated[float, Field(gt=0, lt=1)] = 1e-5
+    seeding: Literal["secret", "run"] = "secret"
+
+
 class Probes(Frozen):
     """The inputs that a server asks models with.
 
@@ -198,10 +262,22 @@ class Alignment(Frozen):
 Parametrization = Annotated[Dense | LowRank | Supermask, Field(discriminator="kind"), BeforeValidator(by_kind)]
 Objective = Annotated[Plain | Proximal | ControlVariates, Field(discriminator="kind"), BeforeValidator(by_kind)]
 Combine = Annotated[
-    Average | Momentum | Adaptive | Nesterov | MajorityVote | BetaPosterior | LeastSquares,
+    Average
+    | Momentum
+    | Adaptive
+    | Nesterov
+    | MajorityVote
+    | BetaPosterior
+    | LeastSquares
+    | TrimmedMean
+    | Median
+    | Krum,
     Field(discriminator="kind"),
     BeforeValidator(by_kind),
 ]
+
+
+Robust = TrimmedMean | Median | Krum
 
 
 class Method(Frozen):
@@ -222,7 +298,7 @@ class Method(Frozen):
     the uplink is a chain; `seeded`: the seed of what a client began with, and what it learned, as the uplink codes it.
     trains: `all` parameters, or only those whose changes are `sent` in the round, which all know beforehand.
     score: what clients that keep their models are counted as: the `mean` of their own scores, the `best` of them, or
-    what all say `together`.
+    what all say `together`. norm_bound: how long an update may be. privacy: what is promised of any one client's data.
     """
 
     name: str
@@ -240,6 +316,8 @@ class Method(Frozen):
     models: Literal["fp32", "fp16", "int8", "seeded"] = "fp32"
     trains: Literal["all", "sent"] = "all"
     combine: Combine = Average()
+    norm_bound: NormBound | None = None
+    privacy: Privacy | None = None
     score: Literal["mean", "best", "together"] = "mean"
 
     @property
@@ -253,6 +331,11 @@ class Method(Frozen):
         if self.uplink in CODECS:
             return self.uplink
         return "fp32" if self.models == "seeded" else self.models
+
+    @property
+    def controlled(self) -> bool:
+        """Whether control variates travel."""
+        return isinstance(self.objective, ControlVariates)
 
     @property
     def aligned(self) -> bool:
@@ -336,9 +419,39 @@ class Method(Frozen):
                 "trains='sent' needs an uplink whose chain sends places that all clients know beforehand, such as "
                 f"'random-k 0.05 shared=true | uniform 4' or 'fragment 4 | fp16'; not {self.uplink!r}"
             )
+        guarded = self.norm_bound is not None or isinstance(self.combine, Robust)
+        if guarded and self.objective.kind == "control-variates":
+            raise ValueError(
+                f"objective='control-variates' takes the mean of what clients say of their variates, which neither "
+                f"norm_bound nor combine={self.combine.kind!r} guards"
+            )
+        if guarded and (not self.federated or draws):
+            raise ValueError(
+                f"norm_bound and combine={self.combine.kind!r} are for updates, which uplink={self.uplink!r} has not"
+            )
+        if self.downlink == RELAY and (self.norm_bound is not None or self.privacy is not None):
+            raise ValueError("downlink='relay' has clients combine what was sent as it is: no norm_bound, no privacy")
+        if self.privacy is not None:
+            self._nothing_else_travels()
         if self.probed and not self.federated:
             raise ValueError("repair and combine='least-squares' need an uplink and a downlink")
         return self
+
+    def _nothing_else_travels(self) -> None:
+        """Raise `ValueError` for choices that send what is neither clipped nor noised."""
+        for field, allowed in (("start", ("broadcast", "shared-seed")), ("frame", ("none",)), ("repair", ("none",))):
+            if getattr(self, field) not in allowed:
+                raise ValueError(
+                    f"privacy: {field}={getattr(self, field)!r} sends more than updates to a common model; "
+                    f"use {allowed[0]!r}"
+                )
+        if not self.federated or _drawn(self.uplink) or self.controlled or self.sketched:
+            raise ValueError(
+                f"privacy is for updates alone; uplink={self.uplink!r}, objective={self.objective.kind!r} and combine="
+                f"{self.combine.kind!r} send others or more"
+            )
+        if self.privacy is not None and self.privacy.at == "server" and isinstance(self.combine, Robust | LeastSquares):
+            raise ValueError(f"privacy.at='server' adds noise to a sum, and combine={self.combine.kind!r} makes none")
 
 
 def _drawn(chain: str) -> str:

@@ -9,11 +9,13 @@ from onebasin.broadcast import Held, first_held, heard, held
 from onebasin.choices import ControlVariates, Proximal
 from onebasin.config import RunConfig
 from onebasin.framing import Frame
+from onebasin.privacy import SECRET, clipped, noised, secret_of
 from onebasin.protocol import Do, Protocol, Report, read_do, read_seed, write_report, write_seed
-from onebasin.seeds import derive
+from onebasin.seeds import derive, generator
 from onebasin.state import State
 from onebasin.tasks.metrics import evaluate
 from onebasin.tasks.task import Task
+from onebasin.training.attacks import hostile_clients, poisoned
 from onebasin.training.local import Start, Trained, TrainingFailed
 from onebasin.training.reuse import train_or_recall
 from onebasin.training.weights import buffers_of, clone, copy_into, parameters_of, transient_buffers_of
@@ -24,9 +26,11 @@ from onebasin.wire.error import WireError
 from onebasin.wire.layout import Tensors
 from onebasin.wire.message import SERVER, Kind, Message, Section
 
-ORDER_SECTIONS = frozenset({"do", "seed", "weights", "changes", "version", "buffers", "control", "permutation"})
 FRAME = "frame"
 """The fact that holds the number of the last frame that a client took on, so that none is taken on twice."""
+
+ROUND = "round"
+"""The fact that holds the last round that a client with something to remember answered, so that no older one is."""
 
 MEMORY = "uplink/"
 """What the slots begin with in which the chain of the uplink keeps what it remembers."""
@@ -76,6 +80,7 @@ class Client:
         self.model = task.workspace()
         self._fresh = clone(transient_buffers_of(self.model))
         self.protocol = Protocol(config, task, self.model)
+        self._hostile = hostile_clients(config.federation.attack, len(task.parts), config.seed)
         trained = config.method.parametrization
         what = "" if trained.kind == "dense" else trained.model_dump_json()
         self._identity = f"{config.task.model_dump_json()} {config.method.data} {config.seed}{what}"
@@ -83,12 +88,16 @@ class Client:
     def begin(self, client: int, state: State, order: bytes) -> Work:
         """Read the order. A client starts from what the order brings, else from what it kept, else from its own seed.
 
-        `WireError` when the order is not one for this client's run; the state is not touched.
+        `WireError` when the order is not one for this client's run, or is older than one that it has answered; the
+        state is not touched.
         """
         message = self.protocol.read(order, SERVER)
-        unknown = {section.name for section in message.sections} - ORDER_SECTIONS
-        if unknown:
-            raise WireError(f"the order has sections that are not known here: {sorted(unknown)}")
+        foreign = {section.name for section in message.sections} - self.protocol.brought
+        if foreign:
+            raise WireError(f"the order has sections that this method has no use for: {sorted(foreign)}")
+        if message.round < state.facts.get(ROUND, 0):
+            raise WireError(f"the order is of round {message.round}; round {state.facts[ROUND]} is answered already")
+        do = read_do(message, self.protocol.asked)
         permutation = message.section("permutation")
         frame = None if permutation is None else self.protocol.framing.read_permutations(permutation.body)
         state = self._in_frame(state, frame)
@@ -122,7 +131,6 @@ class Client:
             correction = {name: c - mine[name] for name, c in server_control.items()}
         objective = self.config.method.objective
         proximal = objective.mu if isinstance(objective, Proximal) else 0.0
-        do = read_do(message)
         free = self._sent(client, message.round) if self._trains_what_is_sent(do) else None
         start = Start(weights, buffers, state.slots.get("optimizer", {}), proximal, correction, free)
         return Work(client, message.round, do, start, own, frame, server_control, common)
@@ -158,6 +166,10 @@ class Client:
                 work.round,
                 seed,
             )
+            attack = self.config.federation.attack
+            if attack is not None and work.client in self._hostile:
+                draws = generator(self.config.seed, "poison", work.round, work.client)
+                trained = poisoned(attack, work.start.weights, trained, draws)
         report = Report(len(indices), trained.steps, trained.loss)
         if Do.SCORE in work.do:
             copy_into(parameters_of(self.model), trained.weights)
@@ -186,9 +198,16 @@ class Client:
         work, trained = done.work, done.trained
         state = self._in_frame(state, work.frame)
         slots = dict(state.slots)
-        sections = [write_report(done.report), *done.sections]
+        facts, private = dict(state.facts), self.config.method.privacy
+        report = done.report if private is None else Report(1, 0)  # counts and losses have no noise
+        sections = [write_report(report), *done.sections]
         if Do.SEND_UPDATE in work.do:
             update = {name: w - work.start.weights[name] for name, w in trained.weights.items()}
+            if private is not None:
+                update = clipped(update, private)
+                if private.at == "client":
+                    facts[SECRET] = secret_of(facts, private, self.config.seed, work.client)
+                    update = noised(update, private.noise * private.clip, facts[SECRET], work.round)
             body, remembered = self._coded(work, update, state, flatten(work.start.weights))
             sections.append(Section(Kind.UPDATE, "update", body))
             slots |= remembered
@@ -212,9 +231,11 @@ class Client:
             slots["weights"], slots["buffers"] = trained.weights, trained.buffers
         if self.config.training.keep_optimizer:
             slots["optimizer"] = trained.optimizer
-        after = State(slots, dict(state.facts))
+        after = State(slots, facts)
         if work.held is not None:
             work.held.into(after)
+        if after.slots:
+            after.facts[ROUND] = work.round
         return after, self.protocol.write(work.round, work.client, sections)
 
     def _coded(

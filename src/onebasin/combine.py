@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable
 
 import torch
 
-from onebasin.choices import Adaptive, Average, BetaPosterior, Combine, LeastSquares, MajorityVote, Momentum
+from onebasin.choices import Adaptive, Average, BetaPosterior, Combine, LeastSquares, MajorityVote, Momentum, Robust
 from onebasin.wire.layout import Layout, Tensors
 
 
@@ -33,6 +33,11 @@ class WeightedMean:
                 self._sums[entry.name] = value.double() * weight
         self.weight += weight
 
+    def change(self, change: Callable[[Tensors], Tensors]) -> None:
+        """Have the sum be what `change` makes of it, if there is one."""
+        if self.weight:
+            self._sums = change(self._sums)
+
     def result(self) -> Tensors:
         """Return the mean, in the layout's types; `ValueError` when nothing was added."""
         if self.weight <= 0:
@@ -54,8 +59,8 @@ def apply_update(combine: Combine, slots: dict[str, Tensors], update: Tensors) -
     """
     after = dict(slots)
     weights = slots["weights"]
-    if isinstance(combine, Average | LeastSquares):
-        rate = combine.rate if isinstance(combine, Average) else 1.0
+    if isinstance(combine, Average | Robust | LeastSquares):
+        rate = 1.0 if isinstance(combine, LeastSquares) else combine.rate
         after["weights"] = _each(weights, lambda n: weights[n] + rate * update[n])
         return after
     if isinstance(combine, BetaPosterior):

@@ -79,11 +79,19 @@ class Training(Frozen):
     keep_optimizer: bool = False
 
 
+class Attack(Frozen):
+    """For studies: a `fraction` of the clients, drawn from the seed, sends poisoned updates (training/attacks.py)."""
+
+    kind: Literal["sign-flip", "noise", "scale"] = "sign-flip"
+    fraction: Fraction = 0.2
+    strength: Positive = 1.0
+
+
 class Federation(Frozen):
     """The rounds: how many, who takes part, how replies weigh, how often the model is scored on the test set.
 
     cohort: clients a round, 0 for all. dropout: the chance that a client vanishes in a round after its order was sent.
-    late: how many clients, the last by number, are not there before round `join_round`.
+    late: how many clients, the last by number, are not there before round `join_round`. attack: what some of them send.
     """
 
     rounds: Count = 20
@@ -92,6 +100,7 @@ class Federation(Frozen):
     join_round: Count = 1
     weighting: Literal["examples", "uniform"] = "examples"
     dropout: Fraction = 0.0
+    attack: Annotated[Attack | None, BeforeValidator(by_kind)] = None
     evaluate_every: Count = 1
 
 
@@ -150,6 +159,11 @@ class RunConfig(Frozen):
             raise ValueError(
                 f"engine='flower' cannot run method={self.method.name!r}, which looks into what clients remember: that "
                 "stays on their machines"
+            )
+        private = self.method.privacy
+        if private is not None and private.at == "server" and self.federation.weighting != "uniform":
+            raise ValueError(
+                "method.privacy.at='server' bounds what a client adds to the sum: use federation.weighting='uniform'"
             )
         if self.task.clients and self.federation.late >= self.task.clients:
             raise ValueError(

@@ -81,6 +81,7 @@ def _record(server: Server, engine: Engine, task: Task, ledger: Ledger) -> Recor
     """Return the round's line of history."""
     outcome = server.outcome
     accuracy, loss = _score(server, engine, task)
+    remarks = [{"client": client, "remark": remark} for client, remark in sorted(outcome.remarks.items())]
     return {
         "round": outcome.round,
         "accuracy": accuracy,
@@ -89,6 +90,7 @@ def _record(server: Server, engine: Engine, task: Task, ledger: Ledger) -> Recor
         "replies": len(outcome.reports),
         "failures": [{"client": client, "reason": reason} for client, reason in sorted(outcome.failures.items())],
         "bytes": ledger.totals(),
+        **({"remarks": remarks} if remarks else {}),
     }
 
 

@@ -87,6 +87,12 @@ def outcome_table(summary: dict[str, Any]) -> Table:
     table.add_row("with multicast downlink", byte_text(cost["total_multicast"]))
     for target, needed in summary["bytes_to_target"].items():
         table.add_row(f"bytes to {target_text(target)}", "not reached" if needed is None else byte_text(needed))
+    if "privacy" in summary:
+        spent = summary["privacy"]
+        worth = (
+            "no noise" if spent["epsilon"] is None else f"epsilon {spent['epsilon']:.3g} at delta {spent['delta']:g}"
+        )
+        table.add_row("privacy of a client", f"{worth}, after {spent['rounds']} rounds; noise at the {spent['noise']}")
     if summary["failures"]:
         table.add_row("failures", str(summary["failures"]))
     table.add_row("seconds", f"{summary['seconds']:.1f}")

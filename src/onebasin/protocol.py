@@ -2,13 +2,14 @@
 
 import math
 import struct
+from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import IntFlag
 from typing import Any
 
 from torch import nn
 
-from onebasin.choices import RELAY, ControlVariates
+from onebasin.choices import RELAY, ControlVariates, Method
 from onebasin.config import RunConfig
 from onebasin.framing import Framing
 from onebasin.tasks.task import Task
@@ -55,7 +56,8 @@ class Report:
 class Protocol:
     """A run's number, the layouts of parameters and buffers, the codecs of both directions, and the neurons' framing.
 
-    run: 64 bits that follow from the configuration. number: the upper half, which messages bear.
+    run: 64 bits that follow from the configuration. number: the upper half, which messages bear. asked, brought: what
+    orders of this run may ask for, and which sections they may have; a client does and tells nothing else.
     Sections of an order: `do`; `seed`, `weights` or `changes` (and `buffers`, `version`); `control` (SCAFFOLD's c);
     `permutation`.
     Sections of a reply: `report`; `update`, `weights`, or `seed` and `update` (and `buffers`); `control` (the change of
@@ -88,6 +90,9 @@ class Protocol:
         self.tells_changes = self.relays or (config.method.federated and not isinstance(self.downlink, Codec))
         self.seeded = config.method.models == "seeded"
         self.controlled = isinstance(config.method.objective, ControlVariates)
+        self.asked = _asked(config.method)
+        self.brought = frozenset(_brought(config.method, self.tells_changes))
+        self.rounds, self.clients = config.federation.rounds, len(task.parts)
         self.framing = Framing(config, task, model)
         said = 8 * self.parameters.numel + self.exact.coded_bytes + coded
         self.limit = 2 * said + _SLACK + self.framing.most_bytes
@@ -102,24 +107,59 @@ class Protocol:
         return encode_message(self.number, round, sender, sections)
 
     def read(self, data: bytes, sender: int) -> Message:
-        """Return the message in `data`; `WireError` when it is damaged, too long, of another run or sender."""
+        """Return the message in `data`; `WireError` when it is damaged, too long, of another run, sender, no round."""
         message = decode_message(data, self.limit)
         if message.run != self.number:
             raise WireError(f"the message is of run {message.run:08x}, not of {self.number:08x}")
         if message.sender != sender:
             raise WireError(f"the message is from {message.sender}, not from {sender}")
+        if not 1 <= message.round <= self.rounds:
+            raise WireError(f"the message is of round {message.round}; the run has rounds 1 to {self.rounds}")
         return message
+
+
+def _asked(method: Method) -> Do:
+    if not method.federated:
+        return Do.TRAIN | Do.KEEP_MODEL | Do.SCORE
+    asked = Do.TRAIN | Do.SEND_UPDATE
+    if method.start == "local":
+        asked |= Do.SEND_MODEL | Do.KEEP_MODEL
+    if method.frame == "signatures":
+        asked |= Do.SEND_SIGNATURES
+    if method.sketched:
+        asked |= Do.SEND_SKETCH
+    if method.repair_targets == "clients":
+        asked |= Do.SEND_STATISTICS
+    return asked
+
+
+def _brought(method: Method, tells_changes: bool) -> Iterator[str]:
+    yield "do"
+    if not method.federated:
+        return
+    yield from ("weights", "buffers")
+    if method.start == "shared-seed" or method.models == "seeded":
+        yield "seed"
+    if tells_changes:
+        yield from ("changes", "version")
+    if isinstance(method.objective, ControlVariates):
+        yield "control"
+    if method.aligned:
+        yield "permutation"
 
 
 def write_do(do: Do) -> Section:
     return Section(Kind.CONTROL, "do", _DO.pack(do))
 
 
-def read_do(message: Message) -> Do:
-    value = _unpack(_DO, message, "do")[0]
-    if not value:
+def read_do(message: Message, allowed: Do) -> Do:
+    """Return what an order asks for; `WireError` for nothing, or for what no order of this run asks."""
+    asked = Do(_unpack(_DO, message, "do")[0])
+    if not asked:
         raise WireError("the order asks for nothing")
-    return Do(value)
+    if asked & ~allowed:
+        raise WireError(f"the order asks for {asked & ~allowed!r}, which this method has no use for")
+    return asked
 
 
 def write_seed(seed: int) -> Section:

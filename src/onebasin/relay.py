@@ -32,7 +32,7 @@ def relayed(protocol: Protocol, body: bytes, round: int, weights: Tensors, moved
 
     moved: what all know of each value beforehand. `WireError` when the body is no relay of this model's updates.
     """
-    mean, at = WeightedMean(protocol.parameters), 0
+    mean, at, last = WeightedMean(protocol.parameters), 0, -1
     began = flatten(weights)
     while at < len(body):
         client, at = read_number(body, at)
@@ -42,6 +42,11 @@ def relayed(protocol: Protocol, body: bytes, round: int, weights: Tensors, moved
             raise WireError(
                 f"a relayed update of client {client} has {len(body) - at} of {size} bytes, weight {weight}"
             )
+        if not last < client < protocol.clients:
+            raise WireError(
+                f"a relayed update is of client {client}, after that of {last}, of {protocol.clients} clients"
+            )
+        last = client
         scene = Scene(protocol.run, round, client, reference=began)
         mean.add(protocol.uplink.receive(body[at : at + size], scene, moved), float(weight))
         at += size

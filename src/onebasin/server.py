@@ -1,29 +1,32 @@
 """The server: opens a round (who takes part, what they get) and closes it (what came back, what failed)."""
 
-import math
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
 
 import torch
 
 from onebasin.alignment.sketches import Sketch
-from onebasin.answer import Answer, read_answer
+from onebasin.answer import Answer, read_answer, require_buffers_like, within_bounds
 from onebasin.arrivals import Arrivals, Contribution, Said
 from onebasin.assembly import Assembly
 from onebasin.broadcast import Held, begin, held, news, tell
-from onebasin.choices import ControlVariates
+from onebasin.choices import ControlVariates, Privacy, Robust
+from onebasin.cohort import cohort
 from onebasin.combine import WeightedMean
 from onebasin.config import ConfigError, RunConfig
 from onebasin.engines.engine import ClientId, Failure, Reply
 from onebasin.framing import Frame
+from onebasin.outcome import Outcome
+from onebasin.privacy import SECRET, check_privacy, clipped, noised, secret_of
 from onebasin.protocol import Do, Protocol, Report, write_do, write_seed
-from onebasin.seeds import derive, generator
+from onebasin.robust import TooFewReplies, require_replies
+from onebasin.seeds import derive
 from onebasin.state import State
 from onebasin.symmetry.spec import Perms
 from onebasin.tasks.task import Task
 from onebasin.training.weights import buffers_of, clone, parameters_of
 from onebasin.updates.block import Classes
-from onebasin.updates.codec import NotFinite, flatten
+from onebasin.updates.codec import NotFinite, flatten, require_finite
 from onebasin.updates.scene import Scene
 from onebasin.wire.error import WireError
 from onebasin.wire.layout import Tensors
@@ -31,19 +34,11 @@ from onebasin.wire.message import SERVER, Kind, Section
 
 Orders = Mapping[ClientId, bytes]
 
+NUMBERS = frozenset({"weights", "control", "momentum", "second"})
+"""The slots whose values are finite, or the round that made them does not count."""
 
-@dataclass
-class Outcome:
-    """What a round brought: the reports of those who answered, and the reasons of those who did not."""
-
-    round: int
-    reports: dict[ClientId, Report] = field(default_factory=dict)
-    failures: dict[ClientId, str] = field(default_factory=dict)
-
-    def mean(self, number: Callable[[Report], float]) -> float | None:
-        """Return the plain mean of a report's number over the clients that have it; None if none has."""
-        known = [value for report in self.reports.values() if not math.isnan(value := number(report))]
-        return sum(known) / len(known) if known else None
+EXPECTED = (TooFewReplies, NotFinite)
+"""What may keep well-formed replies from being put together; any other error may, where their numbers are extreme."""
 
 
 class Server:
@@ -63,8 +58,15 @@ class Server:
             raise ConfigError(
                 f"federation.late={config.federation.late} leaves none of {self.clients} clients to begin with"
             )
+        if isinstance(self.method.combine, Robust):
+            there = self.clients - config.federation.late
+            try:
+                require_replies(self.method.combine, min(config.federation.cohort or there, there))
+            except TooFewReplies as error:
+                raise ConfigError(f"method.{error}: see task.clients and federation.cohort") from None
         model = task.build_model(derive(config.seed, "init"))
         self.protocol = Protocol(config, task, model)
+        check_privacy(config, len(self.protocol.buffers))
         self.assembly = Assembly(self.method, self.protocol.framing, task.workspace(), derive(config.seed, "assembly"))
         self.state = State(facts={"met": [], "merged": [], "frames": {}, "holds": {}, "base": None})
         if self.method.start == "shared-seed":
@@ -82,6 +84,12 @@ class Server:
         self._frames: dict[ClientId, Perms] = {}
 
     @property
+    def _noisy(self) -> Privacy | None:
+        """The privacy that this side is to see to."""
+        private = self.method.privacy
+        return private if private is not None and private.at == "server" else None
+
+    @property
     def has_model(self) -> bool:
         return "weights" in self.state.slots
 
@@ -89,11 +97,11 @@ class Server:
         """Return the round's first orders, client by client."""
         self.outcome = Outcome(round)
         self._arrivals, self._frames = self._nothing(), {}
-        cohort = self._cohort(round)
+        asked = cohort(self.config, self.clients, round)
         if not self.method.federated:
             scored = Do.SCORE if self.is_evaluated(round) else Do(0)
-            return self._ask(dict.fromkeys(cohort, Do.TRAIN | Do.KEEP_MODEL | scored))
-        return self._ask({client: self._first_request(client) for client in cohort})
+            return self._ask(dict.fromkeys(asked, Do.TRAIN | Do.KEEP_MODEL | scored))
+        return self._ask({client: self._first_request(client) for client in asked})
 
     def close(self, replies: Iterable[Reply]) -> Orders:
         """Take the replies, each once and in a fixed order; return further orders of the round, or none.
@@ -103,16 +111,19 @@ class Server:
         control = WeightedMean(self.protocol.parameters)
         reports: dict[ClientId, Report] = {}
         signatures: dict[ClientId, Tensors] = {}
+        waiting = set(self._asked)
         for client, reply in replies:
+            if client not in waiting:
+                self.outcome.remarks[client] = "a reply came that nobody asked for, or a second one; it was not read"
+                continue
+            waiting.discard(client)
             if isinstance(reply, Failure):
                 self.outcome.failures[client] = reply.reason
                 if reply.reason.startswith(WireError.__name__):  # it may no longer hold what it is thought to
                     self.state.facts["holds"].pop(str(client), None)
                 continue
             try:
-                answer = read_answer(
-                    self.protocol, reply, self._asked[client], self._scene(client), self._known_of(client)
-                )
+                answer = self._checked(client, reply)
             except WireError as error:
                 self.outcome.failures[client] = f"WireError: {error}"
                 continue
@@ -131,6 +142,20 @@ class Server:
             chosen = max(reports, key=lambda client: (reports[client].examples, -client))
             return self._ask({chosen: Do.SEND_MODEL})
         return self._finish(control, len(reports))
+
+    def _checked(self, client: ClientId, reply: bytes) -> Answer:
+        """Return what a reply says, as far as it may; `WireError`."""
+        asked = self._asked[client]
+        answer = read_answer(self.protocol, reply, asked, self._scene(client), self._known_of(client))
+        if self.has_model:
+            require_buffers_like(answer, self.state.slots["buffers"])
+        if self._noisy and answer.model is not None:  # codecs may have made it longer
+            answer = replace(answer, model=clipped(answer.model, self._noisy))
+        if self.method.norm_bound is not None and Do.SEND_UPDATE in asked:
+            answer, remark = within_bounds(answer, self.method.norm_bound)
+            if remark:
+                self.outcome.remarks[client] = remark
+        return answer
 
     def _first_request(self, client: ClientId) -> Do:
         """What a client is asked for at first: what it learned from the common model, or from its own."""
@@ -194,9 +219,11 @@ class Server:
         """End the round with the next common model."""
         if self._arrivals.empty:
             return {}
-        self.state.slots = self.assembly.next_model(
-            self.outcome.round, self._arrivals, self.state.slots, self._sketches(), self._frames
-        )
+        slots = self._put_together(control, replies)
+        if slots is None:
+            return {}
+        self.state.slots = slots
+        self.outcome.remarks |= self._arrivals.remarks
         if self.protocol.tells_changes:
             base = self.state.facts["base"]
             if base is not None and self._held is None:
@@ -204,9 +231,43 @@ class Server:
             tell(self.protocol, self.state, self.outcome.round, self._arrivals.said)
         if self.config.training.keep_optimizer and self.method.frame in ("weights", "activations"):
             self._remember(self._frames)
-        if replies:
-            self._count_control(control, replies)
         return {}
+
+    def _put_together(self, control: WeightedMean, replies: int) -> dict[str, Tensors] | None:
+        """Return the slots after the round, without clients whose numbers keep it from ending; None if it cannot."""
+        while not self._arrivals.empty:
+            try:
+                return self._next_slots(control, replies)
+            except (ValueError, torch.linalg.LinAlgError) as error:  # type: ignore[attr-defined]
+                extreme = self._arrivals.drop_extreme()
+                if isinstance(error, ValueError) and not (isinstance(error, EXPECTED) or extreme):
+                    raise
+                reason = f"the round's replies cannot be put together: {error}"
+                self.outcome.failures |= dict.fromkeys(extreme or self.outcome.reports, reason)
+                if not extreme:
+                    return None
+                for client in extreme:
+                    self._frames.pop(client, None)
+                self.state.facts["merged"] = [c for c in self.state.facts["merged"] if c not in extreme]
+        return None
+
+    def _next_slots(self, control: WeightedMean, replies: int) -> dict[str, Tensors]:
+        """Return what the slots are after the round; a `ValueError` or `LinAlgError` where that would make no sense."""
+        private = self._noisy
+        if private is not None:
+            secret = secret_of(self.state.facts, private, self.config.seed, "server")
+            self.state.facts[SECRET] = secret
+            deviation = private.noise * private.clip
+            self._arrivals.disturb(lambda summed: noised(summed, deviation, secret, self.outcome.round))
+        slots = self.assembly.next_model(
+            self.outcome.round, self._arrivals, self.state.slots, self._sketches(), self._frames
+        )
+        if "control" in slots and replies:  # SCAFFOLD, algorithm 1, line 17: c + |S|/N * mean change
+            mean, share = control.result(), replies / self.clients
+            slots["control"] = {name: c + share * mean[name] for name, c in slots["control"].items()}
+        for slot in NUMBERS & slots.keys():
+            require_finite(flatten(slots[slot]), slots[slot])
+        return slots
 
     @property
     def _held(self) -> Held | None:
@@ -238,15 +299,6 @@ class Server:
         """Whether the model is scored after this round: every so many, and after the last."""
         federation = self.config.federation
         return round % federation.evaluate_every == 0 or round == federation.rounds
-
-    def _cohort(self, round: int) -> list[ClientId]:
-        federation = self.config.federation
-        there = self.clients if round >= federation.join_round else self.clients - federation.late
-        size = federation.cohort
-        if not size or size >= there or not self.method.federated:
-            return list(range(there))
-        draw = torch.randperm(there, generator=generator(self.config.seed, "cohort", round))
-        return sorted(int(client) for client in draw[:size])
 
     def _ask(self, asked: dict[ClientId, Do]) -> Orders:
         """Return the orders: all clients that need the same get the same bytes.
@@ -296,12 +348,6 @@ class Server:
             frame = Frame(self.state.facts["frames"][str(framed)], slots[f"frame/{framed}"])
             sections.append(Section(Kind.ALIGN, "permutation", self.protocol.framing.write_permutations(frame)))
         return self.protocol.write(self.outcome.round, SERVER, sections)
-
-    def _count_control(self, changes: WeightedMean, replies: int) -> None:
-        """SCAFFOLD, algorithm 1, line 17: c + |S|/N * mean change."""
-        if "control" in self.state.slots:
-            mean, share = changes.result(), replies / self.clients
-            self.state.slots["control"] = {n: c + share * mean[n] for n, c in self.state.slots["control"].items()}
 
 
 def _brings_model(do: Do) -> bool:

@@ -22,6 +22,8 @@ from onebasin.seeds import generator
 
 LEVELS = 127
 LARGE = 1500
+LEAST_REST = 9e-13
+"""The least variance beside the principal directions: 1e-12 in float32."""
 _RESIZE = {1: "linear", 2: "bilinear", 3: "trilinear"}
 _NUMBERS = struct.Struct("<fff")
 
@@ -112,7 +114,7 @@ class Sketch:
         at += scales.nbytes
         if not (np.isfinite(scales).all() and (scales >= 0).all() and (scales < 1e6).all()):
             raise AlignmentError("a scale of the sketch is negative, too large, NaN or infinite")
-        if not (0 < rest < 1e6 and -1e6 < low <= high < 1e6) or not counts.any():
+        if not (LEAST_REST <= rest < 1e6 and -1e6 < low <= high < 1e6) or not counts.any():
             raise AlignmentError(f"the sketch says rest={rest}, low={low}, high={high}, {counts.sum()} examples")
         coded = np.frombuffer(data, np.int8, offset=at).reshape(form.rank + 1, form.values)
         rows = torch.from_numpy(coded.astype(np.float32) * scales[:, None].astype(np.float32))

@@ -70,6 +70,8 @@ class RunDirectory:
         cls.config_path(path)
         directory = cls(path, config)
         try:
+            for half_written in path.glob(".*.partial"):
+                half_written.unlink()
             (path / "checkpoint").mkdir(exist_ok=True)
             checkpoint = load_checkpoint(path / "checkpoint", directory._run)
             directory._rewind(checkpoint)

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from onebasin.config import RunConfig
+from onebasin.privacy import budget
 from onebasin.tasks.task import Task
 
 TARGETS = {
@@ -51,6 +52,7 @@ def summarise(config: RunConfig, task: Task, parameters: int, history: Sequence[
         "bytes": history[-1]["bytes"],
         "bytes_to_target": {target: record and record["bytes"]["total"] for target, record in reached.items()},
         "rounds_to_target": {target: record and record["round"] for target, record in reached.items()},
+        **({"privacy": spent} if (spent := budget(config, len(task.parts), len(history))) else {}),
         "failures": sum(len(record["failures"]) for record in history),
         "seconds": history[-1]["seconds"],
         "dataset_bytes": task.dataset.compressed_bytes,

@@ -98,6 +98,8 @@ class Exact(Codec):
         for entry in self.layout.entries:
             size = entry.numel * entry.dtype.itemsize
             raw = torch.from_numpy(to_array(data[at : at + size], "u1"))
+            if entry.dtype == torch.bool and bool((raw > 1).any()):
+                raise WireError(f"{entry.name} has flags that are neither 0 nor 1")
             values = raw.view(entry.dtype) if size else torch.empty(0, dtype=entry.dtype)
             tensors[entry.name] = values.view(entry.shape)
             at += size

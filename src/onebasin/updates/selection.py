@@ -140,7 +140,8 @@ class Small(Stage):
 
     def encode(self, values: Tensor, block: Block, out: SymbolWriter, scene: Scene, rest: Encode) -> Tensor:
         large, chosen = self._sorted(block)
-        dense = values[chosen].numpy().astype(self._dtype)
+        with np.errstate(over="ignore"):  # what becomes infinite is refused as such
+            dense = values[chosen].numpy().astype(self._dtype)
         out.floats(dense, self._dtype)
         parts = block.split(values)
         others = torch.cat([parts[n] for n in large]) if large else values[:0]
