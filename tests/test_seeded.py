@@ -114,3 +114,41 @@ def test_what_does_not_go_with_seeded_models(override: str) -> None:
     extra = ["method.frame=none"] if "start" in override else []
     with pytest.raises(ConfigError, match="models='seeded' says what clients learned"):
         configure(override, *extra)
+
+
+class Stop(Exception): ...
+
+
+class StopAfter:
+    """An observer that ends a run after a round."""
+
+    def __init__(self, round: int) -> None:
+        self.round = round
+
+    def on_reply(self, round: int, answered: int, asked: int) -> None: ...
+
+    def on_round(self, record: dict[str, object]) -> None:
+        if record["round"] == self.round:
+            raise Stop
+
+
+@pytest.mark.parametrize("stopped_after", [1, 2])
+def test_onebasin_goes_on_as_if_never_stopped(stopped_after: int, quick_config: MakeConfig, tmp_path: Path) -> None:
+    config = quick_config("onebasin", "federation.rounds=4", "federation.cohort=3", "training.epochs=1")
+    whole = ob.run(config, out=tmp_path / "whole")
+    with pytest.raises(Stop):
+        ob.run(config, out=tmp_path / "stopped", observers=[StopAfter(stopped_after)])
+    resumed = ob.run(config, resume=tmp_path / "stopped")
+    assert [r["bytes"] for r in resumed.history] == [r["bytes"] for r in whole.history]
+    assert whole.model is not None
+    assert resumed.model is not None
+    for name, value in whole.model.state_dict().items():
+        assert torch.equal(resumed.model.state_dict()[name], value)
+
+
+@pytest.mark.parametrize("clients", [1, 2])
+def test_onebasin_with_few_clients(clients: int, quick_config: MakeConfig, tmp_path: Path) -> None:
+    config = quick_config("onebasin", task={"clients": clients, "partition": {"kind": "iid"}})
+    result = ob.run(config, out=tmp_path / "run")
+    assert result.summary["accuracy"]["final"] > 0.3
+    assert not any(record["failures"] for record in result.history)
