@@ -13,11 +13,12 @@ from onebasin.alignment.merging import align, average
 from onebasin.alignment.repair import Statistics
 from onebasin.alignment.sketches import Sketch
 from onebasin.arrivals import Arrivals, Contribution
-from onebasin.choices import LeastSquares, Method, Robust
+from onebasin.choices import LeastSquares, Robust
 from onebasin.combine import apply_update
 from onebasin.engines.engine import ClientId
 from onebasin.framing import Framing
 from onebasin.fusion import by_least_squares, repaired
+from onebasin.method import Method
 from onebasin.robust import combine_robustly
 from onebasin.symmetry.spec import Perms, PermutationSpec
 from onebasin.wire.layout import Tensors

@@ -7,7 +7,8 @@ from typing import Annotated, Any, Literal
 import tomli_w
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
-from onebasin.choices import Count, Fraction, Frozen, Method, Positive, by_kind
+from onebasin.choices import Count, Fraction, Frozen, Positive, by_kind
+from onebasin.method import Method
 
 
 class ConfigError(ValueError):

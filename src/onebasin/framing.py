@@ -18,8 +18,8 @@ from onebasin.alignment.repair import Statistics, statistics, statistics_spec
 from onebasin.alignment.responses import Responses
 from onebasin.alignment.signatures import coded_bytes, decode_signatures, encode_signatures
 from onebasin.alignment.sketches import Sketch, SketchForm, draw, sketch
-from onebasin.choices import Method
 from onebasin.config import ConfigError, RunConfig
+from onebasin.method import Method
 from onebasin.seeds import derive
 from onebasin.state import State
 from onebasin.symmetry.find import find_permutations

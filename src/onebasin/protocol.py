@@ -9,9 +9,10 @@ from typing import Any
 
 from torch import nn
 
-from onebasin.choices import RELAY, ControlVariates, Method
+from onebasin.choices import RELAY, ControlVariates
 from onebasin.config import RunConfig
 from onebasin.framing import Framing
+from onebasin.method import Method
 from onebasin.tasks.task import Task
 from onebasin.training.weights import buffers_of, clone, parameters_of
 from onebasin.updates.catalogue import make_codec, make_coding

@@ -4,7 +4,7 @@ All clients train from their own weights in round 1 and report their numbers of 
 model trained on the most, and from then on FedAvg continues from it. What the others learned in round 1 is lost.
 """
 
-from onebasin.choices import Method
+from onebasin.method import Method
 from onebasin.methods.page import Page
 
 PAGE = Page(

@@ -1,6 +1,6 @@
 """The best single client, chosen on the test set: what one could keep if one knew which. A reference, not a method."""
 
-from onebasin.choices import Method
+from onebasin.method import Method
 from onebasin.methods.page import Page
 
 PAGE = Page(

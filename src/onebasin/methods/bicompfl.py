@@ -6,7 +6,8 @@ within 0.01 and 0.99; stretches are as long as their divergence permits (`mrc`),
 indices, its own too, so that one message serves all.
 """
 
-from onebasin.choices import BetaPosterior, Method, Supermask
+from onebasin.choices import BetaPosterior, Supermask
+from onebasin.method import Method
 from onebasin.methods.page import Page
 
 PAGE = Page(

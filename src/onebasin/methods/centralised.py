@@ -4,7 +4,7 @@ One client holds everything, trains with the same local loop for the same number
 round to round, and reports its own score. What it would cost is the data set: the report shows its compressed size.
 """
 
-from onebasin.choices import Method
+from onebasin.method import Method
 from onebasin.methods.page import Page
 
 PAGE = Page(

@@ -7,7 +7,8 @@ takes a tenth of it: the rate is then that of FedAvg. The paper sends 0.1% of mo
 small ones, 1% here.
 """
 
-from onebasin.choices import Average, Method
+from onebasin.choices import Average
+from onebasin.method import Method
 from onebasin.methods.page import Page
 
 PAGE = Page(

@@ -5,7 +5,8 @@ Training of Language Models. 2023 (arXiv 2311.08105), algorithm 1: inner AdamW w
 outer Nesterov momentum with rate 0.7 and momentum 0.9 (section 3), outer gradients averaged uniformly.
 """
 
-from onebasin.choices import Method, Nesterov
+from onebasin.choices import Nesterov
+from onebasin.method import Method
 from onebasin.methods.page import Page
 
 PAGE = Page(

@@ -5,7 +5,7 @@ Vargaftik, Ben-Basat, Portnoy, Mendelson, Ben-Itzhak, Mitzenmacher: DRIVE: One-b
 ``method.uplink="hadamard | eden 2"``. The downlink is not coded, as there.
 """
 
-from onebasin.choices import Method
+from onebasin.method import Method
 from onebasin.methods.page import Page
 
 PAGE = Page(

@@ -4,7 +4,7 @@ The mean of the clients' predicted probabilities, weighted by their examples. It
 as there are clients, and nothing travels: a reference, not a method.
 """
 
-from onebasin.choices import Method
+from onebasin.method import Method
 from onebasin.methods.page import Page
 
 PAGE = Page(

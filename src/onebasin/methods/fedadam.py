@@ -5,7 +5,8 @@ Reddi, Charles, Zaheer, Garrett, Rush, Konecny, Kumar, McMahan: Adaptive Federat
 b1 = 0.9, b2 = 0.99 as in the paper. No bias correction; v starts at tau^2, the least value that the algorithm allows.
 """
 
-from onebasin.choices import Adaptive, Method
+from onebasin.choices import Adaptive
+from onebasin.method import Method
 from onebasin.methods.page import Page
 
 PAGE = Page(

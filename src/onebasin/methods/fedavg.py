@@ -6,7 +6,7 @@ Data. AISTATS 2017 (arXiv 1602.05629), algorithm 1. `start` chooses how the comm
 weights and the server averages the models naively, which section 2 of the paper (figure 1) shows to fail.
 """
 
-from onebasin.choices import Method
+from onebasin.method import Method
 from onebasin.methods.page import Page
 
 PAGE = Page(

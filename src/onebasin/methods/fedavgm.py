@@ -4,7 +4,8 @@ Hsu, Qi, Brown: Measuring the Effects of Non-Identical Data Distribution for Fed
 (arXiv 1909.06335), section 4.3: v <- beta v + dw, w <- w - v; the paper tries beta from 0 to 0.997.
 """
 
-from onebasin.choices import Method, Momentum
+from onebasin.choices import Momentum
+from onebasin.method import Method
 from onebasin.methods.page import Page
 
 PAGE = Page(

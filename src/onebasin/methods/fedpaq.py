@@ -5,7 +5,7 @@ Periodic Averaging and Quantization. AISTATS 2020 (arXiv 1909.13014), algorithm 
 (Alistarh et al. 2017, arXiv 1610.02132); the downlink is not coded, as there.
 """
 
-from onebasin.choices import Method
+from onebasin.method import Method
 from onebasin.methods.page import Page
 
 PAGE = Page(

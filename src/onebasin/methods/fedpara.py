@@ -5,7 +5,8 @@ Hyeon-Woo, Ye-Bin, Oh: FedPara: Low-Rank Hadamard Product for Communication-Effi
 variance that gives weights that of PyTorch's initialisation.
 """
 
-from onebasin.choices import LowRank, Method
+from onebasin.choices import LowRank
+from onebasin.method import Method
 from onebasin.methods.page import Page
 
 PAGE = Page(

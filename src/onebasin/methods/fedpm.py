@@ -6,7 +6,8 @@ scores, and a posterior that begins anew in each round (all clients take part). 
 paper gives their entropy. Its downlink is fp32, and is charged.
 """
 
-from onebasin.choices import BetaPosterior, Method, Supermask
+from onebasin.choices import BetaPosterior, Supermask
+from onebasin.method import Method
 from onebasin.methods.page import Page
 
 PAGE = Page(

@@ -4,7 +4,8 @@ Li, Sahu, Zaheer, Sanjabi, Talwalkar, Smith: Federated Optimization in Heterogen
 (arXiv 1812.06127), algorithm 2: the client minimises F_k(w) + mu/2 |w - w_t|^2. The paper tries mu from 0.001 to 1.
 """
 
-from onebasin.choices import Method, Proximal
+from onebasin.choices import Proximal
+from onebasin.method import Method
 from onebasin.methods.page import Page
 
 PAGE = Page(

@@ -4,7 +4,8 @@ Reddi, Charles, Zaheer, Garrett, Rush, Konecny, Kumar, McMahan: Adaptive Federat
 (arXiv 2003.00295), algorithm 2: as FedAdam, but v <- v - (1-b2) d^2 sign(v - d^2).
 """
 
-from onebasin.choices import Adaptive, Method
+from onebasin.choices import Adaptive
+from onebasin.method import Method
 from onebasin.methods.page import Page
 
 PAGE = Page(

@@ -5,7 +5,8 @@ Isik, Pase, Gunduz, Koyejo, Weissman, Zorzi: Adaptive Compression in Federated L
 theirs, and is charged.
 """
 
-from onebasin.choices import BetaPosterior, Method, Supermask
+from onebasin.choices import BetaPosterior, Supermask
+from onebasin.method import Method
 from onebasin.methods.page import Page
 
 PAGE = Page(

@@ -3,7 +3,7 @@
 The score is the mean of the clients' own models on the common test set; the few bytes are orders and reports.
 """
 
-from onebasin.choices import Method
+from onebasin.method import Method
 from onebasin.methods.page import Page
 
 PAGE = Page(

@@ -9,7 +9,7 @@ Rounds that train a part are from Wang et al.: Why Go Full? NeurIPS 2024 (arXiv 
 turn; Caldas et al. 2018 (arXiv 1812.07210) give each client another part.
 """
 
-from onebasin.choices import Method
+from onebasin.method import Method
 from onebasin.methods.page import Page
 
 SENT = "random-k 0.05 shared=true spread=tensors | uniform 3"

@@ -4,7 +4,7 @@ Vogels, Karimireddy, Jaggi: PowerSGD: Practical Low-Rank Gradient Compression fo
 (arXiv 1905.13727), algorithms 1 and 2. Each client sends factors of its own; the server sends those of the mean.
 """
 
-from onebasin.choices import Method
+from onebasin.method import Method
 from onebasin.methods.page import Page
 
 PAGE = Page(

@@ -7,7 +7,8 @@ Both differences travel up, x and c travel down: twice the bytes of FedAvg. The 
 what the receiver decodes, so that c stays the mean of the c_i under a lossy codec too. Means are uniform, as published.
 """
 
-from onebasin.choices import ControlVariates, Method
+from onebasin.choices import ControlVariates
+from onebasin.method import Method
 from onebasin.methods.page import Page
 
 PAGE = Page(

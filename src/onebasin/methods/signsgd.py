@@ -4,7 +4,8 @@ Bernstein, Wang, Azizzadenesheli, Anandkumar: signSGD: Compressed Optimisation f
 1802.04434), algorithm 1, distributed training by majority vote. One bit a value in either direction.
 """
 
-from onebasin.choices import MajorityVote, Method
+from onebasin.choices import MajorityVote
+from onebasin.method import Method
 from onebasin.methods.page import Page
 
 PAGE = Page(

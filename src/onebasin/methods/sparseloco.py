@@ -5,7 +5,7 @@ algorithm 1: error feedback with decay 0.95, top-k per tensor, 2-bit values, out
 server's answer is what all sent together: sparse, in half precision.
 """
 
-from onebasin.choices import Method
+from onebasin.method import Method
 from onebasin.methods.page import Page
 
 PAGE = Page(

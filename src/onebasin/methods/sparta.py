@@ -4,7 +4,7 @@ Baioumy, Cheema (EXO Labs): SPARTA. 2025. There the rest of the weights stays wi
 round from one model, and what was not sent is learned again. Which part it is, the seed tells.
 """
 
-from onebasin.choices import Method
+from onebasin.method import Method
 from onebasin.methods.page import Page
 
 PAGE = Page(

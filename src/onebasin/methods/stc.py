@@ -5,7 +5,7 @@ Sattler, Wiedemann, Mueller, Samek: Robust and Communication-Efficient Federated
 were away are sent what was said meanwhile, as in the paper's section V.B, or the model where that is shorter.
 """
 
-from onebasin.choices import Method
+from onebasin.method import Method
 from onebasin.methods.page import Page
 
 PAGE = Page(

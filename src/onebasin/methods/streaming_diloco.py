@@ -6,7 +6,8 @@ begin each round from one model, so that what a fragment leaves unsaid is learne
 it would count once for each round of waiting.
 """
 
-from onebasin.choices import Method, Nesterov
+from onebasin.choices import Nesterov
+from onebasin.method import Method
 from onebasin.methods.page import Page
 
 PAGE = Page(

@@ -1,0 +1,217 @@
+"""A method is a composition: one choice for each question, and the rules of which choices go together."""
+
+from typing import Annotated, Literal
+
+from pydantic import BeforeValidator, model_validator
+
+from onebasin.choices import (
+    RELAY,
+    Alignment,
+    Average,
+    CodecName,
+    Combine,
+    ControlVariates,
+    Dense,
+    DownlinkName,
+    Frozen,
+    LeastSquares,
+    NormBound,
+    Objective,
+    Parametrization,
+    Plain,
+    Privacy,
+    Probes,
+    Robust,
+    by_kind,
+)
+from onebasin.updates.catalogue import CODECS
+from onebasin.updates.chain import parse_chain
+from onebasin.updates.masks import Drawn
+from onebasin.updates.selection import Known
+
+
+class Method(Frozen):
+    """A method: one choice for each question.
+
+    start: whose weights a client begins with. `broadcast`: the server's, sent; `shared-seed`: the server's, sent as a
+    seed; `local`: each client's own.
+    frame: how the neurons of models from different starts come into one order before they are combined. `none`: not at
+    all; `weights`: where weights are nearest; `activations`: where responses to probes are, which the server computes;
+    `signatures`: the same from a few bits a neuron, which clients send before their models; `adopt-one`: one client's
+    model is taken. repair: what restores neurons' statistics after models were merged, and whose they should be.
+    data: `partitioned`, or `pooled` into one place (training that is not distributed).
+    parametrization: what is trained, and travels, in the place of the model's weights.
+    uplink, downlink: the codec, or a chain of stages, such as "error-feedback | top-k 0.01 | sign"; or `none` on both
+    for clients that keep their models to themselves. A downlink that is a chain says what changed since a client last
+    heard of the model, which it then has to keep; so does `relay`: all that the clients of a round sent goes to all
+    clients as it is, and each puts it together as the server does. models: the codec of clients' whole models, where
+    the uplink is a chain; `seeded`: the seed of what a client began with, and what it learned, as the uplink codes it.
+    trains: `all` parameters, or only those whose changes are `sent` in the round, which all know beforehand.
+    score: what clients that keep their models are counted as: the `mean` of their own scores, the `best` of them, or
+    what all say `together`. norm_bound: how long an update may be. privacy: what is promised of any one client's data.
+    """
+
+    name: str
+    data: Literal["partitioned", "pooled"] = "partitioned"
+    start: Literal["broadcast", "shared-seed", "local"] = "broadcast"
+    frame: Literal["none", "weights", "activations", "signatures", "adopt-one"] = "none"
+    alignment: Alignment = Alignment()
+    repair: Literal["none", "repair", "rescale", "norm-reset"] = "none"
+    repair_targets: Literal["probes", "clients"] = "probes"
+    probes: Annotated[Probes, BeforeValidator(by_kind)] = Probes()
+    parametrization: Parametrization = Dense()
+    objective: Objective = Plain()
+    uplink: CodecName = "fp32"
+    downlink: DownlinkName = "fp32"
+    models: Literal["fp32", "fp16", "int8", "seeded"] = "fp32"
+    trains: Literal["all", "sent"] = "all"
+    combine: Combine = Average()
+    norm_bound: NormBound | None = None
+    privacy: Privacy | None = None
+    score: Literal["mean", "best", "together"] = "mean"
+
+    @property
+    def federated(self) -> bool:
+        """Whether models travel at all."""
+        return self.uplink != "none"
+
+    @property
+    def whole(self) -> str:
+        """The codec of whole models that clients send, if they do not send a seed and an update."""
+        if self.uplink in CODECS:
+            return self.uplink
+        return "fp32" if self.models == "seeded" else self.models
+
+    @property
+    def controlled(self) -> bool:
+        """Whether control variates travel."""
+        return isinstance(self.objective, ControlVariates)
+
+    @property
+    def aligned(self) -> bool:
+        """Whether neurons are brought into one order."""
+        return self.frame in ("weights", "activations", "signatures")
+
+    @property
+    def sketched(self) -> bool:
+        """Whether clients say what their inputs are like."""
+        experts = isinstance(self.combine, LeastSquares) and self.combine.targets == "experts"
+        return experts or (self.probed and self.probes.kind == "sketch")
+
+    @property
+    def probed(self) -> bool:
+        """Whether the server asks models itself to combine them."""
+        return isinstance(self.combine, LeastSquares) or self.repair != "none"
+
+    @model_validator(mode="after")
+    def _choices_fit(self) -> "Method":
+        if self.score != "mean" and self.federated:
+            raise ValueError(f"score={self.score!r} is for clients that keep their models; others are scored by theirs")
+        if (self.uplink == "none") != (self.downlink == "none"):
+            raise ValueError(
+                f"uplink={self.uplink!r} and downlink={self.downlink!r}: either both are 'none' or neither"
+            )
+        if not self.federated and self.start != "local":
+            raise ValueError(f"start={self.start!r} needs a downlink; with downlink='none' only 'local' is possible")
+        if not self.federated and self.objective.kind == "control-variates":
+            raise ValueError("objective='control-variates' needs an uplink and a downlink")
+        if self.objective.kind == "control-variates" and not {self.uplink, self.downlink} <= {*CODECS}:
+            raise ValueError(f"objective='control-variates' needs an uplink and a downlink of {', '.join(CODECS)}")
+        if self.frame == "adopt-one" and self.objective.kind == "control-variates":
+            raise ValueError("frame='adopt-one' has no common model in round 1, which 'control-variates' needs")
+        if self.frame == "adopt-one" and not (self.federated and self.start == "local"):
+            raise ValueError(f"frame='adopt-one' needs start='local', not {self.start!r}, and an uplink")
+        if self.aligned and not self.federated:
+            raise ValueError(f"frame={self.frame!r} needs an uplink and a downlink")
+        if self.aligned and self.objective.kind == "control-variates":
+            raise ValueError(f"frame={self.frame!r} and objective='control-variates' exclude each other")
+        if self.aligned and self.start != "local" and not self.alignment.every_round:
+            raise ValueError(
+                f"frame={self.frame!r} with start={self.start!r} has nothing to align: all clients begin from one "
+                "model; use start='local', or alignment.every_round=true"
+            )
+        if self.frame == "signatures" and self.alignment.every_round:
+            raise ValueError("frame='signatures' is for models that meet; alignment.every_round needs frame='weights'")
+        if self.parametrization.kind != "dense" and (self.aligned or self.probed):
+            raise ValueError(
+                f"parametrization={self.parametrization.kind!r} has no neurons' weights to work on; frame="
+                f"{self.frame!r}, repair={self.repair!r} and combine={self.combine.kind!r} need 'dense'"
+            )
+        draws = _drawn(self.uplink)
+        masked = (self.parametrization.kind == "supermask", bool(draws), self.combine.kind == "beta-posterior")
+        if len(set(masked)) > 1 and self.federated:
+            raise ValueError(
+                "parametrization='supermask', an uplink of 'mask' or 'mrc', and combine='beta-posterior' go together; "
+                f"these are {self.parametrization.kind!r}, {self.uplink!r} and {self.combine.kind!r}"
+            )
+        if _drawn(self.downlink) or (draws and "|" in self.uplink):
+            name = draws or _drawn(self.downlink)
+            raise ValueError(f"{name!r} is an uplink by itself: it draws from all scores")
+        if draws and self.downlink in ("fp16", "int8"):
+            raise ValueError(f"uplink={draws!r} needs a downlink that both sides hold exactly, not {self.downlink!r}")
+        if self.downlink == RELAY and (self.start == "local" or self.uplink in CODECS):
+            raise ValueError(
+                f"downlink='relay' needs a common start and an uplink that is a chain; start={self.start!r}, "
+                f"uplink={self.uplink!r}"
+            )
+        if self.downlink == RELAY and self.combine.kind not in ("average", "majority-vote", "beta-posterior"):
+            raise ValueError(
+                f"downlink='relay' has clients combine by themselves, and combine={self.combine.kind!r} needs what "
+                "the server remembers or sees; use average, majority-vote or beta-posterior"
+            )
+        if self.models == "seeded" and (self.start != "local" or self.uplink in CODECS or self.frame == "signatures"):
+            raise ValueError(
+                "models='seeded' says what clients learned since their own start, by a chain, in their own order of "
+                f"neurons; not with start={self.start!r}, uplink={self.uplink!r}, frame={self.frame!r}"
+            )
+        if self.trains == "sent" and not (self.federated and _known_places(self.uplink)):
+            raise ValueError(
+                "trains='sent' needs an uplink whose chain sends places that all clients know beforehand, such as "
+                f"'random-k 0.05 shared=true | uniform 4' or 'fragment 4 | fp16'; not {self.uplink!r}"
+            )
+        guarded = self.norm_bound is not None or isinstance(self.combine, Robust)
+        if guarded and self.objective.kind == "control-variates":
+            raise ValueError(
+                f"objective='control-variates' takes the mean of what clients say of their variates, which neither "
+                f"norm_bound nor combine={self.combine.kind!r} guards"
+            )
+        if guarded and (not self.federated or draws):
+            raise ValueError(
+                f"norm_bound and combine={self.combine.kind!r} are for updates, which uplink={self.uplink!r} has not"
+            )
+        if self.downlink == RELAY and (self.norm_bound is not None or self.privacy is not None):
+            raise ValueError("downlink='relay' has clients combine what was sent as it is: no norm_bound, no privacy")
+        if self.privacy is not None:
+            self._nothing_else_travels()
+        if self.probed and not self.federated:
+            raise ValueError("repair and combine='least-squares' need an uplink and a downlink")
+        return self
+
+    def _nothing_else_travels(self) -> None:
+        """Raise `ValueError` for choices that send what is neither clipped nor noised."""
+        for field, allowed in (("start", ("broadcast", "shared-seed")), ("frame", ("none",)), ("repair", ("none",))):
+            if getattr(self, field) not in allowed:
+                raise ValueError(
+                    f"privacy: {field}={getattr(self, field)!r} sends more than updates to a common model; "
+                    f"use {allowed[0]!r}"
+                )
+        if not self.federated or _drawn(self.uplink) or self.controlled or self.sketched:
+            raise ValueError(
+                f"privacy is for updates alone; uplink={self.uplink!r}, objective={self.objective.kind!r} and combine="
+                f"{self.combine.kind!r} send others or more"
+            )
+        if self.privacy is not None and self.privacy.at == "server" and isinstance(self.combine, Robust | LeastSquares):
+            raise ValueError(f"privacy.at='server' adds noise to a sum, and combine={self.combine.kind!r} makes none")
+
+
+def _drawn(chain: str) -> str:
+    """The name of the stage in which a chain makes masks of scores; nothing if it makes none."""
+    if chain in CODECS or chain in ("none", RELAY):
+        return ""
+    last = parse_chain(chain)[-1]
+    return last.name if isinstance(last, Drawn) else ""
+
+
+def _known_places(chain: str) -> bool:
+    """Whether both sides, and all clients, know which values a chain sends in a round."""
+    return chain not in (*CODECS, "none") and any(isinstance(s, Known) and s.common for s in parse_chain(chain))
