@@ -3,7 +3,7 @@
 import sys
 from importlib import import_module
 
-BENCHMARKS = ("startup", "engines", "pool", "memory", "alignment", "codecs", "scale")
+BENCHMARKS = ("startup", "engines", "pool", "memory", "alignment", "codecs", "masks", "scale")
 
 if __name__ == "__main__":
     for name in sys.argv[1:] or BENCHMARKS:
