@@ -11,6 +11,7 @@ from onebasin.combine import apply_update
 from onebasin.config import ConfigError, RunConfig
 from onebasin.reading import read_config
 from onebasin.training.parametrization import fold, parametrize
+from onebasin.training.supermask import MaskOfHighest
 from onebasin.training.weights import parameters_of
 
 
@@ -55,6 +56,16 @@ def test_the_highest_scores_are_kept() -> None:
     assert (model[0].weight != 0).tolist() == [[False, False, True, True]]
     model[0].weight.sum().backward()
     assert torch.equal(model[0].parametrizations.weight.original.grad, model[0].parametrizations.weight[0].weights)
+
+
+@pytest.mark.parametrize("density", [0.01, 0.3, 0.5, 0.99, 1.0])
+@pytest.mark.parametrize("levels", [1, 3, 1000])
+def test_so_many_are_kept_and_of_equal_scores_the_last(density: float, levels: int) -> None:
+    scores = torch.randint(0, levels, (40, 5), generator=torch.Generator().manual_seed(levels)).float()
+    masked = MaskOfHighest(torch.ones(40, 5), density)(scores).flatten()
+    order = scores.flatten().argsort(stable=True)
+    count = max(1, round(density * 200))
+    assert sorted(masked.nonzero().flatten().tolist()) == sorted(order[200 - count :].tolist())
 
 
 def test_folding_gives_the_masked_weights_in_a_plain_modules_names() -> None:

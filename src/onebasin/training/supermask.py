@@ -50,9 +50,12 @@ class MaskOfHighest(nn.Module):
         self._dropped = weights.numel() - max(1, round(density * weights.numel()))
 
     def forward(self, scores: Tensor) -> Tensor:
-        order = scores.detach().flatten().argsort(stable=True)
-        mask = torch.ones_like(order, dtype=scores.dtype)
-        mask[order[: self._dropped]] = 0
+        flat = scores.detach().flatten()
+        least = flat.kthvalue(self._dropped + 1).values
+        kept = flat > least
+        level = (flat == least).nonzero().flatten()  # of equal scores, the last ones are kept
+        kept[level[int(kept.sum()) + self._dropped - len(flat) :]] = True
+        mask = kept.to(scores.dtype)
         return self.weights * (mask.view_as(scores) + scores - scores.detach())
 
     def right_inverse(self, weights: Tensor) -> Tensor:
