@@ -65,7 +65,16 @@ def test_a_round_changes_only_what_was_drawn_for_it(quick_config: MakeConfig, tm
     assert drawn.sum() == 481
 
 
-@pytest.mark.parametrize("uplink", ["fp32", "top-k 0.1 | sign", "random-k 0.1 | sign", "hadamard | sign"])
+@pytest.mark.parametrize(
+    "uplink",
+    [
+        "fp32",
+        "top-k 0.1 | sign",
+        "random-k 0.1 | sign",
+        "hadamard | sign",
+        "small 5 | random-k 0.1 shared=true | sign",
+    ],
+)
 def test_what_is_sent_must_be_known_beforehand(uplink: str) -> None:
     with pytest.raises(ConfigError, match="places that all clients know beforehand"):
         read_config({"method": {"name": "fedavg", "uplink": uplink, "trains": "sent"}})

@@ -25,9 +25,8 @@ from onebasin.choices import (
     by_kind,
 )
 from onebasin.updates.catalogue import CODECS
-from onebasin.updates.chain import parse_chain
+from onebasin.updates.chain import known_places, parse_chain
 from onebasin.updates.masks import Drawn
-from onebasin.updates.selection import Known
 
 
 class Method(Frozen):
@@ -164,7 +163,9 @@ class Method(Frozen):
                 "models='seeded' says what clients learned since their own start, by a chain, in their own order of "
                 f"neurons; not with start={self.start!r}, uplink={self.uplink!r}, frame={self.frame!r}"
             )
-        if self.trains == "sent" and not (self.federated and _known_places(self.uplink)):
+        if self.trains == "sent" and (
+            self.uplink in (*CODECS, "none") or known_places(parse_chain(self.uplink)) is None
+        ):
             raise ValueError(
                 "trains='sent' needs an uplink whose chain sends places that all clients know beforehand, such as "
                 f"'random-k 0.05 shared=true | uniform 4' or 'fragment 4 | fp16'; not {self.uplink!r}"
@@ -210,8 +211,3 @@ def _drawn(chain: str) -> str:
         return ""
     last = parse_chain(chain)[-1]
     return last.name if isinstance(last, Drawn) else ""
-
-
-def _known_places(chain: str) -> bool:
-    """Whether both sides, and all clients, know which values a chain sends in a round."""
-    return chain not in (*CODECS, "none") and any(isinstance(s, Known) and s.common for s in parse_chain(chain))

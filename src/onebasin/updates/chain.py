@@ -96,6 +96,15 @@ def _parse_stage(words: Sequence[str]) -> Stage:
         raise ValueError(f"{name}: {where}={problem['input']!r}: {problem['msg']}; it has {options(kind)}") from None
 
 
+def known_places(stages: Sequence[Stage]) -> Known | None:
+    """Return the stage that says which values are sent, where all clients know that beforehand; None where none does.
+
+    It comes before any that changes what it is given; stages after it may drop some of what it keeps.
+    """
+    first = next(stage for stage in stages if not stage.wraps)
+    return first if isinstance(first, Known) and first.common else None
+
+
 def options(kind: type[Stage]) -> str:
     """Return a stage's settings with their defaults, as text."""
     return ", ".join(f"{key}={field.default}" for key, field in kind.model_fields.items()) or "no settings"
@@ -130,16 +139,9 @@ class Chain(Coding):
         return self._received(self._decode(0, self._block(classes), source, scene))
 
     def places(self, scene: Scene) -> Tensors | None:
-        """Return which values are sent, where all who know the scene know that; None where it depends on the values.
-
-        Stages after the one that says so may drop some of them.
-        """
-        for stage in self.stages:
-            if isinstance(stage, Known):
-                return self.layout.split(torch.from_numpy(stage.mask(self._block(None), scene)))
-            if not stage.wraps:
-                break
-        return None
+        """Return which values are sent in a round, as booleans; None where that is not known (`known_places`)."""
+        stage = known_places(self.stages)
+        return None if stage is None else self.layout.split(torch.from_numpy(stage.mask(self._block(None), scene)))
 
     @property
     def most_bytes(self) -> int:  # 32 bits a value, a rotated one too; a count for each symbol of each tensor
