@@ -58,13 +58,14 @@ class RandomCoding(Drawn):
         out.count(len(lengths), _most(block.numel))
         out.symbols(lengths, _LENGTHS)
         gain = (np.log(wanted) - np.log1p(-wanted)) - (np.log(prior) - np.log1p(-prior))
-        noise = torch.rand((len(lengths), 1 << self.bits), generator=scene.generator("mrc choice"), dtype=torch.float64)
-        gumbel = -np.log(-np.log(np.clip(noise.numpy(), 1e-300, 1 - 1e-16)))
+        choice = scene.generator("mrc choice")
         seed, mask = self._seed(scene), np.zeros(block.numel, dtype=np.bool_)
         taken = np.zeros(len(lengths), dtype=np.int32)
         for number, stretch in enumerate(_slices(lengths, block.numel)):
             drawn = _candidates(seed, number, 0, 1 << self.bits, limits[stretch])
-            taken[number] = np.argmax(drawn @ gain[stretch] + gumbel[number])
+            noise = torch.rand(1 << self.bits, generator=choice, dtype=torch.float64).numpy()
+            gumbel = -np.log(-np.log(np.clip(noise, 1e-300, 1 - 1e-16)))
+            taken[number] = np.argmax(drawn @ gain[stretch] + gumbel)
             mask[stretch] = drawn[taken[number]]
         out.integers(taken, 1 << self.bits)
         return torch.from_numpy(mask).float()
