@@ -82,9 +82,8 @@ def tell(protocol: Protocol, state: State, round: int, said: Sequence[Said] = ()
         if before is None:
             now = None
         elif protocol.relays:
-            body = write_relay(said)
-            now = before.changed(round, relayed(protocol, body, round, before.weights, before.moved))
-            _log(protocol, state, round, body)
+            _log(protocol, state, round, write_relay(said))
+            now = before.changed(round, goal)  # which is what clients make of it, too
         else:
             now = _said(protocol, state, before, goal, round)
     except NotFinite:  # there is nothing to be said; orders will fail, with the reason
