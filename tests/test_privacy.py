@@ -24,6 +24,8 @@ from onebasin.server import Server
 from onebasin.tasks.task import Task
 from onebasin.wire.message import decode_message
 
+from .conftest import Stop, StopAfter
+
 MakeTask = Callable[[list[list[float]], list[int]], Task]
 MakeConfig = Callable[..., RunConfig]
 TARGETS = [[6.0, 0.0, 8.0], [600.0, 0.0, 800.0]]
@@ -142,21 +144,10 @@ def test_the_server_s_noise_is_that_of_the_sum(quadratic: MakeTask) -> None:
 def test_a_resumed_run_has_the_noise_that_it_would_have_had(
     quick_config: MakeConfig, tmp_path: Path, where: str
 ) -> None:
-    class Cut(Exception):
-        pass
-
-    class Cutter:
-        def on_reply(self, round: int, answered: int, asked: int) -> None:
-            pass
-
-        def on_round(self, record: dict[str, Any]) -> None:
-            if record["round"] == 2:
-                raise Cut
-
     settings = ("method.privacy={clip=1.0, noise=0.1}", f"method.privacy.at={where}", "federation.weighting=uniform")
     config = quick_config("fedavg", *settings, "federation.rounds=4")
-    with pytest.raises(Cut):
-        ob.run(config, out=tmp_path / "run", observers=[Cutter()])
+    with pytest.raises(Stop):
+        ob.run(config, out=tmp_path / "run", observers=[StopAfter(2)])
     result = ob.run(config, resume=tmp_path / "run")
     assert result.summary["privacy"] == {"epsilon": 1.0, "delta": 1e-5, "rounds": 4, "noise": where}
     assert result.history[0]["train_loss"] is None

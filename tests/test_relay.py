@@ -8,6 +8,7 @@ import torch
 
 import onebasin as ob
 from onebasin.arrivals import Said
+from onebasin.broadcast import held
 from onebasin.config import ConfigError, RunConfig
 from onebasin.reading import read_config
 from onebasin.relay import relayed, write_relay
@@ -16,6 +17,7 @@ from onebasin.tasks.task import load_task
 from onebasin.wire.error import WireError
 from onebasin.wire.message import decode_message
 
+from .conftest import Stop, StopAfter
 from .test_chains_in_rounds import TARGETS, MakeTask, Played, configure
 
 MakeConfig = Callable[..., RunConfig]
@@ -59,9 +61,16 @@ def test_who_was_away_replays_what_all_sent_meanwhile(quick_config: MakeConfig) 
     played = Played(config, load_task(config))
     names: dict[int, list[set[str]]] = {}
     for number in range(1, 8):
+        before = played.server.state.slots["weights"]
         played.round(number)
         for client, order in played.orders[-1].items():
             names.setdefault(client, []).append({s.name for s in decode_message(order).sections} - {"do"})
+        for client in played.orders[-1]:
+            known = held(State.from_bytes(played.engine.read_state(client)))
+            assert known is not None
+            assert known.version == number - 1
+            for name, value in before.items():
+                assert torch.equal(known.weights[name], value)
     assert all(heard[0] == {"seed", "changes"} for heard in names.values())
     assert all(later == {"changes"} for heard in names.values() for later in heard[1:])
 
@@ -71,17 +80,8 @@ def test_a_run_that_relays_goes_on_as_if_never_stopped(quick_config: MakeConfig,
     whole = ob.run(config, out=tmp_path / "whole")
     stopped = tmp_path / "stopped"
 
-    class Stop(Exception): ...
-
-    class StopAfterTwo:
-        def on_reply(self, round: int, answered: int, asked: int) -> None: ...
-
-        def on_round(self, record: dict[str, object]) -> None:
-            if record["round"] == 2:
-                raise Stop
-
     with pytest.raises(Stop):
-        ob.run(config, out=stopped, observers=[StopAfterTwo()])
+        ob.run(config, out=stopped, observers=[StopAfter(2)])
     resumed = ob.run(config, resume=stopped)
     assert resumed.history[-1]["bytes"] == whole.history[-1]["bytes"]
     for name, value in whole.model.state_dict().items():

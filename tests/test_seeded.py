@@ -17,6 +17,7 @@ from onebasin.updates.scene import Scene
 from onebasin.wire.error import WireError
 from onebasin.wire.message import SERVER, Kind, Section, decode_message, encode_message
 
+from .conftest import Stop, StopAfter
 from .test_chains_in_rounds import TARGETS, MakeTask, Played
 
 CHAIN = "error-feedback | top-k 0.1 | sign"
@@ -114,22 +115,6 @@ def test_what_does_not_go_with_seeded_models(override: str) -> None:
     extra = ["method.frame=none"] if "start" in override else []
     with pytest.raises(ConfigError, match="models='seeded' says what clients learned"):
         configure(override, *extra)
-
-
-class Stop(Exception): ...
-
-
-class StopAfter:
-    """An observer that ends a run after a round."""
-
-    def __init__(self, round: int) -> None:
-        self.round = round
-
-    def on_reply(self, round: int, answered: int, asked: int) -> None: ...
-
-    def on_round(self, record: dict[str, object]) -> None:
-        if record["round"] == self.round:
-            raise Stop
 
 
 @pytest.mark.parametrize("stopped_after", [1, 2])

@@ -103,6 +103,15 @@ def assert_same(run: Path, expected: Path) -> None:
     assert json.loads((run / "summary.json").read_bytes())["failures"] == 0
 
 
+def killed_after_a_round(federation: Federation, run: Path, settings: list[str], *killed: str) -> tuple[int, str]:
+    """Start a run, kill processes after its first round, wait for its end; return its exit status and what it said."""
+    process = federation.run(*settings, "engine=flower", "--out", str(run))
+    until(lambda: len(history(run)) == 1, process)
+    federation.kill(*killed)
+    said, _ = process.communicate(timeout=LONGEST)
+    return process.returncode, said
+
+
 @pytest.fixture(scope="module")
 def federation(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Federation]:
     pytest.importorskip("flwr")
@@ -129,11 +138,8 @@ def test_a_tls_federation_trains_to_the_result_in_process_bit_for_bit(federation
 def test_a_server_that_is_killed_goes_on_where_it_was(federation: Federation, tmp_path: Path) -> None:
     settings = [*SETTINGS, "federation.rounds=3", "seed=1"]
     run = tmp_path / "flower"
-    process = federation.run(*settings, "engine=flower", "--out", str(run))
-    until(lambda: len(history(run)) == 1, process)
-    federation.kill("superexec", "/flwr-serverapp")
-    said, _ = process.communicate(timeout=LONGEST)
-    assert process.returncode == 1, said
+    status, said = killed_after_a_round(federation, run, settings, "superexec", "/flwr-serverapp")
+    assert status == 1, said
     assert f"--resume {run}" in said
     assert len(history(run)) < 3
 
@@ -148,11 +154,9 @@ def test_a_server_that_is_killed_goes_on_where_it_was(federation: Federation, tm
 def test_a_superlink_that_is_killed_is_waited_for(federation: Federation, tmp_path: Path) -> None:
     settings = [*SETTINGS, "federation.rounds=3", "seed=2"]
     run = tmp_path / "flower"
-    process = federation.run(*settings, "engine=flower", "--out", str(run))
-    until(lambda: len(history(run)) == 1, process)
-    federation.kill("superlink", "/flower-superlink")  # what started it starts it again
-    said, _ = process.communicate(timeout=LONGEST)
-    assert process.returncode == 0, said
+    # what started the SuperLink starts it again
+    status, said = killed_after_a_round(federation, run, settings, "superlink", "/flower-superlink")
+    assert status == 0, said
     ob.run(settings[0], settings[1:], out=tmp_path / "single")
     assert_same(run, tmp_path / "single")
 
