@@ -48,7 +48,6 @@ def read_answer(protocol: Protocol, reply: bytes, asked: Do, scene: Scene, class
         raise WireError("the client reports that it holds no examples")
     found = {section.name: section for section in message.sections}
     expected = _expected(protocol, asked)
-    seeded = "seed" in expected
     if found.keys() != expected:
         raise WireError(f"the reply has {list(found)}; expected {sorted(expected)}")
 
@@ -69,7 +68,7 @@ def read_answer(protocol: Protocol, reply: bytes, asked: Do, scene: Scene, class
         sketch,
         None if statistics is None else framing.read_statistics(statistics),
         body("update"),
-        read_seed(message) if seeded else None,
+        read_seed(message) if "seed" in found else None,
     )
 
 

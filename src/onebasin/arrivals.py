@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from torch import Tensor
@@ -71,10 +70,6 @@ class Arrivals:
         if common is not None:
             one.weights = {name: common[name] + change for name, change in one.weights.items()}
         self.models.append(one)
-
-    def disturb(self, change: Callable[[Tensors], Tensors]) -> None:
-        """Change the sum of the updates."""
-        self.update.change(change)
 
     def drop_extreme(self) -> set[ClientId]:
         """Drop whole models, and what was told of neurons, with numbers that no training leads to; return whose."""

@@ -131,7 +131,7 @@ class Client:
             correction = {name: c - mine[name] for name, c in server_control.items()}
         objective = self.config.method.objective
         proximal = objective.mu if isinstance(objective, Proximal) else 0.0
-        free = self._sent(client, message.round) if self._trains_what_is_sent(do) else None
+        free = self._free(do, message.round, client)
         start = Start(weights, buffers, state.slots.get("optimizer", {}), proximal, correction, free)
         return Work(client, message.round, do, start, own, frame, server_control, common)
 
@@ -264,11 +264,13 @@ class Client:
             known = first_held(0, self.protocol.initial(read_seed(message))[0])
         return heard(self.protocol, message, known)
 
-    def _trains_what_is_sent(self, do: Do) -> bool:
-        """Whether an order trains only what its reply can say: an update, or what was learned since the own start."""
-        return self.config.method.trains == "sent" and (Do.SEND_UPDATE in do or self.protocol.seeded)
+    def _free(self, do: Do, round: int, client: int) -> Tensors | None:
+        """Which values an order trains, where only those are that its reply can say; None for all.
 
-    def _sent(self, client: int, round: int) -> Tensors | None:
+        What a reply can say is an update, or what was learned since the own start.
+        """
+        if self.config.method.trains == "all" or not (Do.SEND_UPDATE in do or self.protocol.seeded):
+            return None
         assert isinstance(self.protocol.uplink, Chain)
         return self.protocol.uplink.places(Scene(self.protocol.run, round, client))
 

@@ -258,7 +258,7 @@ class Server:
             secret = secret_of(self.state.facts, private, self.config.seed, "server")
             self.state.facts[SECRET] = secret
             deviation = private.noise * private.clip
-            self._arrivals.disturb(lambda summed: noised(summed, deviation, secret, self.outcome.round))
+            self._arrivals.update.change(lambda summed: noised(summed, deviation, secret, self.outcome.round))
         slots = self.assembly.next_model(
             self.outcome.round, self._arrivals, self.state.slots, self._sketches(), self._frames
         )

@@ -53,8 +53,8 @@ class MaskOfHighest(nn.Module):
         flat = scores.detach().flatten()
         least = flat.kthvalue(self._dropped + 1).values
         kept = flat > least
-        level = (flat == least).nonzero().flatten()  # of equal scores, the last ones are kept
-        kept[level[int(kept.sum()) + self._dropped - len(flat) :]] = True
+        missing = len(flat) - self._dropped - int(kept.sum())
+        kept[(flat == least).nonzero().flatten()[-missing:]] = True  # of equal scores, the last ones are kept
         mask = kept.to(scores.dtype)
         return self.weights * (mask.view_as(scores) + scores - scores.detach())
 
