@@ -220,6 +220,16 @@ def test_comparing_skips_what_is_done(tmp_path: Path) -> None:
     assert content["summary"]["config_hash"] == results[0].stem
     assert content["history"][-1]["round"] == 2
     assert CliRunner().invoke(app, ["report", str(tmp_path / "results")]).exit_code == 0
+    results[1].unlink()
+    elsewhere = [*command[:3], str(tmp_path / "other"), *command[4:]]
+    part = CliRunner().invoke(app, elsewhere)
+    assert "2 runs, 1 done, 1 to go" in part.output, "a run whose result is kept is done, though its directory is gone"
+    assert (tmp_path / "other" / results[0].name).read_bytes() == results[0].read_bytes()
+    assert results[1].exists()
+    (tmp_path / "results" / results[0].name).write_text("{")
+    damaged = CliRunner().invoke(app, [*command[:3], str(tmp_path / "third"), *command[4:]])
+    assert damaged.exit_code == 1
+    assert "is not a result file" in damaged.output
 
 
 def test_importing_the_package_does_not_import_torch() -> None:

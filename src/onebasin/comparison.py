@@ -14,9 +14,10 @@ from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from onebasin.config import RunConfig
+from onebasin.durable import write_whole
 from onebasin.launch import default_directory, run
 from onebasin.report.units import byte_text
-from onebasin.results.records import RunRecord, load_run, write_result
+from onebasin.results.records import RunRecord, load_result, load_run, write_result
 from onebasin.study import read_study
 
 
@@ -25,22 +26,35 @@ class StudyError(RuntimeError):
 
 
 def compare_runs(study_path: Path, overrides: Sequence[str], out: Path, jobs: int, results: Path | None) -> None:
-    """Run what is left of the study, print the table and write the report. `StudyError` if a run failed."""
+    """Run what is left of the study, print the table and write the report. `StudyError` if a run failed.
+
+    results: a folder where each finished run is also kept as one file. A run that is kept there is done: its file is
+    copied to `out`, and counts as its directory would.
+    """
     console = Console()
     study, configs = read_study(study_path, overrides)
     homes = {config.identity(): find_home(config, out) for config in configs}
-    left = [config for config in configs if not (homes[config.identity()] / "summary.json").exists()]
+    left = [config for config in configs if not _is_done(config, homes[config.identity()], results, out)]
     console.print(f"{escape(study.title)}: {len(configs)} runs, {len(configs) - len(left)} done, {len(left)} to go")
-    for config in configs:
-        if config not in left:
-            _keep(homes[config.identity()], results)
     failed = _run_all(left, homes, jobs or os.cpu_count() or 1, results, console)
-    begun = [home for home in homes.values() if (home / "config.toml").exists()]
-    records = [load_run(home) for home in begun]
+    records = [record for identity, home in homes.items() if (record := _read(home, out / f"{identity}.json"))]
     if records:
         _report(records, out, console)
     if failed:
         raise StudyError("\n".join(f"{label}: {reason}" for label, reason in failed.items()))
+
+
+def _is_done(config: RunConfig, home: Path, results: Path | None, out: Path) -> bool:
+    """Whether this run is done: by its directory, which is then kept, or by a kept file, which is then fetched."""
+    if (home / "summary.json").exists():
+        _keep(home, results)
+        return True
+    name = f"{config.identity()}.json"
+    if results and (results / name).exists():
+        load_result(results / name)
+        out.mkdir(parents=True, exist_ok=True)
+        write_whole(out / name, (results / name).read_bytes())
+    return (out / name).exists()
 
 
 def _keep(home: Path, results: Path | None) -> None:
@@ -48,6 +62,13 @@ def _keep(home: Path, results: Path | None) -> None:
     if results:
         results.mkdir(parents=True, exist_ok=True)
         write_result(load_run(home), results)
+
+
+def _read(home: Path, result: Path) -> RunRecord | None:
+    """Return a run from its directory or its result, the finished one of both; None where it has not begun."""
+    if result.exists() and not (home / "summary.json").exists():
+        return load_result(result)
+    return load_run(home) if (home / "config.toml").exists() else None
 
 
 def _report(records: Sequence[RunRecord], out: Path, console: Console) -> None:
