@@ -175,3 +175,10 @@ def test_a_study_says_which_arm_is_wrong(tmp_path: Path) -> None:
     path.write_text('title = "t"\n')
     with pytest.raises(ConfigError, match="arm: is missing"):
         read_study(path)
+
+
+@pytest.mark.parametrize("path", sorted((Path(__file__).parents[1] / "studies").glob("*.toml")), ids=lambda p: p.stem)
+def test_every_study_that_is_described_can_be_read(path: Path) -> None:
+    study, runs = read_study(path)
+    assert study.title
+    assert runs

@@ -42,6 +42,7 @@ def parameters(model: nn.Module) -> int:
         ("conv4", GRAY, {"bias": False}, 1_932_352),
         ("conv6", COLOUR, {}, 2_262_602),
         ("conv6", COLOUR, {"bias": False}, 2_261_184),
+        ("vgg16", COLOUR, {}, 15_253_578),
         ("resnet20", COLOUR, {}, 269_722),
         ("resnet20", COLOUR, {"norm": "group"}, 269_722),
         # Two 1x1 convolutions and their norms: 16*32 + 64 + 32*64 + 128.
@@ -72,6 +73,7 @@ FITTING = [
     ("conv2", SCANS),
     ("conv4", SCANS),
     ("conv6", SCANS),
+    ("vgg16", COLOUR),
     ("resnet20", SCANS),
     ("har-cnn", MOTION),
     ("gru", LETTERS),

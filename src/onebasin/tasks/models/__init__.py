@@ -14,7 +14,7 @@ from onebasin.modes import evaluation_mode
 from onebasin.tasks.examples import Dataset
 from onebasin.tasks.factory import FactoryError, build
 from onebasin.tasks.models.attention import transformer
-from onebasin.tasks.models.convolutional import cnn4, conv2, conv4, conv6, har_cnn, lenet5
+from onebasin.tasks.models.convolutional import cnn4, conv2, conv4, conv6, har_cnn, lenet5, vgg16
 from onebasin.tasks.models.options import ModelError
 from onebasin.tasks.models.perceptron import mlp
 from onebasin.tasks.models.recurrent import gru
@@ -30,6 +30,7 @@ MODELS: Mapping[str, str] = MappingProxyType(
         "conv2": "CONV-2 of the lottery tickets: bias=true",
         "conv4": "CONV-4 of the lottery tickets, 1.93M on 28x28: bias=true",
         "conv6": "CONV-6 of the lottery tickets, 2.26M on 32x32: bias=true",
+        "vgg16": "VGG16 with three linear layers, 15.3M on 32x32: norm=batch|group|none, groups=32",
         "resnet20": "ResNet-20, 0.27M: norm=batch|group, groups=4, width=1.0, shortcut=A|B",
         "har-cnn": "1-D convolutions over motion signals, 29k: width=64",
         "gru": "character GRU, 186k: embedding=64, hidden=128, layers=2",
@@ -44,6 +45,7 @@ _BUILDERS: Mapping[str, Callable[..., nn.Module]] = {
     "conv2": conv2,
     "conv4": conv4,
     "conv6": conv6,
+    "vgg16": vgg16,
     "resnet20": resnet20,
     "har-cnn": har_cnn,
     "gru": gru,

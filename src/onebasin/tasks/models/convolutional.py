@@ -1,4 +1,4 @@
-"""Convolutional networks without shortcuts: LeNet5, CNN4, CONV-2/4/6, and one for motion signals."""
+"""Convolutional networks without shortcuts: LeNet5, CNN4, CONV-2/4/6, VGG16, and one for motion signals."""
 
 from __future__ import annotations
 
@@ -110,6 +110,34 @@ def conv4(shape: Sequence[int], classes: int, *, bias: bool = True) -> nn.Module
 def conv6(shape: Sequence[int], classes: int, *, bias: bool = True) -> nn.Module:
     """CONV-6: three pairs of convolutions. See `conv_n`."""
     return conv_n(shape, classes, pairs=3, bias=bias)
+
+
+def vgg16(shape: Sequence[int], classes: int, *, norm: str = "group", groups: int = 32) -> nn.Module:
+    """VGG16 for small pictures, as FedPara has it: 15,253,578 parameters on 3x32x32, ten classes.
+
+    Simonyan and Zisserman 2015, table 1, D: 3x3 convolutions, normalisation, ReLU; a 2x2 max pooling after each stage;
+    then 512-512-classes (Hyeon-Woo et al. 2022). norm: batch | group | none. Pictures of 32x32 to 63x63.
+    """
+    channels, height, width = image_shape("vgg16", shape)
+    one_of("norm", norm, ("batch", "group", "none"))
+    positive("groups", groups)
+    if not 32 <= min(height, width) <= max(height, width) < 64:
+        raise ModelError(f"vgg16 takes pictures of 32x32 to 63x63; this data's are {height}x{width}")
+    layers: OrderedDict[str, nn.Module] = OrderedDict()
+    for stage, (size, count) in enumerate(((64, 2), (128, 2), (256, 3), (512, 3), (512, 3)), start=1):
+        for index in range(1, count + 1):
+            layers[f"conv{stage}_{index}"] = nn.Conv2d(channels, size, 3, padding=1)
+            if norm != "none":
+                layers[f"norm{stage}_{index}"] = norm_2d(norm, size, groups)
+            layers[f"relu{stage}_{index}"] = nn.ReLU()
+            channels = size
+        layers[f"pool{stage}"] = nn.MaxPool2d(2)
+    layers["flatten"] = nn.Flatten()
+    for index in (1, 2):
+        layers[f"fc{index}"] = nn.Linear(512, 512)
+        layers[f"relu_fc{index}"] = nn.ReLU()
+    layers["fc3"] = nn.Linear(512, classes)
+    return nn.Sequential(layers)
 
 
 def har_cnn(shape: Sequence[int], classes: int, *, width: int = 64) -> nn.Module:
