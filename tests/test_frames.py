@@ -1,6 +1,7 @@
 """Clients that start from their own weights, in a federation: frames, joins, what travels, what is kept."""
 
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -284,6 +285,30 @@ def test_warm_up_has_epochs_of_its_own() -> None:
     assert {report.steps for report in server.outcome.reports.values()} == {9}
     server.close(engine.exchange(server.open(2)))
     assert {report.steps for report in server.outcome.reports.values()} == {1}
+
+
+def test_what_comes_later_is_all_that_is_left_then() -> None:
+    task = replace(permuted_task(), later=0.1)
+    for client, part in enumerate(task.parts):
+        first, second = task.examples(client, alone=True), task.examples(client, alone=False)
+        assert (len(first), len(second)) == (27, 3)
+        assert torch.equal(torch.cat([first, second]).sort().values, part)
+        assert torch.equal(task.examples(client, alone=True), first)
+    config = still("method.frame=weights", "training.batch=9", rounds=3)
+    config = config.model_copy(update={"training": config.training.model_copy(update={"steps": None})})
+    server, engine = Server(config, task), InProcess(Client(config, task))
+    for round, (examples, steps) in enumerate([(27, 3), (3, 1), (3, 1)], start=1):
+        orders = server.open(round)
+        while orders:
+            orders = server.close(in_order(orders, engine.exchange(orders)))
+        assert {(report.examples, report.steps) for report in server.outcome.reports.values()} == {(examples, steps)}
+
+
+def test_pooled_data_is_all_there(quick_config: MakeConfig) -> None:
+    task = load_task(quick_config("centralised", "task.later=0.1"))
+    assert len(task.examples(0, alone=True)) == len(task.dataset.train)
+    task = load_task(quick_config("fedavg", "task.later=0.1"))
+    assert 0 < len(task.examples(0, alone=False)) < 0.2 * len(task.parts[0]) + 1
 
 
 def test_references_score_the_best_and_all_together(quick_config: MakeConfig, tmp_path: Path) -> None:

@@ -149,7 +149,7 @@ class Client:
 
     def _train(self, work: Work) -> Done:
         copy_into(transient_buffers_of(self.model), self._fresh)
-        indices = self.task.parts[work.client]
+        indices = self.task.examples(work.client, alone=work.own)
         trained = Trained(work.start.weights, work.start.buffers, work.start.optimizer, 0, float("nan"))
         if Do.TRAIN in work.do:
             seed = derive(self.config.seed, "train", work.round, work.client)

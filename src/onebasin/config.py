@@ -38,11 +38,13 @@ class Model(Choice):
 class Task(Frozen):
     """What is learned, and who holds what. `clients` may be left out where the partition knows (`owner`).
 
-    public: training examples that no client holds and everybody knows, without their labels.
+    public: training examples that no client holds and everybody knows, without their labels. later: the share of each
+    client's examples that it has from when it meets the common model on; the others it has only until then.
     """
 
     dataset: str = "digits"
     public: Annotated[int, Field(ge=0)] = 0
+    later: Fraction = 0.0
     model: Annotated[Model, BeforeValidator(by_kind)] = Model(kind="mlp")
     partition: Annotated[Partition, BeforeValidator(by_kind)] = Partition.model_validate(
         {"kind": "dirichlet", "alpha": 0.3}

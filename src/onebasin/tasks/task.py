@@ -1,5 +1,6 @@
 """A task: the data, who holds what of it, and the model that is trained."""
 
+import math
 from dataclasses import dataclass, field, replace
 
 import torch
@@ -7,7 +8,7 @@ from torch import Tensor, nn
 
 from onebasin.choices import Dense, Parametrization
 from onebasin.config import RunConfig
-from onebasin.seeds import derive
+from onebasin.seeds import derive, generator
 from onebasin.tasks.dataset import Dataset, Split, load_dataset
 from onebasin.tasks.models import build_model
 from onebasin.tasks.partition import holdings, partition
@@ -19,7 +20,8 @@ class Task:
     """parts: for each client its examples, as indices into ``dataset.train``.
 
     public: inputs that everybody knows and no client holds, without their labels; None where there are none.
-    seed: of what is not trained (random weights beneath a mask), where nothing else is said.
+    seed: of what is not trained (random weights beneath a mask), where nothing else is said. later: the share of each
+    client's examples that it gets only when it is no longer alone, and the others are gone.
     """
 
     dataset: Dataset
@@ -29,6 +31,16 @@ class Task:
     public: Tensor | None = None
     parametrization: Parametrization = field(default_factory=Dense)
     seed: int = 0
+    later: float = 0.0
+
+    def examples(self, client: int, alone: bool) -> Tensor:
+        """Return the indices of what a client trains on, while it is alone with its own weights and afterwards."""
+        part = self.parts[client]
+        if not self.later:
+            return part
+        order = torch.randperm(len(part), generator=generator(self.seed, "later", client))
+        kept = math.ceil(self.later * len(part))
+        return part[(order[kept:] if alone else order[:kept]).sort().values]
 
     def build_model(self, seed: int) -> nn.Module:
         """Return the model with the initial weights that belong to `seed`."""
@@ -67,6 +79,7 @@ def load_task(config: RunConfig) -> Task:
         public,
         config.method.parametrization,
         derive(config.seed, "init"),
+        0.0 if config.method.data == "pooled" else chosen.later,
     )
 
 
