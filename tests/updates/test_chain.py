@@ -38,7 +38,7 @@ CHAINS = [
     "top-k 0.3 per=tensor | uniform 3",
     "random-k 0.3 | fp16",
     "random-k 0.3 shared=true | fp32",
-    "fragment 3 | ternary",
+    "fragment 3 | ternary 1.2",
     "fragment 2 by=tensor | top-k 0.5 | sign",
     "low-rank 1 | fp32",
     "low-rank 2 | uniform 8",
@@ -114,6 +114,8 @@ def test_ternary_by_hand() -> None:
     tensors = {"w": torch.tensor([0.0, 1.0, -3.0, 4.0])}  # mean magnitude 2, so that what exceeds 1.4 is kept
     received = Chain("ternary", Layout.of(tensors)).send(tensors, Scene())[1]
     assert received["w"].tolist() == [0.0, 0.0, -3.5, 3.5]
+    received = Chain("ternary 1.6", Layout.of(tensors)).send(tensors, Scene())[1]  # what exceeds 3.2
+    assert received["w"].tolist() == [0.0, 0.0, 0.0, 4.0]
 
 
 def test_error_feedback_sends_the_rest_later() -> None:
