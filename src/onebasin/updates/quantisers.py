@@ -81,7 +81,7 @@ class Sign(End):
 
 
 class Ternary(End):
-    """-m, 0 or m: zero up to `threshold` times a tensor's mean magnitude, else m, the mean magnitude of what exceeds it.
+    """-m, 0 or m: zero up to `threshold` mean magnitudes of a tensor, else m, the mean magnitude of what exceeds that.
 
     Li, Zhang, Liu: Ternary Weight Networks. 2016 (arXiv 1605.04711), eq. 6 and 5; symbols at their entropy, so that a
     higher threshold costs less: of normal values 1.56 bits at 0.7 and 1.3 at 1.1.
