@@ -102,22 +102,31 @@ def export(
 @app.command()
 def report(
     directory: Annotated[Path, typer.Argument(metavar="DIR", help="A folder with run directories in it.")],
-    out: Annotated[Optional[Path], typer.Option(help="The page to write [DIR/report.html].")] = None,  # noqa: UP045
+    kind: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option("--as", metavar="html|pdf|slides", help="What to write [all three, PDFs where typst is there]."),
+    ] = None,
+    text: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option(metavar="FOLDER", help="Set this text of your own, with its results.toml, about DIR's folders."),
+    ] = None,
+    out: Annotated[Optional[Path], typer.Option(help="A folder, or the file to write [in DIR, or FOLDER].")] = None,  # noqa: UP045
     against: Annotated[
         Optional[str],  # noqa: UP045
         typer.Option(metavar="KEY", help="Draw accuracy against a setting, such as task.clients or a.b*a.c, instead."),
     ] = None,
 ) -> None:
-    """Write one self-contained HTML page about the runs in a folder, or draw one picture of them."""
+    """Write an HTML page, a PDF and slides about the runs in a folder, or draw one picture of them."""
     with _clear_errors():
         if against:
             from onebasin.report.against import write_against
 
             typer.echo(write_against(directory, against, out))
             return
-        from onebasin.report.page import write_report
+        from onebasin.report.command import report as written
 
-        typer.echo(write_report(directory, out))
+        for line in written(directory, kind, text, out):
+            typer.echo(line)
 
 
 @app.command("list")

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from onebasin.report.aggregate import is_pooled, settings, task_title
+from onebasin.report.aggregate import is_pooled, runs_in, settings, task_title
 from onebasin.report.arms import Arm, ReportError, Spread
 from onebasin.report.figures import blank, save_png
 from onebasin.report.ink import Look, drawing, light, looks
@@ -27,28 +27,23 @@ Lines = dict[str, dict[float, Spread]]
 
 def write_against(root: Path, key: str, out: Path | None = None) -> Path:
     """Draw `against.png` in `root`, or `out`, and return its path. Errors: as `against_figure`, and no runs at all."""
-    from onebasin.results.records import find_runs
-
-    records = find_runs(root) if root.is_dir() else []
-    if not records:
-        raise ReportError(f"{root}: holds no run; expected run directories or result files")
-    return save_png(against_figure(records, key), out or root / "against.png")
+    return save_png(against_figure(runs_in(root), key), out or root / "against.png")
 
 
-def against_figure(records: Sequence[RunRecord], key: str) -> Figure:
+def against_figure(records: Sequence[RunRecord], key: str, names: bool = True) -> Figure:
     """A panel a task, a line an arm, means over seeds with their standard deviation; arms of one value are level lines.
 
     key: a setting such as "task.clients", or a product of several: "method.alignment.features*method.alignment.bits".
+    names: whether the arms are named beside the panels (`against_looks` has them for whoever names them elsewhere).
     `ReportError` when it is no number in any finished run, or has one value only.
     """
     panels = _panels(records, key)
     values = sorted({value for lines in panels.values() for line in lines.values() for value in line})
     if len(values) < 2:
         raise ReportError(f"{key}: {'one value' if values else 'no number'} in these runs; expected several")
-    names = {name: Arm(name, ()) for lines in panels.values() for name in lines}
-    look = looks(names.values())
+    look = _looks(panels)
     with drawing():
-        width, height = _PANEL * len(panels) + _KEY, 4.3
+        width, height = _PANEL * len(panels) + (_KEY if names else 0.1), 4.3
         figure = blank(width, height)
         for place, (title, lines) in enumerate(sorted(panels.items())):
             axes = figure.add_axes(((0.75 + _PANEL * place) / width, 0.62 / height, 3.5 / width, 3.2 / height))
@@ -56,8 +51,14 @@ def against_figure(records: Sequence[RunRecord], key: str) -> Figure:
             for name, line in lines.items():
                 _draw(axes, line, look[name], values)
             _scale(axes, values, _name(key), place == 0)
-        _names(figure, panels, look)
+        if names:
+            _name_arms(figure, look)
         return figure
+
+
+def against_looks(records: Sequence[RunRecord], key: str) -> dict[str, Look]:
+    """How each arm of `against_figure` is drawn, best first by its mean over all points."""
+    return _looks(_panels(records, key))
 
 
 def _panels(records: Sequence[RunRecord], key: str) -> dict[str, Lines]:
@@ -130,18 +131,21 @@ def _scale(axes: Axes, values: Sequence[float], name: str, first: bool) -> None:
         axes.set_ylabel("final test accuracy, %")
 
 
-def _names(figure: Figure, panels: dict[str, Lines], look: dict[str, Look]) -> None:
-    """The arms beside the panels, best first by their mean over all points."""
-    from matplotlib.lines import Line2D
-
-    width, height = (float(side) for side in figure.get_size_inches())
+def _looks(panels: dict[str, Lines]) -> dict[str, Look]:
     scores: dict[str, list[float]] = {}
     for lines in panels.values():
         for name, line in lines.items():
             scores.setdefault(name, []).extend(spread.mean for spread in line.values())
-    ordered = sorted(scores, key=lambda name: -sum(scores[name]) / len(scores[name]))
-    step = min(0.27, 3.6 / len(ordered)) / height
-    for place, name in enumerate(ordered):
+    found = looks(Arm(name, ()) for name in scores)
+    return {name: found[name] for name in sorted(scores, key=lambda name: -sum(scores[name]) / len(scores[name]))}
+
+
+def _name_arms(figure: Figure, look: dict[str, Look]) -> None:
+    from matplotlib.lines import Line2D
+
+    width, height = (float(side) for side in figure.get_size_inches())
+    step = min(0.27, 3.6 / len(look)) / height
+    for place, name in enumerate(look):
         y, left = 1 - 0.5 / height - place * step, 1 - (_KEY - 0.15) / width
         style: dict[str, Any] = {"color": look[name].colour, "transform": figure.transFigure}
         figure.add_artist(Line2D([left, left + 0.4 / width], [y, y], ls=look[name].linestyle, lw=1.8, **style))

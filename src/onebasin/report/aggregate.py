@@ -8,12 +8,28 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from onebasin.report.arms import Arm, ReportError, Section, seed_of
 
 if TYPE_CHECKING:
     from onebasin.results.records import RunRecord
+
+
+def runs_in(root: Path) -> list[RunRecord]:
+    """Every run under `root`; ReportError where there is none, ValueError when a file is damaged."""
+    from onebasin.results.records import find_runs
+
+    if not root.is_dir():
+        raise ReportError(f"{root}: no such directory; expected one that holds run directories")
+    records = find_runs(root)
+    if not records:
+        raise ReportError(
+            f"{root}: holds no run directory. A run directory holds config.toml, history.jsonl and, once the run "
+            "is finished, summary.json; `onebasin run METHOD --out DIR` makes one"
+        )
+    return records
 
 
 def sections(records: Sequence[RunRecord]) -> list[Section]:
@@ -74,7 +90,9 @@ def settings(run: RunRecord) -> dict[str, Any]:
 
 def _task(run: RunRecord) -> dict[str, Any]:
     task = run.config.get("task")
-    return task if isinstance(task, dict) else {name: run.summary.get(name) for name in ("dataset", "model")}
+    if isinstance(task, dict):
+        return {name: value for name, value in task.items() if value != 0}  # zero is what is left out
+    return {name: run.summary.get(name) for name in ("dataset", "model")}
 
 
 def is_pooled(run: RunRecord) -> bool:
@@ -92,7 +110,7 @@ def _title(groups: list[list[RunRecord]]) -> str:
     task = _task(groups[0][0])
     # Pooled training sees one holder, and a partition by owner finds the number of clients itself.
     clients = max(len(run.holdings.get("counts", ())) for runs in groups for run in runs) or task.get("clients")
-    parts = [_kind(task.get("dataset")), _kind(task.get("model")), _partition_text(task.get("partition"))]
+    parts = [_kind(task.get("dataset")), _kind(task.get("model")), partition_text(task.get("partition"))]
     return " · ".join([part for part in parts if part] + ([f"{clients} clients"] if clients else []))
 
 
@@ -106,7 +124,7 @@ def _kind(choice: Any) -> str:
     return str((choice.get("kind") if isinstance(choice, dict) else choice) or "")
 
 
-def _partition_text(partition: Any) -> str:
+def partition_text(partition: Any) -> str:
     options = partition if isinstance(partition, dict) else {}
     match _kind(partition):
         case "iid":

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 _ROW_INCHES = 0.3
 
+BYTES_CAPTION = "Means over finished runs. On the right each arm's own total is 100%, so that small ones can be read."
+
 
 def bytes_figure(section: Section) -> Figure | None:
     """Two panels, one row an arm, means over seeds: bytes to scale, and each kind's share of the arm's own total.

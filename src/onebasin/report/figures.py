@@ -1,4 +1,4 @@
-"""From a matplotlib figure to the SVG of the page and the PNG beside it."""
+"""From a matplotlib figure to the SVG of the page, the SVG of a document and the PNG beside them."""
 
 from __future__ import annotations
 
@@ -44,6 +44,17 @@ def svg_text(figure: Figure, name: str) -> str:
         svg = svg.replace(colour, f"var(--{ink}, {colour})")
     width, height = figure.get_size_inches()
     return re.sub(r"<svg[^>]*>", _opening_tag(width * 72, height * 72), svg, count=1).strip()
+
+
+def save_svg(figure: Figure, path: Path) -> Path:
+    """Write the figure as an SVG file whose letters are drawn, so that it looks alike without its font."""
+    import matplotlib
+
+    buffer = StringIO()
+    with matplotlib.rc_context({"svg.hashsalt": "onebasin", "svg.fonttype": "path"}):
+        figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
+    path.write_text(re.sub(r"<!--.*?-->\s*", "", buffer.getvalue(), flags=re.DOTALL), encoding="utf-8")
+    return path
 
 
 def _opening_tag(width: float, height: float) -> str:

@@ -2,11 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from onebasin.report import units
 from onebasin.report.arms import Arm, Section, seed_of
 from onebasin.report.baseline import saving, section_baseline
 
 _CLOSE = 0.01
+
+
+def lead(found: Sequence[Section]) -> str:
+    """How many runs there are, on how many tasks."""
+    runs = units.plural(sum(len(section.runs) for section in found), "run")
+    return f"{runs} on {units.plural(len(found), 'task')}: accuracy, and the bytes it cost."
+
+
+def compared(section: Section, baseline: str | None = None) -> str:
+    """How many arms and references, with how many seeds, and what savings are measured against."""
+    base = section_baseline(section, baseline)
+    federated = sum(not arm.is_reference for arm in section.arms)
+    seeds = sorted({len(arm.runs) for arm in section.arms})
+    span = units.plural(seeds[0], "seed") if len(seeds) == 1 else f"{seeds[0]} to {seeds[-1]} seeds"
+    text = f"{units.plural(federated, 'federated arm')} and {units.plural(len(section.arms) - federated, 'reference')}"
+    return f"{text}, {span} each." + (f" Savings are measured against {base.label}." if base else "")
 
 
 def findings(section: Section, baseline: str | None = None) -> list[str]:

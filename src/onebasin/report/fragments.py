@@ -23,6 +23,7 @@ _MARKS = {
     "": "",
 }
 _REASON_LENGTH = 300
+FAILURE_HEADS = ("arm", "seed", "times", "clients", "rounds", "reason")
 
 
 def swatch(look: Look) -> str:
@@ -75,8 +76,8 @@ def _row(arm: Arm, shown: Sequence[Column], look: Look) -> str:
     return f"<tr{' class=reference' if arm.is_reference else ''}>{''.join(cells)}</tr>"
 
 
-def failures(section: Section) -> str:
-    """Recorded failures, those of one arm, seed and reason in one row."""
+def failure_rows(section: Section) -> list[tuple[str, ...]]:
+    """Recorded failures, those of one arm, seed and reason in one row: arm, seed, times, clients, rounds, reason."""
     groups: dict[tuple[str, Any, str], list[tuple[int, int]]] = {}
     for arm in section.arms:
         for run in arm.runs:
@@ -84,18 +85,23 @@ def failures(section: Section) -> str:
                 for failure in line.get("failures", ()):
                     place = arm.label, seed_of(run), str(failure["reason"])
                     groups.setdefault(place, []).append((int(failure["client"]), int(line["round"])))
-    if not groups:
-        return "<p>None was recorded.</p>"
-    rows = []
+    rows: list[tuple[str, ...]] = []
     for (label, seed, reason), places in sorted(groups.items(), key=lambda item: -len(item[1])):
         clients, rounds = (units.ranges_text([place[k] for place in places]) for k in (0, 1))
         short = reason if len(reason) <= _REASON_LENGTH else reason[:_REASON_LENGTH] + "…"
-        cells = (label, "" if seed is None else str(seed), f"{len(places):,}", clients, rounds, short)
-        rows.append("<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in cells) + "</tr>")
-    heads = "".join(f'<th scope="col">{name}</th>' for name in ("arm", "seed", "times", "clients", "rounds", "reason"))
+        rows.append((label, "" if seed is None else str(seed), f"{len(places):,}", clients, rounds, short))
+    return rows
+
+
+def failures(section: Section) -> str:
+    """The recorded failures as a table."""
+    rows = failure_rows(section)
+    if not rows:
+        return "<p>None was recorded.</p>"
+    body = "".join("<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in rows)
+    heads = "".join(f'<th scope="col">{name}</th>' for name in FAILURE_HEADS)
     return (
-        f'<div class="scroll"><table class="words"><thead><tr>{heads}</tr></thead><tbody>{"".join(rows)}</tbody>'
-        "</table></div>"
+        f'<div class="scroll"><table class="words"><thead><tr>{heads}</tr></thead><tbody>{body}</tbody></table></div>'
     )
 
 
@@ -137,19 +143,25 @@ def _toml(config: Mapping[str, Any]) -> str:
     return tomli_w.dumps(dict(config)).strip()
 
 
-def environment(section: Section) -> str:
-    """Which commit, on which machine, how many runs."""
+def environments(section: Section) -> list[dict[str, Any]]:
+    """How many finished runs come from which commit and machine."""
     found = Counter(
         tuple((name, str(value)) for name, value in run.summary["environment"].items())
         for run in section.runs
         if run.summary.get("environment")
     )
+    return [{"runs": units.plural(count, "run"), "is": dict(place)} for place, count in found.items()]
+
+
+def environment(section: Section) -> str:
+    """Which commit, on which machine, how many runs."""
+    found = environments(section)
     if not found:
         return "<p>No finished run has recorded one.</p>"
     rows = [
-        f"<li>{units.plural(count, 'run')}: "
-        + ", ".join(f"{escape(name)} <code>{escape(value)}</code>" for name, value in place)
+        f"<li>{each['runs']}: "
+        + ", ".join(f"{escape(name)} <code>{escape(value)}</code>" for name, value in each["is"].items())
         + "</li>"
-        for place, count in found.items()
+        for each in found
     ]
     return f"<ul>{''.join(rows)}</ul>"

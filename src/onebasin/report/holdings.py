@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onebasin.report import units
-from onebasin.report.arms import ReportError
+from onebasin.report.arms import ReportError, Section, seed_of
 from onebasin.report.figures import blank
 from onebasin.report.ink import drawing, light
 
@@ -51,6 +51,20 @@ def holdings_figure(classes: Sequence[str], counts: Sequence[Sequence[int]]) -> 
         place = {"x": 1 - _RIGHT / width, "y": 0.12 / height}
         figure.text(**place, s=note, ha="right", va="center", fontsize=8.5, color=light("muted"))
         return figure
+
+
+def section_holdings(section: Section) -> tuple[Figure, str] | None:
+    """The holdings of a task's first seed, and a caption that says whether other seeds differ; None if not recorded."""
+    holders = [run for run in section.runs if run.holdings.get("classes") and run.holdings.get("counts")]
+    if not holders:
+        return None
+    most = max(len(run.holdings["counts"]) for run in holders)  # pooled training sees a single holder
+    holders = [run for run in holders if len(run.holdings["counts"]) == most]
+    first = min(holders, key=lambda run: (seed_of(run) is None, seed_of(run)))
+    differ = any(run.holdings != first.holdings for run in holders)
+    said = f"Seed {seed_of(first)}; other seeds divide the data anew." if differ else "The same for every run."
+    figure = holdings_figure([str(label) for label in first.holdings["classes"]], first.holdings["counts"])
+    return figure, f"Training examples of each class with each client. {said}"
 
 
 def _checked(classes: Sequence[str], counts: Sequence[Sequence[int]]) -> NDArray[np.int64]:

@@ -96,6 +96,7 @@ def drawing() -> Iterator[None]:
         "svg.fonttype": "none",
         "font.family": "DejaVu Sans",
         "font.size": 9.5,
+        "text.parse_math": False,  # a label may hold a $
         "text.color": light("ink"),
         "axes.edgecolor": light("muted"),
         "axes.labelcolor": light("muted"),

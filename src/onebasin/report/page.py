@@ -8,16 +8,16 @@ from pathlib import Path
 from string import Template
 from typing import TYPE_CHECKING
 
-from onebasin.report import fragments, units
-from onebasin.report.aggregate import sections
-from onebasin.report.arms import Arm, ReportError, Section, seed_of
-from onebasin.report.bars import bytes_figure
-from onebasin.report.baseline import find_baseline, section_baseline
+from onebasin.report import fragments
+from onebasin.report.aggregate import runs_in, sections
+from onebasin.report.arms import Section
+from onebasin.report.bars import BYTES_CAPTION, bytes_figure
+from onebasin.report.baseline import find_baseline
 from onebasin.report.columns import columns
-from onebasin.report.curves import frontier_figure, rounds_figure
+from onebasin.report.curves import FRONTIER_CAPTION, ROUNDS_CAPTION, frontier_figure, rounds_figure
 from onebasin.report.figures import save_png, svg_text
-from onebasin.report.findings import findings, warnings
-from onebasin.report.holdings import holdings_figure
+from onebasin.report.findings import compared, findings, lead, warnings
+from onebasin.report.holdings import section_holdings
 from onebasin.report.ink import Look, looks
 from onebasin.report.stylesheet import SCRIPT, STYLE
 from onebasin.report.table import footnote
@@ -80,17 +80,8 @@ def write_report(root: Path, out: Path | None = None, baseline: str | None = Non
     Raises ReportError when there is no run directory under `root` or no arm called `baseline`, ValueError when a
     run directory is damaged.
     """
-    from onebasin.results.records import find_runs
-
     root = Path(root)
-    if not root.is_dir():
-        raise ReportError(f"{root}: no such directory; expected one that holds run directories")
-    records = find_runs(root)
-    if not records:
-        raise ReportError(
-            f"{root}: holds no run directory. A run directory holds config.toml, history.jsonl and, once the run "
-            "is finished, summary.json; `onebasin run METHOD --out DIR` makes one"
-        )
+    records = runs_in(root)
     found = sections(records)
     if baseline is not None:
         find_baseline([arm for section in found for arm in section.arms], baseline)
@@ -111,14 +102,13 @@ def _target(root: Path, out: Path | None) -> Path:
 
 
 def _page(found: list[Section], look: Mapping[str, Look], root: Path, baseline: str | None) -> str:
-    runs = sum(len(section.runs) for section in found)
     name = root.resolve().name
     links = "".join(f'<li><a href="#task{n}">{escape(s.title)}</a></li>' for n, s in enumerate(found, 1))
     return _PAGE.substitute(
         title=escape(f"onebasin: {name}"),
         style=STYLE,
         script=SCRIPT,
-        lead=f"{units.plural(runs, 'run')} on {units.plural(len(found), 'task')}: accuracy, and the bytes it cost.",
+        lead=lead(found),
         contents=f"<nav><ul>{links}</ul></nav>" if len(found) > 1 else "",
         sections="".join(_section(section, look, root, number, baseline) for number, section in enumerate(found, 1)),
     )
@@ -133,13 +123,13 @@ def _section(section: Section, look: Mapping[str, Look], root: Path, number: int
     return _SECTION.substitute(
         anchor=name,
         title=escape(section.title),
-        compared=escape(_compared(section, section_baseline(section, baseline))),
+        compared=escape(compared(section, baseline)),
         findings="".join(f"<li>{escape(text)}</li>" for text in findings(section, baseline)),
         warnings=f'<ul class="warnings">{cautions}</ul>' if cautions else "",
-        frontier=_plot(frontier_figure(section, look, key=False), f"{name}-frontier", _FRONTIER_CAPTION, key),
+        frontier=_plot(frontier_figure(section, look, key=False), f"{name}-frontier", FRONTIER_CAPTION, key),
         outcome=fragments.table(section, [c for c in shown if c.group == "outcome"], look, footnote(section)),
-        rounds=_plot(rounds_figure(section, look, key=False), f"{name}-rounds", _ROUNDS_CAPTION, key),
-        bytes=_plot(bytes_figure(section), f"{name}-bytes", _BYTES_CAPTION),
+        rounds=_plot(rounds_figure(section, look, key=False), f"{name}-rounds", ROUNDS_CAPTION, key),
+        bytes=_plot(bytes_figure(section), f"{name}-bytes", BYTES_CAPTION),
         cost=fragments.table(section, cost, look, "Means over finished runs; multicast: one downlink for all clients."),
         holdings=_holdings(section, name),
         failures=fragments.failures(section),
@@ -147,22 +137,6 @@ def _section(section: Section, look: Mapping[str, Look], root: Path, number: int
         configurations=fragments.configurations(section, root),
         environment=fragments.environment(section),
     )
-
-
-_FRONTIER_CAPTION = (
-    "Up and to the left is better. Mean over seeds, band of one standard deviation; a curve starts with what round 1 "
-    "had cost and ends in its mark. Dashed: references, for which no model travels. Dotted: sending the data instead."
-)
-_ROUNDS_CAPTION = "Mean over seeds, band of one standard deviation. A round is not a unit of cost."
-_BYTES_CAPTION = "Means over finished runs. On the right each arm's own total is 100%, so that small ones can be read."
-
-
-def _compared(section: Section, base: Arm | None) -> str:
-    federated = sum(not arm.is_reference for arm in section.arms)
-    seeds = sorted({len(arm.runs) for arm in section.arms})
-    span = units.plural(seeds[0], "seed") if len(seeds) == 1 else f"{seeds[0]} to {seeds[-1]} seeds"
-    text = f"{units.plural(federated, 'federated arm')} and {units.plural(len(section.arms) - federated, 'reference')}"
-    return f"{text}, {span} each." + (f" Savings are measured against {base.label}." if base else "")
 
 
 def _plot(figure: Figure | None, name: str, caption: str, key: str = "") -> str:
@@ -176,13 +150,5 @@ def _plot(figure: Figure | None, name: str, caption: str, key: str = "") -> str:
 
 
 def _holdings(section: Section, name: str) -> str:
-    holders = [run for run in section.runs if run.holdings.get("classes") and run.holdings.get("counts")]
-    if not holders:
-        return "<p>Not recorded for this task.</p>"
-    most = max(len(run.holdings["counts"]) for run in holders)  # pooled training sees a single holder
-    holders = [run for run in holders if len(run.holdings["counts"]) == most]
-    first = min(holders, key=lambda run: (seed_of(run) is None, seed_of(run)))
-    figure = holdings_figure([str(label) for label in first.holdings["classes"]], first.holdings["counts"])
-    differ = any(run.holdings != first.holdings for run in holders)
-    caption = f"Seed {seed_of(first)}; other seeds divide the data anew." if differ else "The same for every run."
-    return _plot(figure, f"{name}-holdings", f"Training examples of each class with each client. {caption}")
+    shown = section_holdings(section)
+    return _plot(shown[0], f"{name}-holdings", shown[1]) if shown else "<p>Not recorded for this task.</p>"

@@ -22,6 +22,15 @@ def _decimals(size: float) -> int:
     return 2 if size < 9.995 else 1 if size < 99.95 else 0
 
 
+def byte_range_text(low: float, high: float) -> str:
+    """Bytes from the least to the most over seeds: 43.4 to 58.1 kB."""
+    least, most = byte_text(low), byte_text(high)
+    if least == most:
+        return most
+    same_unit = least.split()[1] == most.split()[1]
+    return f"{least.split()[0] if same_unit else least} to {most}"
+
+
 def tick_text(count: float) -> str:
     """Bytes on an axis, without trailing zeros: 25 MB, 1.5 kB."""
     number, unit = byte_text(count).split()

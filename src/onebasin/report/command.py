@@ -1,0 +1,43 @@
+"""What `onebasin report` writes: the HTML page, and the PDFs where the package that sets them is installed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from onebasin.report.arms import ReportError
+from onebasin.report.page import write_report
+from onebasin.report.typeset import Kind, has_typst, write_documents, write_text
+
+_KINDS: dict[str, Kind] = {"html": "html", "pdf": "pdf", "slides": "slides"}
+
+
+def report(root: Path, kind: str | None = None, text: Path | None = None, out: Path | None = None) -> Iterator[str]:
+    """Write what is asked for about the runs under `root`, and say what was written.
+
+    kind: html, pdf or slides; left out, what the name of `out` says, else all three. text: a folder with a text of
+    one's own, in place of the standard one. out: a folder, or a file where one kind is asked for.
+    ReportError when `kind` is none of these, or PDFs are asked for and typst is missing.
+    """
+    kinds = _kinds(kind, out)
+    if text is not None:
+        paths, left_out = write_text(root, text, kinds, out)
+        yield from map(str, paths)
+        yield from (f"left out: {each}" for each in left_out)
+        return
+    if "html" in kinds:
+        yield str(write_report(root, out))
+    documents = [each for each in kinds if each != "html"]
+    if documents and kind is None and not has_typst():
+        yield "no PDFs: the package that sets them is missing (pip install 'onebasin[report]')"
+    elif documents:
+        yield from map(str, write_documents(root, documents, out))
+
+
+def _kinds(kind: str | None, out: Path | None) -> list[Kind]:
+    suffix = out.suffix.lower() if out else ""
+    if kind is None:
+        return ["html"] if suffix in (".html", ".htm") else ["pdf"] if suffix == ".pdf" else list(_KINDS.values())
+    if kind not in _KINDS:
+        raise ReportError(f"--as {kind}: expected {', '.join(_KINDS)}")
+    return [_KINDS[kind]]
