@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Mapping
 from importlib.util import find_spec
@@ -57,7 +58,8 @@ def set_document(folder: Path, kind: Kind, target: Path) -> Path:
             format="html" if kind == "html" else "pdf", sys_inputs={"target": kind}, timestamp=0
         )
     except typst.TypstError as error:
-        raise ReportError(f"{source.name}: {error.diagnostic or error.message}") from None
+        said = re.sub(rf"\S*{re.escape(folder.name)}/", "", error.diagnostic or error.message)
+        raise ReportError(f"{source.name}: {said}") from None
     assert isinstance(made, bytes)
     target.parent.mkdir(parents=True, exist_ok=True)
     write_whole(target, made)

@@ -58,13 +58,15 @@ class Grid(Choice):
     """Final accuracies: a row an arm, a column each combination of settings.
 
     columns: settings with the words for their values, such as "training.epochs" = "{} epochs". headings: other words
-    for a value; the values that stand here come first. row: a pattern whose first group is the row's name.
+    for a value; the values that stand here come first. row: a pattern whose first group is the row's name. best: whether the best of each
+    column stands out.
     """
 
     draw: Literal["grid"]
     columns: dict[str, str] = Field(min_length=1)
     headings: dict[str, str] = {}
     row: str = "(.*)"
+    best: bool = True
 
 
 class Numbers(Choice):
