@@ -57,13 +57,20 @@ class Shelf:
         runs = [run for each in found.values() for run in each]
         seeds = sorted({seed for run in runs if (seed := seed_of(run)) is not None})
         named = f"seed{'' if len(seeds) == 1 else 's'} {units.ranges_text(seeds)}" if seeds else "no seed"
-        commands = [self.command(folder) for folder, each in found.items() if each]
-        return {"runs": f"{units.plural(len(runs), 'run')}, {named}", "commands": commands}
+        there = [folder for folder, each in found.items() if each]
+        return {
+            "runs": f"{units.plural(len(runs), 'run')}, {named}",
+            "studies": [self.study(folder).as_posix() for folder in there],
+            "commands": [self.command(folder) for folder in there],
+        }
+
+    def study(self, folder: str) -> Path:
+        """The file of the study whose results a folder holds."""
+        return self.root.parent / f"{folder}.toml"
 
     def command(self, folder: str) -> str:
         """The command that runs the study of a folder again."""
-        study = self.root.parent / f"{folder}.toml"
-        return f"onebasin compare {study.as_posix()} --results {(self.root / folder).as_posix()}"
+        return f"onebasin compare {self.study(folder).as_posix()} --results {(self.root / folder).as_posix()}"
 
     def studies(self) -> list[Piece]:
         """For every folder: its study's title, how many runs there are, from which commits, and the command."""
@@ -71,7 +78,7 @@ class Shelf:
 
     def _study(self, folder: str) -> Piece:
         runs = self.runs(folder)
-        study = self.root.parent / f"{folder}.toml"
+        study = self.study(folder)
         title = tomllib.loads(study.read_text(encoding="utf-8")).get("title", "") if study.exists() else ""
         commits = {str(run.summary.get("environment", {}).get("commit", "")) for run in runs}
         return {

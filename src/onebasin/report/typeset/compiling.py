@@ -55,7 +55,10 @@ def set_document(folder: Path, kind: Kind, target: Path) -> Path:
     try:
         # The warnings are that HTML export is young and leaves out what a page has no use for.
         made, _ = compiler.compile_with_warnings(
-            format="html" if kind == "html" else "pdf", sys_inputs={"target": kind}, timestamp=0
+            format="html" if kind == "html" else "pdf",
+            sys_inputs={"target": kind},
+            timestamp=0,
+            pdf_tags=False,  # they double a long file; what reads pages aloud is better served by the HTML
         )
     except typst.TypstError as error:
         said = re.sub(rf"\S*{re.escape(folder.name)}/", "", error.diagnostic or error.message)

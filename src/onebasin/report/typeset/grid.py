@@ -46,7 +46,10 @@ def grid_piece(runs: Sequence[RunRecord], plan: Grid) -> Piece:
     }
     rows = []
     for row in _ordered(spreads, list(plan.names.values()), references):
-        cells = [_cell(spreads[row].get(place), best[place] if plan.best and row not in references else None) for place in places]
+        cells = [
+            _cell(spreads[row].get(place), best[place] if plan.best and row not in references else None)
+            for place in places
+        ]
         rows.append({"cells": [{"text": row, "note": ""}, *cells], "reference": row in references})
     return {
         "kind": "table",

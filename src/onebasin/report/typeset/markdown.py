@@ -9,8 +9,8 @@ from onebasin.report.arms import ReportError
 from onebasin.report.typeset.pieces import Piece
 
 
-def markdown_piece(text: str, sections: Sequence[str] = ()) -> Piece:
-    """The blocks of a page below its title, or of the second-level sections that are named.
+def markdown_piece(text: str, sections: Sequence[str] = (), without: Sequence[str] = ()) -> Piece:
+    """The blocks of a page below its title, less the second-level sections `without`; or of those in `sections`.
 
     Links stay where they lead to the web; elsewhere their words do. ReportError where there is no such section.
     """
@@ -20,7 +20,10 @@ def markdown_piece(text: str, sections: Sequence[str] = ()) -> Piece:
     tree = SyntaxTreeNode(MarkdownIt("commonmark").enable("table").parse(text))
     nodes = [node for node in tree.children if not (node.type == "heading" and node.tag == "h1")]
     if sections:
-        nodes = [node for name in sections for node in _section(nodes, name)]
+        nodes = [node for name in sections for node in _section(nodes, name)[1:]]
+    for name in without:
+        left_out = {id(node) for node in _section(nodes, name)}
+        nodes = [node for node in nodes if id(node) not in left_out]
     return {"kind": "markdown", "blocks": [_block(node) for node in nodes]}
 
 
@@ -28,7 +31,7 @@ def _section(nodes: Sequence[Any], name: str) -> list[Any]:
     starts = [place for place, node in enumerate(nodes) if node.type == "heading" and node.tag == "h2"]
     for start, end in zip(starts, [*starts[1:], len(nodes)], strict=True):
         if nodes[start].children[0].content == name:
-            return list(nodes[start + 1 : end])
+            return list(nodes[start:end])
     names = ", ".join(repr(nodes[start].children[0].content) for start in starts)
     raise ReportError(f"no section {name!r}; there are: {names}")
 

@@ -77,11 +77,12 @@ class Numbers(Choice):
 
 
 class Markdown(_Entry):
-    """A Markdown file, or those of its second-level sections that are named."""
+    """A Markdown file: those of its second-level sections that are named, else all but those in `without`."""
 
     draw: Literal["markdown"]
     file: str
     sections: list[str] = []
+    without: list[str] = []
 
 
 class Picture(_Entry):

@@ -45,7 +45,7 @@ def _piece(name: str, entry: plan.Entry, shelf: Shelf, text: Path, folder: Path)
     try:
         match entry:
             case plan.Markdown():
-                return markdown_piece((text / entry.file).read_text(encoding="utf-8"), entry.sections)
+                return markdown_piece((text / entry.file).read_text(encoding="utf-8"), entry.sections, entry.without)
             case plan.Picture():
                 copy = folder / f"{name}{Path(entry.file).suffix}"
                 shutil.copy(text / entry.file, copy)
