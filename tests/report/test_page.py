@@ -1,9 +1,7 @@
-import json
-import re
 from html.parser import HTMLParser
 
 import pytest
-import tomli_w
+from tests.report.saving import save
 
 from onebasin.report import ReportError, write_report
 
@@ -32,19 +30,6 @@ class Balance(HTMLParser):
 
     def handle_data(self, data):
         self.words.append(data)
-
-
-def save(runs, root):
-    for run in runs:
-        directory = root / (re.sub(r"\W+", "-", run.label) + f"-{run.config['seed']}")
-        directory.mkdir(parents=True)
-        (directory / "config.toml").write_text(tomli_w.dumps(run.config), encoding="utf-8")
-        lines = "".join(json.dumps(line) + "\n" for line in run.history)
-        (directory / "history.jsonl").write_text(lines, encoding="utf-8")
-        (directory / "holdings.json").write_text(json.dumps(run.holdings), encoding="utf-8")
-        if run.summary:
-            (directory / "summary.json").write_text(json.dumps(run.summary), encoding="utf-8")
-    return root
 
 
 def parsed(path):

@@ -17,7 +17,7 @@ def markdown_piece(text: str, sections: Sequence[str] = (), without: Sequence[st
     from markdown_it import MarkdownIt
     from markdown_it.tree import SyntaxTreeNode
 
-    tree = SyntaxTreeNode(MarkdownIt("commonmark").enable("table").parse(text))
+    tree = SyntaxTreeNode(MarkdownIt("commonmark", {"html": False}).enable("table").parse(text))
     nodes = [node for node in tree.children if not (node.type == "heading" and node.tag == "h1")]
     if sections:
         nodes = [node for name in sections for node in _section(nodes, name)[1:]]
@@ -64,7 +64,7 @@ def _parts(node: Any) -> list[Piece]:
 def _inline(node: Any) -> list[Piece]:
     match node.type:
         case "text":
-            return [{"kind": "text", "text": node.content}]
+            return [{"kind": "text", "text": node.content}] if node.content else []
         case "code_inline":
             return [{"kind": "code", "text": node.content}]
         case "softbreak" | "hardbreak":

@@ -57,9 +57,10 @@ class Comparison(Choice):
 class Grid(Choice):
     """Final accuracies: a row an arm, a column each combination of settings.
 
-    columns: settings with the words for their values, such as "training.epochs" = "{} epochs". headings: other words
-    for a value; the values that stand here come first. row: a pattern whose first group is the row's name. best: whether the best of each
-    column stands out.
+    columns: settings with the words for their values, such as "training.epochs" = "{} epochs".
+    headings: other words for a value; the values that stand here come first.
+    row: a pattern whose first group is the row's name.
+    best: whether the best of each column stands out.
     """
 
     draw: Literal["grid"]
