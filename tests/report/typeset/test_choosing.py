@@ -24,6 +24,8 @@ def shelf(tmp_path, make_run):
         ({"only": ["FedAvg*"], "where": {"training.epochs": 5}}, ["FedAvg int8"]),
         ({"where": {"task.dataset": ["mnist", "x"]}}, ["Other"]),
         ({"without": ["FedAvg*"], "names": {"Other": "another"}}, ["another"]),
+        ({"only": ["a/Oth*"], "names": {"a/Other": "this", "Other": "another"}}, ["this"]),
+        ({"without": ["b/*", "a/FedAvg*"]}, ["Other"]),
         ({"where": {"no.such.key": 1}}, []),
     ],
 )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from fnmatch import fnmatchcase
 from functools import cached_property
@@ -45,15 +45,18 @@ class Shelf:
     def choose(self, choice: Choice) -> list[RunRecord]:
         """The finished runs that a piece is made of, under the names that it gives them."""
         return [
-            replace(run, label=choice.names.get(run.label, run.label))
+            replace(run, label=choice.names.get(f"{folder}/{run.label}", choice.names.get(run.label, run.label)))
             for folder in choice.folders
-            for run in self.runs(folder)
-            if run.summary and _fits(run, choice)
+            for run in self._fitting(folder, choice)
+            if run.summary
         ]
+
+    def _fitting(self, folder: str, choice: Choice) -> list[RunRecord]:
+        return [run for run in self.runs(folder) if _has(run, choice.where) and _is_named(run, folder, choice)]
 
     def source(self, choice: Choice) -> Piece:
         """How many runs a piece is made of, and the commands that make them again."""
-        found = {folder: [run for run in self.runs(folder) if _fits(run, choice)] for folder in choice.folders}
+        found = {folder: self._fitting(folder, choice) for folder in choice.folders}
         runs = [run for each in found.values() for run in each]
         seeds = sorted({seed for run in runs if (seed := seed_of(run)) is not None})
         named = f"seed{'' if len(seeds) == 1 else 's'} {units.ranges_text(seeds)}" if seeds else "no seed"
@@ -107,12 +110,13 @@ def setting(run: RunRecord, key: str) -> Any:
     return value
 
 
-def _fits(run: RunRecord, choice: Choice) -> bool:
-    return (
-        all(
-            setting(run, key) in (wanted if isinstance(wanted, list) else [wanted])
-            for key, wanted in choice.where.items()
-        )
-        and (not choice.only or any(fnmatchcase(run.label, pattern) for pattern in choice.only))
-        and not any(fnmatchcase(run.label, pattern) for pattern in choice.without)
-    )
+def _has(run: RunRecord, where: Mapping[str, Any]) -> bool:
+    return all(setting(run, key) in (wanted if isinstance(wanted, list) else [wanted]) for key, wanted in where.items())
+
+
+def _is_named(run: RunRecord, folder: str, choice: Choice) -> bool:
+    def among(patterns: Sequence[str]) -> bool:
+        names = (run.label, f"{folder}/{run.label}")
+        return any(fnmatchcase(name, pattern) for pattern in patterns for name in names)
+
+    return (not choice.only or among(choice.only)) and not among(choice.without)

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 Piece = dict[str, Any]
 PlotName = Literal["frontier", "rounds", "bytes", "holdings"]
+_LONGEST = 120
 
 
 def section_plot(name: PlotName, section: Section, file: Path, look: Mapping[str, Look] | None = None) -> Piece | None:
@@ -51,13 +52,19 @@ def plot(figure: Figure, file: Path, caption: str, key: Sequence[Piece] = ()) ->
 
 def key_entry(label: str, look: Look, note: str = "") -> Piece:
     """How an arm is drawn, its name, and what is said of it."""
-    return {"label": label, "colour": look.colour, "marker": look.marker, "dashes": list(look.dashes), "note": note}
+    return {
+        "label": _short(label),
+        "colour": look.colour,
+        "marker": look.marker,
+        "dashes": list(look.dashes),
+        "note": note,
+    }
 
 
 def table(head: Sequence[str], rows: Sequence[tuple[Sequence[Cell], bool]], note: str = "") -> Piece:
     """A table; each row comes with whether it is a reference."""
     lines = [
-        {"cells": [{"text": cell.text, "note": cell.note} for cell in cells], "reference": reference}
+        {"cells": [{"text": _short(cell.text), "note": cell.note} for cell in cells], "reference": reference}
         for cells, reference in rows
     ]
     return {"kind": "table", "head": list(head), "rows": lines, "note": note}
@@ -67,6 +74,11 @@ def section_table(section: Section, shown: Sequence[Column], note: str = "") -> 
     """The arms of a section, a row each."""
     rows = [([column.cell(arm) for column in shown], arm.is_reference) for arm in section.arms]
     return table([column.heading for column in shown], rows, note)
+
+
+def _short(text: str) -> str:
+    """A name that leaves room for others: arms of one label are told apart by all the settings in which they differ."""
+    return text if len(text) <= _LONGEST else text[: _LONGEST - 1] + "…"
 
 
 def _key(section: Section, look: Mapping[str, Look]) -> list[Piece]:

@@ -5,8 +5,8 @@ draw = "frontier"                         # also: rounds, bytes, holdings, again
                                           # markdown and picture take a `file` beside the text
 from = ["onebasin", "frontier"]           # folders of results; what is not there is left out
 where = { "task.partition.kind" = "iid" } # settings that a run must have; a list: one of several
-only = ["FedAvg*"]                        # patterns of labels; `without` = ... leaves some out
-names = { "STC 3%" = "STC, 3%" }          # what arms are called instead; in a grid, also their order
+only = ["FedAvg*"]                        # patterns of labels, or of folder/label; `without` = ... leaves some out
+names = { "STC 3%" = "STC, 3%" }          # what arms (label, or folder/label) are called; in a grid, also their order
 """
 
 from __future__ import annotations
