@@ -7,7 +7,7 @@ from pathlib import Path
 
 from onebasin.report.arms import ReportError
 from onebasin.report.page import write_report
-from onebasin.report.typeset import Kind, has_typst, write_documents, write_text
+from onebasin.report.typeset import Kind, has_typst, kinds_of, write_documents, write_text
 
 _KINDS: dict[str, Kind] = {"html": "html", "pdf": "pdf", "slides": "slides"}
 
@@ -21,7 +21,8 @@ def report(root: Path, kind: str | None = None, text: Path | None = None, out: P
     """
     kinds = _kinds(kind, out)
     if text is not None:
-        paths, left_out = write_text(root, text, kinds, out)
+        there = kinds_of(text)
+        paths, left_out = write_text(root, text, kinds if kind else [each for each in kinds if each in there], out)
         yield from map(str, paths)
         yield from (f"left out: {each}" for each in left_out)
         return

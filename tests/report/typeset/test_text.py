@@ -136,6 +136,19 @@ def test_a_number_that_is_not_there_stops_with_those_that_are(text, results):
         write_text(results, text, ["pdf"])
 
 
+def test_a_text_may_be_without_slides(text, results):
+    (text / "slides.typ").unlink()
+    done = CliRunner().invoke(app, ["report", str(results), "--text", str(text)])
+    assert done.exit_code == 0, done.output
+    assert [line.rsplit("/")[-1] for line in done.output.splitlines()[:2]] == ["report.html", "report.pdf"]
+    asked = CliRunner().invoke(app, ["report", str(results), "--text", str(text), "--as", "slides"])
+    assert asked.exit_code == 1
+    assert "slides.typ: there is no such source" in asked.output
+    (text / "report.typ").unlink()
+    with pytest.raises(ReportError, match=r"holds neither report\.typ nor slides\.typ"):
+        write_text(results, text, [])
+
+
 def test_the_command_sets_a_text(text, results):
     done = CliRunner().invoke(app, ["report", str(results), "--text", str(text), "--as", "slides"])
     assert done.exit_code == 0, done.output

@@ -2,6 +2,6 @@
 
 from onebasin.report.typeset.compiling import Kind, has_typst
 from onebasin.report.typeset.documents import write_documents
-from onebasin.report.typeset.text import write_text
+from onebasin.report.typeset.text import kinds_of, write_text
 
-__all__ = ["Kind", "has_typst", "write_documents", "write_text"]
+__all__ = ["Kind", "has_typst", "kinds_of", "write_documents", "write_text"]

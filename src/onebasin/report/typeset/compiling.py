@@ -13,8 +13,8 @@ from typing import Any, Literal
 from onebasin.durable import write_whole
 from onebasin.report.arms import ReportError
 
-LAYOUT = Path(__file__).with_name("layout")
-DATA = "data.json"
+_LAYOUT = Path(__file__).with_name("layout")
+STUDY = _LAYOUT / "study"
 
 Kind = Literal["pdf", "slides", "html"]
 FILES: dict[Kind, tuple[str, str]] = {
@@ -31,10 +31,9 @@ def has_typst() -> bool:
 
 def furnish(folder: Path, data: Mapping[str, Any]) -> None:
     """Put the layout that every document imports (`onebasin.typ`), and its data, into `folder`."""
-    for file in LAYOUT.iterdir():
-        if not (folder / file.name).exists():
-            shutil.copy(file, folder / file.name)
-    (folder / DATA).write_text(json.dumps(data, ensure_ascii=False, allow_nan=False), encoding="utf-8")
+    for name in ("onebasin.typ", "page.css"):
+        shutil.copy(_LAYOUT / name, folder / name)
+    (folder / "data.json").write_text(json.dumps(data, ensure_ascii=False, allow_nan=False), encoding="utf-8")
 
 
 def set_document(folder: Path, kind: Kind, target: Path) -> Path:
@@ -50,7 +49,7 @@ def set_document(folder: Path, kind: Kind, target: Path) -> Path:
         ) from None
     source = folder / FILES[kind][0]
     if not source.exists():
-        raise ReportError(f"{source.name}: there is no such source; expected one beside results.toml")
+        raise ReportError(f"{source.name}: there is no such source beside results.toml")
     compiler = typst.Compiler(source, root=folder, ignore_system_fonts=True)
     try:
         # The warnings are that HTML export is young and leaves out what a page has no use for.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -12,7 +13,7 @@ from onebasin.report.columns import columns
 from onebasin.report.findings import compared, findings, lead, warnings
 from onebasin.report.fragments import command, environments, failure_rows
 from onebasin.report.table import footnote
-from onebasin.report.typeset.compiling import FILES, Kind, furnish, set_document
+from onebasin.report.typeset.compiling import FILES, STUDY, Kind, furnish, set_document
 from onebasin.report.typeset.pieces import Piece, PlotName, section_plot, section_table
 
 _PLOTS: tuple[PlotName, ...] = ("frontier", "rounds", "bytes", "holdings")
@@ -32,6 +33,7 @@ def write_documents(root: Path, kinds: Sequence[Kind], out: Path | None = None) 
             "lead": lead(found),
             "sections": [_section(section, root, folder, place) for place, section in enumerate(found, 1)],
         }
+        shutil.copytree(STUDY, folder, dirs_exist_ok=True)
         furnish(folder, {"pieces": {}, "study": study})
         return [set_document(folder, kind, target_of(kind, root, out)) for kind in kinds]
 

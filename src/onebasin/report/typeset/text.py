@@ -13,7 +13,7 @@ from onebasin.report.columns import columns
 from onebasin.report.table import footnote
 from onebasin.report.typeset import plan
 from onebasin.report.typeset.choosing import Shelf, one_section
-from onebasin.report.typeset.compiling import Kind, furnish, set_document
+from onebasin.report.typeset.compiling import FILES, Kind, furnish, set_document
 from onebasin.report.typeset.documents import target_of
 from onebasin.report.typeset.grid import grid_piece
 from onebasin.report.typeset.markdown import markdown_piece
@@ -21,6 +21,11 @@ from onebasin.report.typeset.numbers import numbers_piece
 from onebasin.report.typeset.pieces import Piece, key_entry, plot, section_plot, section_table
 
 PLAN = "results.toml"
+
+
+def kinds_of(text: Path) -> list[Kind]:
+    """The kinds of document that a text has sources for."""
+    return [kind for kind, (source, _) in FILES.items() if (text / source).exists()]
 
 
 def write_text(root: Path, text: Path, kinds: Sequence[Kind], out: Path | None = None) -> tuple[list[Path], list[str]]:
@@ -32,6 +37,8 @@ def write_text(root: Path, text: Path, kinds: Sequence[Kind], out: Path | None =
     """
     wanted = plan.read_plan(text / PLAN)
     shelf = Shelf(root)
+    if not kinds:
+        raise ReportError(f"{text}: holds neither report.typ nor slides.typ")
     with TemporaryDirectory() as name:
         folder = Path(name)
         shutil.copytree(text, folder, dirs_exist_ok=True, ignore=shutil.ignore_patterns("*.pdf", "*.html"))
