@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import textwrap
 from typing import TYPE_CHECKING
 
 from onebasin.report.arms import BYTE_KINDS, Arm, Section
@@ -14,7 +13,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-_ROW_INCHES = 0.3
+_ROW_INCHES, _LONGEST = 0.3, 31
 
 BYTES_CAPTION = "Means over finished runs. On the right each arm's own total is 100%, so that small ones can be read."
 
@@ -42,7 +41,7 @@ def bytes_figure(section: Section) -> Figure | None:
             scaled.annotate(
                 byte_text(total), (total, row), xytext=(5, 0), textcoords="offset points", va="center", fontsize=9
             )
-        names = [textwrap.shorten(arm.label, 34, placeholder="…") for arm, _ in counted]
+        names = [arm.label if len(arm.label) <= _LONGEST else f"{arm.label[: _LONGEST - 1]}…" for arm, _ in counted]
         _frame(scaled, names, most, "bytes to scale")
         _frame(shares, [""] * len(names), 100.0, "share of the arm's own bytes, %")
         _name_kinds(figure, [BYTE_KINDS[place] for place in kinds])

@@ -6,6 +6,7 @@ A piece is a mapping with a `kind`: `plot` (file, inches, caption, key), `table`
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 Piece = dict[str, Any]
 PlotName = Literal["frontier", "rounds", "bytes", "holdings"]
 _LONGEST = 120
+_MOST_BARS = 14  # more could not be read on a slide
 
 
 def section_plot(name: PlotName, section: Section, file: Path, look: Mapping[str, Look] | None = None) -> Piece | None:
@@ -36,8 +38,12 @@ def section_plot(name: PlotName, section: Section, file: Path, look: Mapping[str
         case "rounds":
             return plot(rounds_figure(section, look, key=False), file, ROUNDS_CAPTION, _key(section, look))
         case "bytes":
-            bars = bytes_figure(section)
-            return plot(bars, file, BYTES_CAPTION) if bars else None
+            bars = bytes_figure(replace(section, arms=section.arms[:_MOST_BARS]))
+            rest = len(section.arms) - _MOST_BARS
+            caption = (
+                f"{BYTES_CAPTION} The first {_MOST_BARS} of {len(section.arms)} arms." if rest > 0 else BYTES_CAPTION
+            )
+            return plot(bars, file, caption) if bars else None
         case "holdings":
             held = section_holdings(section)
             return plot(held[0], file, held[1]) if held else None
