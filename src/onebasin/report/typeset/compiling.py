@@ -31,8 +31,8 @@ def has_typst() -> bool:
 
 def furnish(folder: Path, data: Mapping[str, Any]) -> None:
     """Put the layout that every document imports (`onebasin.typ`), and its data, into `folder`."""
-    for name in ("onebasin.typ", "page.css"):
-        shutil.copy(_LAYOUT / name, folder / name)
+    shutil.copy(_LAYOUT / "onebasin.typ", folder)
+    shutil.copytree(_LAYOUT / "onebasin", folder / "onebasin")
     (folder / "data.json").write_text(json.dumps(data, ensure_ascii=False, allow_nan=False), encoding="utf-8")
 
 
