@@ -150,8 +150,9 @@ def _reference_names(axes: Axes, references: list[tuple[Arm, float]]) -> None:
     heights = [
         float(axes.transAxes.inverted().transform(axes.transData.transform((1, shown(a))))[1]) for _, a in ordered
     ]
-    for (arm, accuracy), height in zip(ordered, spread_apart(heights, 0.085), strict=True):
-        words = f"{_wrapped(arm.label, 16)}\n{units.percent_text(accuracy)}"
+    said = [f"{_wrapped(arm.label, 16)}\n{units.percent_text(accuracy)}" for arm, accuracy in ordered]
+    lines = max((words.count("\n") + 1 for words in said), default=1)
+    for words, height in zip(said, spread_apart(heights, 0.042 * lines), strict=True):
         axes.annotate(
             words, (1, height), xycoords="axes fraction", xytext=(6, 0), textcoords="offset points",
             va="center", fontsize=8.5, color=light("muted"), linespacing=1.15, annotation_clip=False,
