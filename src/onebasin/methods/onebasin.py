@@ -3,8 +3,8 @@
 Each client trains from its own random weights. The server asks the one with the most examples for the seed of these
 and for what it learned, and all go on from there. In each round the run's seed draws the parameters that are trained:
 as many of each tensor as of any other, and all of the small ones. All know which they are, so only values travel: up as
--m, 0 or m, of which the server makes a mean, and down in 3 bits or fewer. Since nothing else was trained, nothing is left
-unsaid. Small models want a larger share a round.
+-m, 0 or m, of which the server makes a mean, and down in 3 bits or fewer. Since nothing else was trained, nothing is
+left unsaid. Small models want a larger share a round.
 
 Rounds that train a part are from Wang et al.: Why Go Full? NeurIPS 2024 (arXiv 2410.11559), who take whole layers in
 turn; Caldas et al. 2018 (arXiv 1812.07210) give each client another part.
