@@ -173,6 +173,8 @@ class CutAfter:
         ("stc", "single"),
         ("streaming-diloco", "pool"),
         ("dgc", "single"),
+        ("fedmrn", "single"),
+        ("fedpfn", "pool"),
     ],
 )
 def test_a_resumed_run_equals_one_never_stopped(

@@ -76,6 +76,28 @@ class Supermask(Frozen):
     density: Annotated[float, Field(gt=0, le=1)] = 0.5
 
 
+class MaskedNoise(Frozen):
+    """Every weight is a parameter, trained towards a change that is masked noise, as the uplink of that name sends it.
+
+    progressive: more and more values are masked in the course of a local phase, or all from its first step on
+    (training/masking.py).
+    """
+
+    kind: Literal["masked-noise"] = "masked-noise"
+    progressive: bool = True
+
+
+class Anchored(Frozen):
+    """A `fraction` of each layer's weights stays at constants from the run's seed, and does not travel.
+
+    scale: how large constants are, in initial weights (training/anchored.py).
+    """
+
+    kind: Literal["anchored"] = "anchored"
+    fraction: Annotated[float, Field(gt=0, lt=1)] = 0.4
+    scale: Positive = 1.0
+
+
 class Plain(Frozen):
     """The client minimises its own loss."""
 
@@ -257,7 +279,9 @@ class Alignment(Frozen):
     every_round: bool = False
 
 
-Parametrization = Annotated[Dense | LowRank | Supermask, Field(discriminator="kind"), BeforeValidator(by_kind)]
+Parametrization = Annotated[
+    Dense | LowRank | Supermask | MaskedNoise | Anchored, Field(discriminator="kind"), BeforeValidator(by_kind)
+]
 Objective = Annotated[Plain | Proximal | ControlVariates, Field(discriminator="kind"), BeforeValidator(by_kind)]
 Combine = Annotated[
     Average

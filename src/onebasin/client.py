@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 
 from onebasin.broadcast import Held, first_held, heard, held
-from onebasin.choices import ControlVariates, Proximal
+from onebasin.choices import ControlVariates, MaskedNoise, Proximal
 from onebasin.config import RunConfig
 from onebasin.framing import Frame
 from onebasin.privacy import SECRET, clipped, noised, secret_of
@@ -17,10 +17,12 @@ from onebasin.tasks.metrics import evaluate
 from onebasin.tasks.task import Task
 from onebasin.training.attacks import hostile_clients, poisoned
 from onebasin.training.local import Start, Trained, TrainingFailed
+from onebasin.training.masking import Masking
 from onebasin.training.reuse import train_or_recall
 from onebasin.training.weights import buffers_of, clone, copy_into, parameters_of, transient_buffers_of
 from onebasin.updates.chain import Chain
 from onebasin.updates.codec import flatten
+from onebasin.updates.masked_noise import MaskedNoise as NoiseStage
 from onebasin.updates.scene import Scene
 from onebasin.wire.error import WireError
 from onebasin.wire.layout import Tensors
@@ -131,8 +133,8 @@ class Client:
             correction = {name: c - mine[name] for name, c in server_control.items()}
         objective = self.config.method.objective
         proximal = objective.mu if isinstance(objective, Proximal) else 0.0
-        free = self._free(do, message.round, client)
-        start = Start(weights, buffers, state.slots.get("optimizer", {}), proximal, correction, free)
+        free, masking = self._free(do, message.round, client), self._masking(do, message.round, client)
+        start = Start(weights, buffers, state.slots.get("optimizer", {}), proximal, correction, free, masking)
         return Work(client, message.round, do, start, own, frame, server_control, common)
 
     def train(self, work: Work) -> Done:
@@ -265,14 +267,26 @@ class Client:
         return heard(self.protocol, message, known)
 
     def _free(self, do: Do, round: int, client: int) -> Tensors | None:
-        """Which values an order trains, where only those are that its reply can say; None for all.
-
-        What a reply can say is an update, or what was learned since the own start.
-        """
-        if self.config.method.trains == "all" or not (Do.SEND_UPDATE in do or self.protocol.seeded):
+        """Which values an order trains, where only those are that its reply can say; None for all."""
+        if self.config.method.trains == "all" or not self._says_change(do):
             return None
         assert isinstance(self.protocol.uplink, Chain)
         return self.protocol.uplink.places(Scene(self.protocol.run, round, client))
+
+    def _masking(self, do: Do, round: int, client: int) -> Masking | None:
+        """The noise that the reply to an order will be masked of, where that is what is trained."""
+        chosen = self.config.method.parametrization
+        if not isinstance(chosen, MaskedNoise) or not self._says_change(do):
+            return None
+        assert isinstance(self.protocol.uplink, Chain)
+        stage = self.protocol.uplink.stages[-1]
+        assert isinstance(stage, NoiseStage)
+        noise = stage.draw(self.protocol.parameters.numel, Scene(self.protocol.run, round, client))
+        return Masking(self.protocol.parameters.split(noise), stage.signed, chosen.progressive)
+
+    def _says_change(self, do: Do) -> bool:
+        """Whether a reply says what was learned, by the uplink's chain: since the common model, or the own start."""
+        return Do.SEND_UPDATE in do or self.protocol.seeded
 
     def _own_seed(self, client: int) -> int:
         """Of the weights that a client begins with by itself."""

@@ -26,6 +26,7 @@ from onebasin.choices import (
 )
 from onebasin.updates.catalogue import CODECS
 from onebasin.updates.chain import known_places, parse_chain
+from onebasin.updates.masked_noise import MaskedNoise
 from onebasin.updates.masks import Drawn
 
 
@@ -131,10 +132,15 @@ class Method(Frozen):
             )
         if self.frame == "signatures" and self.alignment.every_round:
             raise ValueError("frame='signatures' is for models that meet; alignment.every_round needs frame='weights'")
-        if self.parametrization.kind != "dense" and (self.aligned or self.probed):
+        if self.parametrization.kind not in ("dense", "masked-noise") and (self.aligned or self.probed):
             raise ValueError(
-                f"parametrization={self.parametrization.kind!r} has no neurons' weights to work on; frame="
+                f"parametrization={self.parametrization.kind!r} has no neurons' weights that others could set; frame="
                 f"{self.frame!r}, repair={self.repair!r} and combine={self.combine.kind!r} need 'dense'"
+            )
+        if self.parametrization.kind == "masked-noise" and not _masks_noise(self.uplink):
+            raise ValueError(
+                "parametrization='masked-noise' is trained towards what an uplink of 'masked-noise' sends, by itself; "
+                f"not {self.uplink!r}"
             )
         draws = _drawn(self.uplink)
         masked = (self.parametrization.kind == "supermask", bool(draws), self.combine.kind == "beta-posterior")
@@ -203,6 +209,11 @@ class Method(Frozen):
             )
         if self.privacy is not None and self.privacy.at == "server" and isinstance(self.combine, Robust | LeastSquares):
             raise ValueError(f"privacy.at='server' adds noise to a sum, and combine={self.combine.kind!r} makes none")
+
+
+def _masks_noise(chain: str) -> bool:
+    """Whether a chain is a mask over noise, for all values."""
+    return chain not in (*CODECS, "none") and isinstance(parse_chain(chain)[0], MaskedNoise)
 
 
 def _drawn(chain: str) -> str:

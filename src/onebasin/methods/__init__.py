@@ -31,6 +31,8 @@ METHODS = (
     "fedpm",
     "klms",
     "bicompfl",
+    "fedmrn",
+    "fedpfn",
     "onebasin",
 )
 

@@ -20,8 +20,8 @@ class Task:
     """parts: for each client its examples, as indices into ``dataset.train``.
 
     public: inputs that everybody knows and no client holds, without their labels; None where there are none.
-    seed: of what is not trained (random weights beneath a mask), where nothing else is said. later: the share of each
-    client's examples that it gets only when it is no longer alone, and the others are gone.
+    seed: of what is not trained (random weights beneath a mask), where nothing else is said; of anchors, always. later:
+    the share of each client's examples that it gets only when it is no longer alone, and the others are gone.
     """
 
     dataset: Dataset
@@ -45,7 +45,7 @@ class Task:
     def build_model(self, seed: int) -> nn.Module:
         """Return the model with the initial weights that belong to `seed`."""
         model = build_model(self.model_name, self.dataset, seed, **self.model_options)
-        return parametrize(model, self.parametrization, seed)
+        return parametrize(model, self.parametrization, seed, self.seed)
 
     def workspace(self) -> nn.Module:
         """Return a model to compute with, whose weights are overwritten before each use.

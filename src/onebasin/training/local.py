@@ -13,6 +13,7 @@ from onebasin.config import Training
 from onebasin.seeds import derive, generator
 from onebasin.tasks.dataset import Split
 from onebasin.tasks.metrics import loss_of
+from onebasin.training.masking import Masking, standing_in
 from onebasin.training.weights import buffers_of, clone, copy_into, parameters_of
 from onebasin.wire.layout import Tensors
 
@@ -26,7 +27,7 @@ class Start:
     """Where training begins.
 
     proximal: mu of mu/2 |w - weights|^2. correction: added to every gradient. optimizer: momenta from `Trained`.
-    free: which values are trained, as booleans; None for all.
+    free: which values are trained, as booleans; None for all. masking: of the update, towards which is trained.
     """
 
     weights: Tensors
@@ -35,6 +36,7 @@ class Start:
     proximal: float = 0.0
     correction: Tensors | None = None
     free: Tensors | None = None
+    masking: Masking | None = None
 
 
 @dataclass(frozen=True)
@@ -72,15 +74,17 @@ def train_locally(
 
     model.train()
     total_loss, seen, steps = 0.0, 0, 0
+    masks, last = generator(seed, "masks"), steps_of(len(indices), recipe)
     with default_generator_seeded(derive(seed, "model")):
         for batch in batches(indices, recipe, generator(seed, "order")):
-            loss = loss_of(model(data.inputs[batch]), data.targets[batch])
-            value = loss.item()
             steps += 1
-            if not math.isfinite(value):
-                raise TrainingFailed(f"the loss became {value} in step {steps} of round {round}")
-            optimizer.zero_grad(set_to_none=True)
-            loss.backward()  # type: ignore[no-untyped-call]
+            with standing_in(parameters, start.weights, start.masking, steps / last, masks):
+                loss = loss_of(model(data.inputs[batch]), data.targets[batch])
+                value = loss.item()
+                if not math.isfinite(value):
+                    raise TrainingFailed(f"the loss became {value} in step {steps} of round {round}")
+                optimizer.zero_grad(set_to_none=True)
+                loss.backward()  # type: ignore[no-untyped-call]
             _adjust_gradients(trained, start.proximal, anchors, correction, free)
             if recipe.clip is not None:
                 nn.utils.clip_grad_norm_(trained, recipe.clip)
@@ -123,6 +127,15 @@ def batches(indices: Tensor, recipe: Training, order: torch.Generator) -> Iterat
         epoch += 1
         if recipe.steps is None and epoch == recipe.epochs:
             return
+
+
+def steps_of(examples: int, recipe: Training) -> int:
+    """Return how many batches `batches` yields."""
+    if recipe.steps is not None:
+        return recipe.steps
+    size = min(recipe.batch, examples)
+    whole, rest = divmod(examples, size)
+    return recipe.epochs * (whole + (rest > 1))
 
 
 def make_optimizer(model: nn.Module, recipe: Training, round: int) -> torch.optim.Optimizer:

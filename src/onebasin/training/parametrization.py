@@ -5,18 +5,24 @@ from __future__ import annotations
 from torch import nn
 from torch.nn.utils.parametrize import is_parametrized, remove_parametrizations
 
-from onebasin.choices import LowRank, Parametrization, Supermask
+from onebasin.choices import Anchored, LowRank, Parametrization, Supermask
 from onebasin.seeds import generator
+from onebasin.training.anchored import anchor
 from onebasin.training.low_rank import factorise
 from onebasin.training.supermask import supermask
 
 
-def parametrize(model: nn.Module, chosen: Parametrization, seed: int) -> nn.Module:
-    """Return the model, with other parameters in the place of its weights; `seed` draws what they begin with."""
+def parametrize(model: nn.Module, chosen: Parametrization, seed: int, common: int = 0) -> nn.Module:
+    """Return the model, with other parameters in the place of its weights.
+
+    seed: draws what they begin with; common: draws what all models of a run have in common, whatever they begin with.
+    """
     if isinstance(chosen, LowRank):
         factorise(model, chosen.gamma, generator(seed, "factors"))
     if isinstance(chosen, Supermask):
         supermask(model, chosen.density if chosen.kept == "highest" else None, generator(seed, "random weights"))
+    if isinstance(chosen, Anchored):
+        anchor(model, chosen.fraction, chosen.scale, generator(common, "anchors"))
     return model
 
 

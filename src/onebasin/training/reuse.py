@@ -56,8 +56,11 @@ def _read(path: Path) -> Trained | None:
 def _digest(identity: str, start: Start, recipe: Training, round: int, seed: int) -> str:
     digest = blake2b(digest_size=16)
     facts = [identity, recipe.model_dump(mode="json"), round if recipe.lr_decay != 1 else 1, seed, start.proximal]
+    masking = start.masking
+    facts += [] if masking is None else [masking.signed, masking.progressive]
     digest.update(json.dumps([*facts, torch.__version__, _code()], sort_keys=True).encode())
-    for tensors in (start.weights, start.buffers, start.optimizer, start.correction or {}, start.free or {}):
+    noise = {} if masking is None else masking.noise
+    for tensors in (start.weights, start.buffers, start.optimizer, start.correction or {}, start.free or {}, noise):
         for name, tensor in tensors.items():
             digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
             digest.update(tensor.detach().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
@@ -69,8 +72,7 @@ def _code() -> str:
     """A digest of the code that phases follow from, so that none of before a change is taken for one of after it."""
     digest = blake2b(digest_size=8)
     package = Path(__file__).parent.parent
-    for path in sorted(
-        [*(package / "training").glob("*.py"), *(package / "tasks").rglob("*.py"), package / "seeds.py"]
-    ):
+    single = [package / "seeds.py", package / "updates" / "masked_noise.py"]
+    for path in sorted([*(package / "training").glob("*.py"), *(package / "tasks").rglob("*.py"), *single]):
         digest.update(path.read_bytes())
     return digest.hexdigest()

@@ -16,6 +16,7 @@ from onebasin.updates.block import Block, Classes
 from onebasin.updates.codec import Coding, flatten, require_finite
 from onebasin.updates.feedback import ErrorFeedback, MomentumCorrection
 from onebasin.updates.low_rank import LowRank
+from onebasin.updates.masked_noise import MaskedNoise
 from onebasin.updates.masks import Mask
 from onebasin.updates.quantisers import Eden, Float16, Float32, Qsgd, Sign, Ternary, Uniform
 from onebasin.updates.random_coding import RandomCoding
@@ -47,6 +48,7 @@ STAGES: Mapping[str, type[Stage]] = MappingProxyType(
             Float32,
             Mask,
             RandomCoding,
+            MaskedNoise,
         )
     }
 )
