@@ -8,39 +8,55 @@ from rich.console import Console
 from rich.table import Table
 from torch import nn
 
-from onebasin.choices import Dense, Parametrization, Supermask
+from onebasin.choices import Anchored, Dense, MaskedNoise, Parametrization, Supermask
 from onebasin.tasks.models.convolutional import lenet5
+from onebasin.training.masking import Masking, standing_in
 from onebasin.training.parametrization import parametrize
+from onebasin.training.weights import clone, parameters_of
 
 BATCH, STEPS, REPEATS = 128, 8, 5
+WAYS: dict[str, Parametrization] = {
+    "dense, ms": Dense(),
+    "by chance": Supermask(),
+    "highest half": Supermask(kept="highest"),
+    "masked noise": MaskedNoise(),
+    "anchored": Anchored(),
+}
 
 
 def main() -> None:
     torch.set_num_threads(1)
     table = Table(title=f"LeNet5, batches of {BATCH}: times the dense step; median of {REPEATS}, in turn")
-    for heading in ("width", "parameters", "dense, ms", "by chance", "highest half"):
+    for heading in ("width", "parameters", *WAYS):
         table.add_column(heading, justify="right")
     for width in (1, 2, 4):
-        models = [prepared(width, chosen) for chosen in (Dense(), Supermask(), Supermask(kept="highest"))]
-        turns = [[seconds(model) for model in models] for _ in range(REPEATS)]
+        models = [prepared(width, chosen) for chosen in WAYS.values()]
+        turns = [[seconds(*model) for model in models] for _ in range(REPEATS)]
         dense, *masked = (median(column) for column in zip(*turns, strict=True))
-        count = sum(parameter.numel() for parameter in models[0].parameters())
+        count = sum(parameter.numel() for parameter in models[0][0].parameters())
         table.add_row(str(width), f"{count:,}", f"{1000 * dense:.1f}", *(f"{each / dense:.2f}" for each in masked))
     Console().print(table)
 
 
-def prepared(width: int, chosen: Parametrization) -> nn.Module:
-    model = lenet5((1, 28, 28), 10, width=width).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    return parametrize(model, chosen, 0)
+def prepared(width: int, chosen: Parametrization) -> tuple[nn.Module, Masking | None]:
+    dense = lenet5((1, 28, 28), 10, width=width).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    model = parametrize(dense, chosen, 0)
+    if not isinstance(chosen, MaskedNoise):
+        return model, None
+    noise = {name: torch.rand(parameter.shape) - 0.5 for name, parameter in parameters_of(model).items()}
+    return model, Masking(noise, signed=True)
 
 
-def seconds(model: nn.Module) -> float:
+def seconds(model: nn.Module, masking: Masking | None) -> float:
     """Return how long one step takes, by the clock."""
     optimizer = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], 0.01)
     inputs, targets = torch.randn(BATCH, 1, 28, 28), torch.randint(0, 10, (BATCH,))
-    began = perf_counter()
+    parameters, draws = parameters_of(model), torch.Generator().manual_seed(0)
+    began = clone(parameters)
+    start = perf_counter()
     for _ in range(STEPS):
         optimizer.zero_grad()
-        nn.functional.cross_entropy(model(inputs), targets).backward()
+        with standing_in(parameters, began, masking, 0.5, draws):
+            nn.functional.cross_entropy(model(inputs), targets).backward()
         optimizer.step()
-    return (perf_counter() - began) / STEPS
+    return (perf_counter() - start) / STEPS

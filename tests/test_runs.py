@@ -98,6 +98,8 @@ VARIANTS = [
     ),
     ("fedavg", ("method.start=shared-seed", "method.downlink=top-k 0.1 | fp16", "federation.cohort=2")),
     ("fedavg", ("method.combine=least-squares", "method.probes=public", "method.probes.count=20", "task.public=20")),
+    ("fedmrn", ("method.downlink=relay", "federation.cohort=2")),
+    ("fedmrn", from_own("frame=adopt-one", "models=seeded", "downlink=error-feedback | masked-noise 0.1")),
 ]
 
 
