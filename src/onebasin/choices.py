@@ -76,6 +76,17 @@ class Supermask(Frozen):
     density: Annotated[float, Field(gt=0, le=1)] = 0.5
 
 
+class SparseCombination(Frozen):
+    """A layer's weights are fixed combinations of `compression` times fewer zeros and ones (training/combination.py).
+
+    Each weight is a sum of `degree` of them, times random factors; a score says how likely each is one.
+    """
+
+    kind: Literal["sparse-combination"] = "sparse-combination"
+    compression: Annotated[float, Field(ge=1)] = 8.0
+    degree: Annotated[int, Field(ge=1, le=64)] = 4
+
+
 class MaskedNoise(Frozen):
     """Every weight is a parameter, trained towards a change that is masked noise, as the uplink of that name sends it.
 
@@ -280,7 +291,9 @@ class Alignment(Frozen):
 
 
 Parametrization = Annotated[
-    Dense | LowRank | Supermask | MaskedNoise | Anchored, Field(discriminator="kind"), BeforeValidator(by_kind)
+    Dense | LowRank | Supermask | SparseCombination | MaskedNoise | Anchored,
+    Field(discriminator="kind"),
+    BeforeValidator(by_kind),
 ]
 Objective = Annotated[Plain | Proximal | ControlVariates, Field(discriminator="kind"), BeforeValidator(by_kind)]
 Combine = Annotated[

@@ -143,10 +143,12 @@ class Method(Frozen):
                 f"not {self.uplink!r}"
             )
         draws = _drawn(self.uplink)
-        masked = (self.parametrization.kind == "supermask", bool(draws), self.combine.kind == "beta-posterior")
+        scored = self.parametrization.kind in ("supermask", "sparse-combination")
+        masked = (scored, bool(draws), self.combine.kind == "beta-posterior")
         if len(set(masked)) > 1 and self.federated:
             raise ValueError(
-                "parametrization='supermask', an uplink of 'mask' or 'mrc', and combine='beta-posterior' go together; "
+                "parametrization='supermask' or 'sparse-combination', an uplink of 'mask' or 'mrc', and "
+                "combine='beta-posterior' go together; "
                 f"these are {self.parametrization.kind!r}, {self.uplink!r} and {self.combine.kind!r}"
             )
         if _drawn(self.downlink) or (draws and "|" in self.uplink):

@@ -31,6 +31,7 @@ METHODS = (
     "fedpm",
     "klms",
     "bicompfl",
+    "zampling",
     "fedmrn",
     "fedpfn",
     "onebasin",

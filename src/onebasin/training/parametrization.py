@@ -5,9 +5,10 @@ from __future__ import annotations
 from torch import nn
 from torch.nn.utils.parametrize import is_parametrized, remove_parametrizations
 
-from onebasin.choices import Anchored, LowRank, Parametrization, Supermask
+from onebasin.choices import Anchored, LowRank, Parametrization, SparseCombination, Supermask
 from onebasin.seeds import generator
 from onebasin.training.anchored import anchor
+from onebasin.training.combination import combine_sparsely
 from onebasin.training.low_rank import factorise
 from onebasin.training.supermask import supermask
 
@@ -21,6 +22,8 @@ def parametrize(model: nn.Module, chosen: Parametrization, seed: int, common: in
         factorise(model, chosen.gamma, generator(seed, "factors"))
     if isinstance(chosen, Supermask):
         supermask(model, chosen.density if chosen.kept == "highest" else None, generator(seed, "random weights"))
+    if isinstance(chosen, SparseCombination):
+        combine_sparsely(model, chosen.compression, chosen.degree, generator(seed, "combinations"))
     if isinstance(chosen, Anchored):
         anchor(model, chosen.fraction, chosen.scale, generator(common, "anchors"))
     return model

@@ -81,14 +81,15 @@ def supermask(model: nn.Module, density: float | None, generator: torch.Generato
         with torch.no_grad():
             layer.weight.copy_(weights)
         register_parametrization(layer, "weight", kind)
+    neutralise(model)
+
+
+def neutralise(model: nn.Module) -> None:
+    """Make constants of biases (0) and scales (1); `ValueError` for parameters that are neither, nor scores."""
     for name, parameter in model.named_parameters():
-        if "parametrizations" not in name.split("."):
-            _neutralise(name, parameter)
-
-
-def _neutralise(name: str, parameter: nn.Parameter) -> None:
-    """Make a constant of a bias (0) or a scale (1)."""
-    if parameter.dim() != 1:
-        raise ValueError(f"{name} {list(parameter.shape)} belongs to no layer that can be masked")
-    nn.init.constant_(parameter, 0.0 if name.endswith("bias") else 1.0)
-    parameter.requires_grad_(False)
+        if "parametrizations" in name.split("."):
+            continue
+        if parameter.dim() != 1:
+            raise ValueError(f"{name} {list(parameter.shape)} belongs to no layer that can be masked")
+        nn.init.constant_(parameter, 0.0 if name.endswith("bias") else 1.0)
+        parameter.requires_grad_(False)
