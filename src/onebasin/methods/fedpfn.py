@@ -2,7 +2,10 @@
 
 Li, Li, Lin, Shen, Xiao, Guo, Lin, Wu: Improving Model Fusion by Training-time Neuron Alignment with Fixed Neuron
 Anchors. 2024 (arXiv 2402.01342), at first: Training-time Neuron Alignment through Permutation Subspace; 0.4 of the
-weights are fixed there, too.
+weights are fixed there, too. Constants are as large as initial weights; larger ones hold better (docs/alignment.md).
+
+Assumed, where we have not read it: that the same places are fixed in all rounds (`trains="sent"` with an uplink of
+`random-k 0.6 shared=true | fp32` has others in each), and that all have the same constants there, which do not travel.
 """
 
 from onebasin.choices import Anchored
