@@ -95,6 +95,8 @@ def require_buffers_like(answer: Answer, common: Tensors) -> None:
 
 
 def _model(protocol: Protocol, message: Message, body: bytes, scene: Scene, classes: Classes | None) -> Tensors:
+    if message.section("seed") is not None and protocol.own_masks is not None:
+        return protocol.own_masks.read(read_seed(message), body)
     if message.section("seed") is not None:
         learned = protocol.uplink.receive(body, replace(scene, reference=None))
         return {name: value + learned[name] for name, value in protocol.initial(read_seed(message))[0].items()}
@@ -113,7 +115,7 @@ def _expected(protocol: Protocol, asked: Do) -> set[str]:
         Do.SEND_STATISTICS: "statistics",
     }
     expected = {"report", *(name for flag, name in names.items() if flag in asked)}
-    if protocol.seeded and "weights" in expected:
+    if (protocol.seeded or protocol.own_masks is not None) and "weights" in expected:
         expected = expected - {"weights"} | {"seed", "update"}
     if asked & (Do.SEND_UPDATE | Do.SEND_MODEL) and len(protocol.buffers):
         expected.add("buffers")

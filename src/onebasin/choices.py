@@ -109,6 +109,17 @@ class Anchored(Frozen):
     scale: Positive = 1.0
 
 
+class BackboneMask(Frozen):
+    """Weights of a trained network stay (task.weights); a score a weight says whether it is kept, and the last layer is
+    trained (training/backbone_mask.py).
+
+    score: of each weight at first; those above 0 are kept.
+    """
+
+    kind: Literal["backbone-mask"] = "backbone-mask"
+    score: Positive = 0.005
+
+
 class Plain(Frozen):
     """The client minimises its own loss."""
 
@@ -173,6 +184,16 @@ class BetaPosterior(Frozen):
 
     kind: Literal["beta-posterior"] = "beta-posterior"
     margin: Annotated[float, Field(gt=0, lt=0.5)] = 0.01
+
+
+class MeanMask(Frozen):
+    """Scores between -`score` and `score`, by the share of clients that keep a weight; of what is no score, the mean.
+
+    So the weights that most clients keep are kept.
+    """
+
+    kind: Literal["mean-mask"] = "mean-mask"
+    score: Positive = 0.005
 
 
 class LeastSquares(Frozen):
@@ -291,7 +312,7 @@ class Alignment(Frozen):
 
 
 Parametrization = Annotated[
-    Dense | LowRank | Supermask | SparseCombination | MaskedNoise | Anchored,
+    Dense | LowRank | Supermask | SparseCombination | MaskedNoise | Anchored | BackboneMask,
     Field(discriminator="kind"),
     BeforeValidator(by_kind),
 ]
@@ -303,6 +324,7 @@ Combine = Annotated[
     | Nesterov
     | MajorityVote
     | BetaPosterior
+    | MeanMask
     | LeastSquares
     | TrimmedMean
     | Median

@@ -1,7 +1,7 @@
 """A client: three functions on explicit state. Only `train` touches the data."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -156,18 +156,24 @@ class Client:
         if Do.TRAIN in work.do:
             seed = derive(self.config.seed, "train", work.round, work.client)
             recipe = self.config.training
-            if work.own and recipe.warmup is not None:
-                recipe = recipe.model_copy(update={"epochs": recipe.warmup, "steps": None})
+            if work.own:
+                recipe = recipe.of_warmup
+            model, start, masks = self.model, work.start, self.protocol.own_masks
+            if work.own and masks is not None:
+                model = masks.model(self._own_seed(work.client))
+                start = replace(start, weights=clone(parameters_of(model)), buffers=clone(buffers_of(model)))
             trained = train_or_recall(
                 f"{self._identity} {work.client}",
-                self.model,
-                work.start,
+                model,
+                start,
                 self.task.dataset.train,
                 indices,
                 recipe,
                 work.round,
                 seed,
             )
+            if work.own and masks is not None:
+                trained = replace(trained, weights=masks.weights(model, trained.weights), optimizer={})
             attack = self.config.federation.attack
             if attack is not None and work.client in self._hostile:
                 draws = generator(self.config.seed, "poison", work.round, work.client)
@@ -219,6 +225,9 @@ class Client:
             body, remembered = self._coded(work, {n: w - began[n] for n, w in trained.weights.items()}, state, None)
             sections += [write_seed(seed), Section(Kind.UPDATE, "update", body)]
             slots |= remembered
+        elif Do.SEND_MODEL in work.do and self.protocol.own_masks is not None:
+            body = self.protocol.own_masks.write(trained.weights)
+            sections += [write_seed(self._own_seed(work.client)), Section(Kind.UPDATE, "update", body)]
         elif Do.SEND_MODEL in work.do:
             sections.append(Section(Kind.UPDATE, "weights", self.protocol.models.encode(trained.weights)))
         if len(self.protocol.buffers) and work.do & (Do.SEND_UPDATE | Do.SEND_MODEL):

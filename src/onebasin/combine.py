@@ -4,7 +4,18 @@ from collections.abc import Callable, Iterable
 
 import torch
 
-from onebasin.choices import Adaptive, Average, BetaPosterior, Combine, LeastSquares, MajorityVote, Momentum, Robust
+from onebasin.choices import (
+    Adaptive,
+    Average,
+    BetaPosterior,
+    Combine,
+    LeastSquares,
+    MajorityVote,
+    MeanMask,
+    Momentum,
+    Robust,
+)
+from onebasin.training.backbone_mask import is_score
 from onebasin.wire.layout import Layout, Tensors
 
 
@@ -66,6 +77,11 @@ def apply_update(combine: Combine, slots: dict[str, Tensors], update: Tensors) -
     if isinstance(combine, BetaPosterior):
         chance = _each(weights, lambda n: update[n].clamp(combine.margin, 1 - combine.margin))
         after["weights"] = _each(weights, lambda n: torch.logit(chance[n]))
+        return after
+    if isinstance(combine, MeanMask):
+        after["weights"] = _each(
+            weights, lambda n: combine.score * (2 * update[n] - 1) if is_score(n) else weights[n] + update[n]
+        )
         return after
     if isinstance(combine, MajorityVote):
         after["weights"] = _each(weights, lambda n: weights[n] + combine.rate * torch.sign(update[n]))

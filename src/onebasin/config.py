@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 import tomli_w
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
-from onebasin.choices import Count, Fraction, Frozen, Positive, by_kind
+from onebasin.choices import Count, Fraction, Frozen, Positive, by_kind, named
 from onebasin.method import Method
 
 
@@ -27,6 +27,22 @@ class Choice(BaseModel):
         return dict(self.__pydantic_extra__ or {})
 
 
+class Weights(Frozen):
+    """Trained weights that all sides of a run hold: a .safetensors file, or the directory of a finished run.
+
+    digest: of what is in it; filled in where it is left out. head: the last layer is drawn from the seed of what begins
+    (`fresh`), or taken from the file as well (`kept`).
+    """
+
+    file: str
+    digest: Annotated[str, Field(pattern="^([0-9a-f]{32})?$")] = ""
+    head: Literal["fresh", "kept"] = "fresh"
+
+
+def _by_file(value: Any) -> Any:
+    return named(value, "file")
+
+
 class Partition(Choice):
     """How the training data is divided (`onebasin list partitions`)."""
 
@@ -38,8 +54,9 @@ class Model(Choice):
 class Task(Frozen):
     """What is learned, and who holds what. `clients` may be left out where the partition knows (`owner`).
 
-    public: training examples that no client holds and everybody knows, without their labels. later: the share of each
-    client's examples that it has from when it meets the common model on; the others it has only until then.
+    weights: what the model begins with, in the place of what it draws from a seed. public: training examples that no
+    client holds and everybody knows, without their labels. later: the share of each client's examples that it has from
+    when it meets the common model on; the others it has only until then.
     """
 
     dataset: str = "digits"
@@ -50,6 +67,7 @@ class Task(Frozen):
         {"kind": "dirichlet", "alpha": 0.3}
     )
     clients: Annotated[int, Field(ge=0)] = 10
+    weights: Annotated[Weights | None, BeforeValidator(_by_file)] = None
 
     @model_validator(mode="after")
     def _options_are_options(self) -> "Task":
@@ -66,7 +84,8 @@ class Training(Frozen):
     """Local optimisation: what a client does in one round. `steps`, where given, replaces `epochs`.
 
     lr_decay multiplies the rate after every round. `keep_optimizer`: momenta stay with the client between rounds.
-    warmup: epochs of the phase that a client starts from its own weights, where they differ from `epochs`.
+    warmup: epochs of the phase that a client starts from its own weights, where they differ from `epochs`;
+    warmup_optimizer (without momentum) and warmup_lr: likewise.
     """
 
     optimizer: Literal["sgd", "adam", "adamw"] = "sgd"
@@ -78,8 +97,22 @@ class Training(Frozen):
     epochs: Count = 1
     steps: Count | None = None
     warmup: Count | None = None
+    warmup_optimizer: Literal["sgd", "adam", "adamw"] | None = None
+    warmup_lr: Positive | None = None
     clip: Positive | None = None
     keep_optimizer: bool = False
+
+    @property
+    def of_warmup(self) -> "Training":
+        """The recipe of the phase that a client starts from its own weights."""
+        changes: dict[str, Any] = {}
+        if self.warmup is not None:
+            changes |= {"epochs": self.warmup, "steps": None}
+        if self.warmup_optimizer is not None:
+            changes |= {"optimizer": self.warmup_optimizer, "momentum": 0.0}
+        if self.warmup_lr is not None:
+            changes["lr"] = self.warmup_lr
+        return self.model_copy(update=changes)
 
 
 class Attack(Frozen):
@@ -163,6 +196,17 @@ class RunConfig(Frozen):
                 f"engine='flower' cannot run method={self.method.name!r}, which looks into what clients remember: that "
                 "stays on their machines"
             )
+        if self.method.parametrization.kind == "backbone-mask" and self.task.weights is None:
+            raise ValueError(
+                "method.parametrization='backbone-mask' masks a trained network: say which with task.weights, a "
+                ".safetensors file or the directory of a finished run"
+            )
+        other = self.method.parametrization.kind not in ("dense", "masked-noise", "backbone-mask")
+        if self.task.weights is not None and (other or self.method.models == "masked"):
+            raise ValueError(
+                f"task.weights begin a model whose weights are trained or masked; method.parametrization="
+                f"{self.method.parametrization.kind!r} and models={self.method.models!r} draw others from a seed"
+            )
         private = self.method.privacy
         if private is not None and private.at == "server" and self.federation.weighting != "uniform":
             raise ValueError(
@@ -192,6 +236,8 @@ class RunConfig(Frozen):
         kept = {part: _significant(getattr(self, part)) for part in parts}
         if self.method.data == "pooled":
             del kept["task"]["partition"], kept["task"]["clients"]
+        if self.task.weights is not None:
+            del kept["task"]["weights"]["file"]  # the digest says what is in it
         return sha256(json.dumps(kept | {"seed": self.seed}, sort_keys=True).encode()).hexdigest()[:16]
 
     def to_toml(self) -> str:

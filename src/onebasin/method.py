@@ -29,6 +29,13 @@ from onebasin.updates.chain import known_places, parse_chain
 from onebasin.updates.masked_noise import MaskedNoise
 from onebasin.updates.masks import Drawn
 
+MASKS = {
+    "supermask": (("mask", "mrc"), "beta-posterior"),
+    "sparse-combination": (("mask", "mrc"), "beta-posterior"),
+    "backbone-mask": (("threshold",), "mean-mask"),
+}
+"""For parametrizations whose scores travel as masks: the stages that make them, and what the server makes of them."""
+
 
 class Method(Frozen):
     """A method: one choice for each question.
@@ -45,7 +52,9 @@ class Method(Frozen):
     for clients that keep their models to themselves. A downlink that is a chain says what changed since a client last
     heard of the model, which it then has to keep; so does `relay`: all that the clients of a round sent goes to all
     clients as it is, and each puts it together as the server does. models: the codec of clients' whole models, where
-    the uplink is a chain; `seeded`: the seed of what a client began with, and what it learned, as the uplink codes it.
+    the uplink is a chain; `seeded`: the seed of what a client began with, and what it learned, as the uplink codes it;
+    `masked`: it trains a mask over the weights of its seed, and both are sent (own_masks.py).
+    With a backbone's mask, it is the codec of what is trained beside it.
     trains: `all` parameters, or only those whose changes are `sent` in the round, which all know beforehand.
     score: what clients that keep their models are counted as: the `mean` of their own scores, the `best` of them, or
     what all say `together`. norm_bound: how long an update may be. privacy: what is promised of any one client's data.
@@ -63,7 +72,7 @@ class Method(Frozen):
     objective: Objective = Plain()
     uplink: CodecName = "fp32"
     downlink: DownlinkName = "fp32"
-    models: Literal["fp32", "fp16", "int8", "seeded"] = "fp32"
+    models: Literal["fp32", "fp16", "int8", "seeded", "masked"] = "fp32"
     trains: Literal["all", "sent"] = "all"
     combine: Combine = Average()
     norm_bound: NormBound | None = None
@@ -80,7 +89,7 @@ class Method(Frozen):
         """The codec of whole models that clients send, if they do not send a seed and an update."""
         if self.uplink in CODECS:
             return self.uplink
-        return "fp32" if self.models == "seeded" else self.models
+        return "fp32" if self.models in ("seeded", "masked") else self.models
 
     @property
     def controlled(self) -> bool:
@@ -143,14 +152,8 @@ class Method(Frozen):
                 f"not {self.uplink!r}"
             )
         draws = _drawn(self.uplink)
-        scored = self.parametrization.kind in ("supermask", "sparse-combination")
-        masked = (scored, bool(draws), self.combine.kind == "beta-posterior")
-        if len(set(masked)) > 1 and self.federated:
-            raise ValueError(
-                "parametrization='supermask' or 'sparse-combination', an uplink of 'mask' or 'mrc', and "
-                "combine='beta-posterior' go together; "
-                f"these are {self.parametrization.kind!r}, {self.uplink!r} and {self.combine.kind!r}"
-            )
+        if self.federated:
+            self._masks_fit(draws)
         if _drawn(self.downlink) or (draws and "|" in self.uplink):
             name = draws or _drawn(self.downlink)
             raise ValueError(f"{name!r} is an uplink by itself: it draws from all scores")
@@ -161,15 +164,32 @@ class Method(Frozen):
                 f"downlink='relay' needs a common start and an uplink that is a chain; start={self.start!r}, "
                 f"uplink={self.uplink!r}"
             )
-        if self.downlink == RELAY and self.combine.kind not in ("average", "majority-vote", "beta-posterior"):
+        if self.downlink == RELAY and self.combine.kind not in (
+            "average",
+            "majority-vote",
+            "beta-posterior",
+            "mean-mask",
+        ):
             raise ValueError(
                 f"downlink='relay' has clients combine by themselves, and combine={self.combine.kind!r} needs what "
-                "the server remembers or sees; use average, majority-vote or beta-posterior"
+                "the server remembers or sees; use average, majority-vote, beta-posterior or mean-mask"
             )
         if self.models == "seeded" and (self.start != "local" or self.uplink in CODECS or self.frame == "signatures"):
             raise ValueError(
                 "models='seeded' says what clients learned since their own start, by a chain, in their own order of "
                 f"neurons; not with start={self.start!r}, uplink={self.uplink!r}, frame={self.frame!r}"
+            )
+        if self.models == "masked" and (
+            self.start != "local"
+            or not self.federated
+            or self.frame not in ("none", "weights", "activations")
+            or self.parametrization.kind != "dense"
+        ):
+            raise ValueError(
+                "models='masked' says clients' own models as masks over their own weights, in their own order of "
+                "neurons, and needs start='local', frame='none', 'weights' or 'activations', parametrization='dense' "
+                f"and an uplink; not start={self.start!r}, frame={self.frame!r}, "
+                f"parametrization={self.parametrization.kind!r}, uplink={self.uplink!r}"
             )
         if self.trains == "sent" and (
             self.uplink in (*CODECS, "none") or known_places(parse_chain(self.uplink)) is None
@@ -195,6 +215,19 @@ class Method(Frozen):
         if self.probed and not self.federated:
             raise ValueError("repair and combine='least-squares' need an uplink and a downlink")
         return self
+
+    def _masks_fit(self, draws: str) -> None:
+        """Raise `ValueError` for scores that do not travel as masks, and masks of what are no scores."""
+        stages, combine = MASKS.get(self.parametrization.kind, (("",), ""))
+        masks = self.combine.kind if self.combine.kind in {kind for _, kind in MASKS.values()} else ""
+        if draws not in stages or masks != combine:
+            raise ValueError(
+                "parametrization='supermask' or 'sparse-combination', an uplink of 'mask' or 'mrc', and "
+                "combine='beta-posterior' go together, and so do 'backbone-mask', 'threshold' and 'mean-mask'; "
+                f"these are {self.parametrization.kind!r}, {self.uplink!r} and {self.combine.kind!r}"
+            )
+        if self.parametrization.kind == "backbone-mask" and self.start == "local":
+            raise ValueError("parametrization='backbone-mask' has one backbone for all: start='local' is no use")
 
     def _nothing_else_travels(self) -> None:
         """Raise `ValueError` for choices that send what is neither clipped nor noised."""

@@ -5,19 +5,23 @@ import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import IntFlag
+from functools import partial
 from typing import Any
 
 from torch import nn
 
-from onebasin.choices import RELAY, ControlVariates
+from onebasin.choices import RELAY, BackboneMask, ControlVariates
 from onebasin.config import RunConfig
 from onebasin.framing import Framing
 from onebasin.method import Method
+from onebasin.own_masks import OwnMasks
 from onebasin.tasks.task import Task
+from onebasin.training.backbone_mask import is_score
 from onebasin.training.weights import buffers_of, clone, parameters_of
 from onebasin.updates.catalogue import make_codec, make_coding
-from onebasin.updates.codec import Codec
+from onebasin.updates.codec import Codec, Coding
 from onebasin.updates.dense import Exact, Fp32
+from onebasin.updates.parted import Parted
 from onebasin.wire.error import WireError
 from onebasin.wire.layout import Layout, Tensors
 from onebasin.wire.message import Kind, Message, Section, decode_message, encode_message
@@ -84,19 +88,27 @@ class Protocol:
         self.relays = config.method.downlink == RELAY
         self.combine = config.method.combine
         if config.method.federated:
-            self.uplink = make_coding(config.method.uplink, self.parameters)
+            self.uplink = self._coding_of_replies(config.method)
             self.downlink = self.fresh if self.relays else make_coding(config.method.downlink, self.parameters)
             self.models = make_codec(config.method.whole, self.parameters)
             coded = self.uplink.most_bytes + self.downlink.most_bytes
         self.tells_changes = self.relays or (config.method.federated and not isinstance(self.downlink, Codec))
         self.seeded = config.method.models == "seeded"
+        self.own_masks = OwnMasks(task) if config.method.models == "masked" else None
         self.controlled = isinstance(config.method.objective, ControlVariates)
         self.asked = _asked(config.method)
         self.brought = frozenset(_brought(config.method, self.tells_changes))
         self.rounds, self.clients = config.federation.rounds, len(task.parts)
         self.framing = Framing(config, task, model)
+        coded += self.own_masks.most_bytes if self.own_masks is not None else 0
         said = 8 * self.parameters.numel + self.exact.coded_bytes + coded
         self.limit = 2 * said + _SLACK + self.framing.most_bytes
+
+    def _coding_of_replies(self, method: Method) -> Coding:
+        if not isinstance(method.parametrization, BackboneMask):
+            return make_coding(method.uplink, self.parameters)
+        scores, beside = partial(make_coding, method.uplink), partial(make_codec, method.whole)
+        return Parted(self.parameters, is_score, scores, beside)
 
     def initial(self, seed: int) -> tuple[Tensors, Tensors]:
         """Return the weights and buffers that a model begins with."""

@@ -11,6 +11,7 @@ from pydantic import BaseModel, ValidationError
 from onebasin.choices import key_of_name, named
 from onebasin.config import ConfigError, RunConfig, Task
 from onebasin.methods import load_page
+from onebasin.training.pretrained import PretrainedError, digest_of, read_pretrained
 
 Source = RunConfig | Mapping[str, Any] | str | Path
 _Read = TypeVar("_Read", bound=BaseModel)
@@ -22,7 +23,20 @@ def read_config(source: Source, overrides: Iterable[str] = ()) -> RunConfig:
     source: a RunConfig, a mapping, the path of a TOML file, or the name of a method. `ConfigError` if it cannot be run.
     """
     raw = apply_overrides(_raw(source), overrides)
-    return validate(RunConfig, with_method_page(raw))
+    return _with_digest(validate(RunConfig, with_method_page(raw)))
+
+
+def _with_digest(config: RunConfig) -> RunConfig:
+    """Return the configuration with the digest of the weights that it begins with; `ConfigError` without them."""
+    weights = config.task.weights
+    if weights is None or weights.digest:
+        return config
+    try:
+        digest = digest_of(read_pretrained(weights.file).tensors)
+    except PretrainedError as error:
+        raise ConfigError(f"task.weights: {error}") from None
+    task = config.task.model_copy(update={"weights": weights.model_copy(update={"digest": digest})})
+    return config.model_copy(update={"task": task})
 
 
 def with_method_page(raw: Mapping[str, Any]) -> dict[str, Any]:

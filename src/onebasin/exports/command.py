@@ -31,9 +31,10 @@ def export_run(run: Path, kind: str, out: Path) -> str:
 def _seed_mask(run: Finished) -> tuple[bytes, str]:
     file = seed_mask_of(run)
     data, weights = file.to_bytes(), file.description.weights
+    beneath = "a backbone's digest" if file.description.backbone else "a seed"
     return (
         data,
-        f"{8 * len(data) / weights:.3f} bits a weight: a seed, a mask of {weights:,} weights, and what model it is",
+        f"{8 * len(data) / weights:.3f} bits a weight: {beneath}, a mask of {weights:,} weights, and what model it is",
     )
 
 

@@ -1,4 +1,4 @@
-"""From a seed and a mask to a model: the weights are drawn again, and those that the mask keeps are left."""
+"""From a mask, over a seed's weights or a backbone's, to a model: they are drawn or read, and those kept are left."""
 
 from __future__ import annotations
 
@@ -12,14 +12,16 @@ from torch import Tensor, nn
 from torch.nn.modules.module import register_module_parameter_registration_hook
 from torch.nn.utils.parametrize import is_parametrized
 
+from onebasin.choices import BackboneMask
 from onebasin.exports.seed_mask import Description, SeedMask, Shape
 from onebasin.tasks.models import built_in
 from onebasin.training.parametrization import fold, parametrize
+from onebasin.training.pretrained import Pretrained, PretrainedError, head_of, read_pretrained
 from onebasin.training.supermask import MASKED
 from onebasin.training.weights import buffers_of
-from onebasin.updates.dense import Exact
+from onebasin.updates.dense import Exact, Fp16
 from onebasin.wire.error import WireError
-from onebasin.wire.layout import Layout
+from onebasin.wire.layout import Layout, Tensors
 
 MOST_BYTES = 1 << 30
 
@@ -28,30 +30,46 @@ class ModelFileError(ValueError):
     """A file that holds no model, or another than it must; the message names the file and what is wrong."""
 
 
-def load(path: str | Path, model: nn.Module | None = None) -> nn.Module:
+def load(path: str | Path, model: nn.Module | None = None, backbone: str | Path | None = None) -> nn.Module:
     """Return the model in a seed + mask file, ready to use: on the CPU, in evaluation mode.
 
     model: of the file's architecture, for a model that is the user's own code, which no file can bring along; it is
-    copied, its weights do not matter. Raises `ModelFileError` when the file is damaged, something else, or of another
-    model; `OSError` when it cannot be read.
+    copied, its weights do not matter. backbone: the trained weights that the file's mask is of, where it is of any: a
+    .safetensors file, or the directory of a finished run. Raises `ModelFileError` when the file is damaged, something
+    else, or of another model or backbone; `OSError` when it cannot be read.
     """
     path = Path(path)
     if path.stat().st_size > MOST_BYTES:
         raise ModelFileError(f"{path}: has {path.stat().st_size:,} bytes; at most {MOST_BYTES:,} are read")
     try:
-        return rebuild(SeedMask.from_bytes(path.read_bytes()), model)
-    except WireError as error:
+        file = SeedMask.from_bytes(path.read_bytes())
+        if backbone is None:
+            return rebuild(file, model)
+        if not file.description.backbone:
+            raise WireError(f"its mask is of random weights, and backbone={str(backbone)!r} has no use")
+        return rebuild(file, model, read_pretrained(backbone, file.description.backbone))
+    except (WireError, PretrainedError) as error:
         raise ModelFileError(f"{path}: {error}") from None
 
 
-def rebuild(file: SeedMask, model: nn.Module | None = None) -> nn.Module:
-    """Return the model that a file describes, as `load`; `WireError` when it cannot be."""
+def rebuild(file: SeedMask, model: nn.Module | None = None, backbone: Pretrained | None = None) -> nn.Module:
+    """Return the model that a file describes, as `load`; `WireError` or `PretrainedError` when it cannot be.
+
+    backbone: with the digest that the file names.
+    """
     described = file.description
+    if described.backbone and backbone is None:
+        raise WireError(
+            f"its mask is of the weights with the digest {described.backbone}: give them as load(path, backbone=...)"
+        )
     with torch.random.fork_rng(devices=[]):
-        model = _build(described) if model is None else copy.deepcopy(model).cpu()
-        _check_layers(described.layers, model)
+        model = _build(described, backbone) if model is None else copy.deepcopy(model).cpu()
+        _check_layers(described.layers, model, backbone is not None)
+        if backbone is not None:
+            backbone.into(model)
         try:
-            drawn = parametrize(copy.deepcopy(model), described.supermask, file.seed)
+            chosen = described.supermask if backbone is None else BackboneMask()
+            drawn = parametrize(copy.deepcopy(model), chosen, file.seed)
         except ValueError as error:
             raise WireError(f"its model cannot be masked: {error}") from None
     kept = {}
@@ -59,27 +77,48 @@ def rebuild(file: SeedMask, model: nn.Module | None = None) -> nn.Module:
         if is_parametrized(layer, "weight"):
             random: Tensor = layer.parametrizations.weight[0].weights
             kept[_weight_of(name)] = random * torch.from_numpy(file.masks[_weight_of(name)])
-    buffers = buffers_of(model)
-    values = Exact(Layout.of(buffers)).decode(file.buffers)
+    values = _read_beside(model, backbone is not None, file.buffers)
     model.load_state_dict(fold(drawn).state_dict() | kept | values)
     return model.eval()
 
 
-def masked_layers(model: nn.Module) -> dict[str, Shape]:
-    """Return the weights that a supermask covers, name and shape, in the order in which they are drawn."""
-    layers = ((name, module) for name, module in model.named_modules() if isinstance(module, MASKED))
-    return {_weight_of(name): tuple(layer.weight.shape) for name, layer in layers}
+def masked_layers(model: nn.Module, backbone: bool = False) -> dict[str, Shape]:
+    """Return the weights that a mask covers, name and shape, in the order in which they are drawn.
+
+    backbone: whether they are those of a trained network, whose last layer is not masked.
+    """
+    layers = [(name, module) for name, module in model.named_modules() if isinstance(module, MASKED)]
+    return {_weight_of(name): tuple(layer.weight.shape) for name, layer in (layers[:-1] if backbone else layers)}
+
+
+def write_beside(model: nn.Module, backbone: bool) -> bytes:
+    """Return what a file has beside the masks: buffers; with a backbone also the last layer, in half precision."""
+    buffers, head = buffers_of(model), head_parameters(model)
+    return Exact(Layout.of(buffers)).encode(buffers) + (Fp16(Layout.of(head)).encode(head) if backbone else b"")
+
+
+def _read_beside(model: nn.Module, backbone: bool, data: bytes) -> Tensors:
+    buffers, head = Exact(Layout.of(buffers_of(model))), Fp16(Layout.of(head_parameters(model)))
+    if not backbone:
+        return buffers.decode(data)
+    return buffers.decode(data[: buffers.most_bytes]) | head.decode(data[buffers.most_bytes :])
+
+
+def head_parameters(model: nn.Module) -> Tensors:
+    """Return the parameters of a model's last layer."""
+    head = head_of(model)
+    return {name: each.detach() for name, each in model.named_parameters() if name.rpartition(".")[0] == head}
 
 
 def _weight_of(module: str) -> str:
     return f"{module}.weight" if module else "weight"
 
 
-def _build(described: Description) -> nn.Module:
+def _build(described: Description, backbone: Pretrained | None) -> nn.Module:
     if not described.built_in:
         raise WireError(f"its model is {described.model!r}, which is not onebasin's: give it as load(path, model=...)")
     try:
-        with _no_larger_than(described):
+        with _no_larger_than(described, backbone):
             model = built_in(described.model, described.input, described.classes, described.options)
     except WireError:
         raise
@@ -90,13 +129,15 @@ def _build(described: Description) -> nn.Module:
 
 
 @contextmanager
-def _no_larger_than(described: Description) -> Iterator[None]:
+def _no_larger_than(described: Description, backbone: Pretrained | None) -> Iterator[None]:
     """Stop the building of a model as soon as it has more than belongs to the layers that are listed.
 
     A layer registers its parameters before it writes to them, so that no memory is taken up until then.
     """
     # A weight has a bias at most, and a normalisation's scale and shift: none larger than itself.
     tensors, values = 4 * len(described.layers), 4 * described.weights
+    if backbone is not None:  # whose last layer is not listed
+        tensors, values = tensors + 2, 4 * sum(tensor.numel() for tensor in backbone.tensors.values())
 
     def count(module: nn.Module, name: str, parameter: nn.Parameter) -> None:
         nonlocal tensors, values
@@ -111,9 +152,9 @@ def _no_larger_than(described: Description) -> Iterator[None]:
         handle.remove()
 
 
-def _check_layers(listed: dict[str, Shape], model: nn.Module) -> None:
+def _check_layers(listed: dict[str, Shape], model: nn.Module, backbone: bool) -> None:
     """Refuse a model with other layers than the file lists; name the first that differs."""
-    found = masked_layers(model)
+    found = masked_layers(model, backbone)
     for name, shape in listed.items():
         if name not in found:
             raise WireError(f"it has a mask of {name} {list(shape)}; the model has no such layer")

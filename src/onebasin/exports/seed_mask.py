@@ -1,4 +1,4 @@
-"""The seed + mask file: a model trained as a supermask in at most about one bit a weight.
+"""The seed + mask file: a model trained as a mask, over random weights or a backbone, in about one bit a weight.
 
 The layout, byte by byte, is in docs/model-files.md. What is read is checked before it is used.
 """
@@ -36,7 +36,8 @@ class Description(BaseModel):
     """Which model it is. layers: the masked weights' names and shapes, in the model's order.
 
     model: a built-in model's name, or the user's "package.module:factory"; options, input (the shape of one example)
-    and classes are what it was built with. supermask: how its weights were drawn.
+    and classes are what it was built with. supermask: how its weights were drawn. backbone: the digest of the trained
+    weights that are masked instead (training/pretrained.py).
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -46,6 +47,7 @@ class Description(BaseModel):
     input: Shape
     classes: Count
     supermask: Supermask = Supermask()
+    backbone: Annotated[str, Field(pattern="^([0-9a-f]{32})?$")] = ""
     layers: Annotated[dict[str, Shape], Field(min_length=1)]
 
     @property
@@ -61,7 +63,10 @@ class Description(BaseModel):
 
 @dataclass(frozen=True)
 class SeedMask:
-    """masks: for each layer, which weights are kept. buffers: a body in the `exact` coding of docs/wire-format.md."""
+    """masks: for each layer, which weights are kept. buffers: a body in the `exact` coding of docs/wire-format.md.
+
+    With a backbone, the last layer, which is not masked, follows in the coding `fp16`.
+    """
 
     seed: int
     description: Description

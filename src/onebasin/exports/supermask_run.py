@@ -1,18 +1,16 @@
-"""From a finished supermask run to its seed and mask."""
+"""From a finished run that trained masks to its seed, or backbone, and mask."""
 
 from __future__ import annotations
 
 import torch
 from torch import nn
 
-from onebasin.choices import Supermask
+from onebasin.choices import BackboneMask, Supermask
 from onebasin.exports.finished import Finished
-from onebasin.exports.rebuilding import masked_layers, rebuild
+from onebasin.exports.rebuilding import head_parameters, masked_layers, rebuild, write_beside
 from onebasin.exports.seed_mask import Description, SeedMask
 from onebasin.seeds import derive
-from onebasin.training.weights import buffers_of
-from onebasin.updates.dense import Exact
-from onebasin.wire.layout import Layout
+from onebasin.training.pretrained import Pretrained, read_pretrained
 
 ROUNDING = 1e-4
 """So far, relatively, may weights of a mask of the highest scores lie from what was drawn (training/supermask.py)."""
@@ -21,31 +19,39 @@ ROUNDING = 1e-4
 def seed_mask_of(run: Finished) -> SeedMask:
     """Return the run's model as a seed and a mask. `ValueError` when its method trains none, or they do not give it."""
     method, task = run.config.method, run.config.task
-    if not isinstance(method.parametrization, Supermask):
+    trained, weights = method.parametrization, task.weights
+    if not isinstance(trained, Supermask | BackboneMask):
         raise ValueError(
-            f"--as seed-mask: {method.name!r} has method.parametrization={method.parametrization.kind!r}; only a "
-            "supermask is a seed and a mask (onebasin run fedpm). Any model is written by --as safetensors"
+            f"--as seed-mask: {method.name!r} has method.parametrization={trained.kind!r}; only a "
+            "supermask is a seed and a mask (onebasin run fedpm), and a backbone's mask its digest and a mask "
+            "(onebasin run piggyback). Any model is written by --as safetensors"
         )
-    layers = masked_layers(run.model)
+    backbone = None
+    if isinstance(trained, BackboneMask) and weights is not None:
+        backbone = read_pretrained(weights.file, weights.digest)
+    layers = masked_layers(run.model, backbone is not None)
     description = Description(
         model=task.model.kind,
         options=task.model.options,
         input=run.input,
         classes=run.classes,
-        supermask=method.parametrization,
+        supermask=trained if isinstance(trained, Supermask) else Supermask(),
+        backbone="" if backbone is None or weights is None else weights.digest,
         layers=layers,
     )
     masks = {name: (run.model.get_parameter(name) != 0).numpy() for name in layers}
-    buffers = buffers_of(run.model)
-    file = SeedMask(derive(run.config.seed, "init"), description, masks, Exact(Layout.of(buffers)).encode(buffers))
-    _check(file.to_bytes(), run.model)
+    beside = write_beside(run.model, backbone is not None)
+    file = SeedMask(derive(run.config.seed, "init"), description, masks, beside)
+    _check(file.to_bytes(), run.model, backbone)
     return file
 
 
-def _check(data: bytes, model: nn.Module) -> None:
+def _check(data: bytes, model: nn.Module, backbone: Pretrained | None) -> None:
     """Refuse to write what does not give the run's model back."""
     file = SeedMask.from_bytes(data)
-    rebuilt = rebuild(file, None if file.description.built_in else model).state_dict()
+    rebuilt = rebuild(file, None if file.description.built_in else model, backbone).state_dict()
+    halves = {} if backbone is None else head_parameters(model)
     for name, tensor in model.state_dict().items():
-        if not torch.allclose(rebuilt[name], tensor, rtol=ROUNDING, atol=0.0):
+        written = tensor.half().float() if name in halves else tensor
+        if not torch.allclose(rebuilt[name], written, rtol=ROUNDING, atol=0.0):
             raise ValueError(f"the run's {name} is not what its seed and mask give; export it --as safetensors")

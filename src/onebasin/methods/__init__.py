@@ -34,6 +34,7 @@ METHODS = (
     "zampling",
     "fedmrn",
     "fedpfn",
+    "piggyback",
     "onebasin",
 )
 

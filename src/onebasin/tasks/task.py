@@ -13,6 +13,7 @@ from onebasin.tasks.dataset import Dataset, Split, load_dataset
 from onebasin.tasks.models import build_model
 from onebasin.tasks.partition import holdings, partition
 from onebasin.training.parametrization import parametrize
+from onebasin.training.pretrained import Pretrained, read_pretrained
 
 
 @dataclass(frozen=True)
@@ -21,7 +22,8 @@ class Task:
 
     public: inputs that everybody knows and no client holds, without their labels; None where there are none.
     seed: of what is not trained (random weights beneath a mask), where nothing else is said; of anchors, always. later:
-    the share of each client's examples that it gets only when it is no longer alone, and the others are gone.
+    the share of each client's examples that it gets only when it is no longer alone, and the others are gone. weights:
+    what the model begins with, where it is not drawn from a seed.
     """
 
     dataset: Dataset
@@ -32,6 +34,7 @@ class Task:
     parametrization: Parametrization = field(default_factory=Dense)
     seed: int = 0
     later: float = 0.0
+    weights: Pretrained | None = None
 
     def examples(self, client: int, alone: bool) -> Tensor:
         """Return the indices of what a client trains on, while it is alone with its own weights and afterwards."""
@@ -43,8 +46,10 @@ class Task:
         return part[(order[kept:] if alone else order[:kept]).sort().values]
 
     def build_model(self, seed: int) -> nn.Module:
-        """Return the model with the initial weights that belong to `seed`."""
+        """Return the model with the initial weights that belong to `seed`, as far as none are given."""
         model = build_model(self.model_name, self.dataset, seed, **self.model_options)
+        if self.weights is not None:
+            self.weights.into(model)
         return parametrize(model, self.parametrization, seed, self.seed)
 
     def workspace(self) -> nn.Module:
@@ -63,7 +68,7 @@ class Task:
 
 
 def load_task(config: RunConfig) -> Task:
-    """Return the run's task. Errors: those of `load_dataset`, `partition` and `build_model`."""
+    """Return the run's task. Errors: those of `load_dataset`, `partition`, `build_model` and `read_pretrained`."""
     chosen = config.task
     dataset, public = _set_aside(load_dataset(chosen.dataset), chosen.public, derive(config.seed, "public"))
     if config.method.data == "pooled":
@@ -71,6 +76,7 @@ def load_task(config: RunConfig) -> Task:
     else:
         seed = derive(config.seed, "partition")
         parts = partition(chosen.partition.kind, dataset, chosen.clients, seed, **chosen.partition.options)
+    weights = chosen.weights
     return Task(
         dataset,
         parts,
@@ -80,6 +86,7 @@ def load_task(config: RunConfig) -> Task:
         config.method.parametrization,
         derive(config.seed, "init"),
         0.0 if config.method.data == "pooled" else chosen.later,
+        None if weights is None else read_pretrained(weights.file, weights.digest, weights.head == "fresh"),
     )
 
 

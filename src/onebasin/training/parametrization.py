@@ -5,9 +5,10 @@ from __future__ import annotations
 from torch import nn
 from torch.nn.utils.parametrize import is_parametrized, remove_parametrizations
 
-from onebasin.choices import Anchored, LowRank, Parametrization, SparseCombination, Supermask
+from onebasin.choices import Anchored, BackboneMask, LowRank, Parametrization, SparseCombination, Supermask
 from onebasin.seeds import generator
 from onebasin.training.anchored import anchor
+from onebasin.training.backbone_mask import mask_backbone
 from onebasin.training.combination import combine_sparsely
 from onebasin.training.low_rank import factorise
 from onebasin.training.supermask import supermask
@@ -26,6 +27,8 @@ def parametrize(model: nn.Module, chosen: Parametrization, seed: int, common: in
         combine_sparsely(model, chosen.compression, chosen.degree, generator(seed, "combinations"))
     if isinstance(chosen, Anchored):
         anchor(model, chosen.fraction, chosen.scale, generator(common, "anchors"))
+    if isinstance(chosen, BackboneMask):
+        mask_backbone(model, chosen.score)
     return model
 
 

@@ -14,6 +14,9 @@ from torch.nn.utils.parametrize import register_parametrization
 
 MASKED = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 
+SCORES = "parametrizations.weight.original"
+"""What the names of scores end with, in the place of `weight`."""
+
 
 class MaskByChance(nn.Module):
     """Keeps each weight with the chance sigmoid(score): anew in each step of training, else the likelier of both.

@@ -17,7 +17,7 @@ from onebasin.updates.codec import Coding, flatten, require_finite
 from onebasin.updates.feedback import ErrorFeedback, MomentumCorrection
 from onebasin.updates.low_rank import LowRank
 from onebasin.updates.masked_noise import MaskedNoise
-from onebasin.updates.masks import Mask
+from onebasin.updates.masks import Mask, Threshold
 from onebasin.updates.quantisers import Eden, Float16, Float32, Qsgd, Sign, Ternary, Uniform
 from onebasin.updates.random_coding import RandomCoding
 from onebasin.updates.rotation import Hadamard
@@ -47,6 +47,7 @@ STAGES: Mapping[str, type[Stage]] = MappingProxyType(
             Float16,
             Float32,
             Mask,
+            Threshold,
             RandomCoding,
             MaskedNoise,
         )

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from collections.abc import Iterator
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -49,6 +50,36 @@ class Mask(Drawn):
             parts = [source.flags(size) for size in block.sizes]
             mask = np.concatenate([np.zeros(0, dtype=np.bool_), *parts])
         return torch.from_numpy(mask).float()
+
+
+class Threshold(Drawn):
+    """Which scores are above 0, at most 1 bit each: told apart by whether they are in the model that both sides hold.
+
+    Mallya, Davis, Lazebnik: Piggyback. ECCV 2018 (arXiv 1801.06519), eq. 2.
+    """
+
+    name: ClassVar[str] = "threshold"
+
+    def encode(self, values: Tensor, block: Block, out: SymbolWriter, scene: Scene, rest: Encode) -> Tensor:
+        goal = values if scene.reference is None else values + scene.reference
+        mask = (goal > 0).numpy()
+        for places in _parts_alike(block, scene):
+            out.flags(mask[places])
+        return torch.from_numpy(mask).float()
+
+    def decode(self, block: Block, source: SymbolReader, scene: Scene, rest: Decode) -> Tensor:
+        mask = np.zeros(block.numel, dtype=np.bool_)
+        for places in _parts_alike(block, scene):
+            mask[places] = source.flags(len(places))
+        return torch.from_numpy(mask).float()
+
+
+def _parts_alike(block: Block, scene: Scene) -> Iterator[np.ndarray[Any, np.dtype[np.int64]]]:
+    """The places of each tensor's scores that are above 0 in the model that both sides hold, then of its others."""
+    known = np.ones(block.numel, dtype=np.bool_) if scene.reference is None else (scene.reference > 0).numpy()
+    for begin, end in block.bounds:
+        for kept in (True, False):
+            yield begin + np.flatnonzero(known[begin:end] == kept)
 
 
 def chances(scores: Tensor) -> Chances:

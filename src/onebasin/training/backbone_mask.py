@@ -1,0 +1,59 @@
+"""Masks over a trained network: its weights stay as they are, and trained scores say which of them are kept.
+
+Mallya, Davis, Lazebnik: Piggyback. ECCV 2018 (arXiv 1801.06519), section 3: one network that all hold, and for each
+task a bit a weight and a last layer of its own. Its scores begin at 1e-2 and its threshold is 5e-3; only their
+difference matters, so scores here are less the threshold: a weight is kept where its score is above 0.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.parametrize import register_parametrization
+
+from onebasin.training.pretrained import head_of
+from onebasin.training.supermask import MASKED, SCORES
+
+
+class MaskOfPositive(nn.Module):
+    """Keeps the weights whose scores are above 0. The gradient passes through the choice."""
+
+    weights: Tensor
+
+    def __init__(self, weights: Tensor, score: float) -> None:
+        super().__init__()
+        self.register_buffer("weights", weights, persistent=False)
+        self._score = score
+
+    def forward(self, scores: Tensor) -> Tensor:
+        mask = (scores > 0).to(scores.dtype)
+        if not self.training:
+            return self.weights * mask
+        return self.weights * (mask + scores - scores.detach())
+
+    def right_inverse(self, weights: Tensor) -> Tensor:
+        """Return scores that keep every weight."""
+        return torch.full_like(weights, self._score)
+
+
+def mask_backbone(model: nn.Module, score: float) -> None:
+    """Put scores in the place of the weights of all linear and convolution layers but the last, which is trained.
+
+    All other parameters (biases, normalisation) stay as they are, too. score: of every weight at first. `ValueError`
+    when there is no layer before the last.
+    """
+    head = head_of(model)
+    layers = {name: module for name, module in model.named_modules() if isinstance(module, MASKED) and name != head}
+    if not layers:
+        raise ValueError(f"a mask needs linear or convolution layers before the last, {head!r}; the model has none")
+    for name, parameter in model.named_parameters():
+        if name.rpartition(".")[0] != head:
+            parameter.requires_grad_(False)
+    for layer in layers.values():
+        register_parametrization(layer, "weight", MaskOfPositive(layer.weight.detach().clone(), score))
+        layer.parametrizations.weight.original.requires_grad_(True)  # type: ignore[union-attr]
+
+
+def is_score(name: str) -> bool:
+    """Whether a parameter of this name is a layer's scores."""
+    return name.endswith(SCORES)
