@@ -4,7 +4,7 @@ Mallya, Davis, Lazebnik: Piggyback. ECCV 2018 (arXiv 1801.06519): a backbone tha
 their threshold, straight-through gradients, a last layer of each task's own. The paper trains in one place
 (``onebasin run centralised method.parametrization=backbone-mask task.weights=FILE``). Here clients send their masks, a
 bit a weight at most, and their last layers; a weight is kept from then on as far as clients keep it. All of it is
-relayed, so that the downlink is masks, too. Plain SGD drops fewer weights than the paper's Adam: masks are shorter.
+relayed, so that the downlink is masks, too. Plain SGD drops fewer weights than Adam does: masks are shorter.
 """
 
 from onebasin.choices import BackboneMask, MeanMask

@@ -55,7 +55,7 @@ class Mask(Drawn):
 class Threshold(Drawn):
     """Which scores are above 0, at most 1 bit each: told apart by whether they are in the model that both sides hold.
 
-    Mallya, Davis, Lazebnik: Piggyback. ECCV 2018 (arXiv 1801.06519), eq. 2.
+    Mallya, Davis, Lazebnik: Piggyback. ECCV 2018 (arXiv 1801.06519).
     """
 
     name: ClassVar[str] = "threshold"
