@@ -184,6 +184,10 @@ def test_a_study_says_which_arm_is_wrong(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("path", sorted((Path(__file__).parents[1] / "studies").glob("*.toml")), ids=lambda p: p.stem)
 def test_every_study_that_is_described_can_be_read(path: Path) -> None:
+    if path.stem == "piggyback":  # its backbones are trained first
+        with pytest.raises(ConfigError, match=r"task\.weights: runs/backbones/mnist: No such file"):
+            read_study(path)
+        return
     study, runs = read_study(path)
     assert study.title
     assert runs
