@@ -87,3 +87,8 @@ def test_momenta_of_weights_are_none_of_scores(quick_config: MakeConfig) -> None
 def test_where_masks_cannot_be_said_they_are_refused(override: str) -> None:
     with pytest.raises(ConfigError, match="models='masked'"):
         read_config("fedavg", [*MASKS, override])
+
+
+def test_forged_weights_are_no_masks() -> None:
+    with pytest.raises(ConfigError, match="every forged mask would keep all"):
+        read_config("fedavg", [*MASKS, "method.frame=weights", "federation.attack=sign-flip"])
