@@ -304,6 +304,13 @@ def test_what_comes_later_is_all_that_is_left_then() -> None:
         assert {(report.examples, report.steps) for report in server.outcome.reports.values()} == {(examples, steps)}
 
 
+@pytest.mark.parametrize(("size", "sizes"), [(0, (0, 0)), (1, (0, 1)), (2, (1, 1)), (30, (1, 29))])
+def test_who_has_two_examples_has_some_at_each_time(size: int, sizes: tuple[int, int]) -> None:
+    task = replace(permuted_task(), later=0.99)
+    task = replace(task, parts=[part[:size] for part in task.parts])
+    assert (len(task.examples(0, alone=True)), len(task.examples(0, alone=False))) == sizes
+
+
 def test_pooled_data_is_all_there(quick_config: MakeConfig) -> None:
     task = load_task(quick_config("centralised", "task.later=0.1"))
     assert len(task.examples(0, alone=True)) == len(task.dataset.train)

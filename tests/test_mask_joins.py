@@ -7,11 +7,15 @@ import pytest
 import torch
 
 import onebasin as ob
+from onebasin.client import Client
 from onebasin.config import ConfigError, RunConfig
 from onebasin.own_masks import OwnMasks
 from onebasin.reading import read_config
+from onebasin.server import Server
+from onebasin.state import State
 from onebasin.tasks.task import load_task
 from onebasin.training.supermask import MASKED
+from onebasin.training.weights import parameters_of
 from onebasin.wire.error import WireError
 
 MakeConfig = Callable[..., RunConfig]
@@ -62,6 +66,15 @@ def test_one_that_joins_late_is_merged(quick_config: MakeConfig, tmp_path: Path)
     assert not any(record["failures"] for record in run.history)
 
 
+def test_momenta_of_weights_are_none_of_scores(quick_config: MakeConfig) -> None:
+    config = quick_config("fedavg", *MASKS, "method.frame=weights", "training.keep_optimizer=true")
+    task = load_task(config)
+    server, client = Server(config, task), Client(config, task)
+    momenta = {f"{name}:momentum_buffer": weight for name, weight in parameters_of(task.workspace()).items()}
+    work = client.begin(0, State({"optimizer": momenta}), server.open(1)[0])
+    assert client.train(work).report.steps > 0
+
+
 @pytest.mark.parametrize(
     "override",
     [
@@ -74,3 +87,8 @@ def test_one_that_joins_late_is_merged(quick_config: MakeConfig, tmp_path: Path)
 def test_where_masks_cannot_be_said_they_are_refused(override: str) -> None:
     with pytest.raises(ConfigError, match="models='masked'"):
         read_config("fedavg", [*MASKS, override])
+
+
+def test_forged_weights_are_no_masks() -> None:
+    with pytest.raises(ConfigError, match="every forged mask would keep all"):
+        read_config("fedavg", [*MASKS, "method.frame=weights", "federation.attack=sign-flip"])

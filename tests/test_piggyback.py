@@ -177,6 +177,10 @@ def test_weights_that_do_not_fit_are_named(tmp_path: Path) -> None:
     path.write_bytes(b"no such format")
     with pytest.raises(PretrainedError, match="not a safetensors file"):
         read_pretrained(path)
+    header = b'{"a":{"dtype":"F8_E8M0","shape":[1],"data_offsets":[0,1]}}'
+    path.write_bytes(len(header).to_bytes(8, "little") + header + b"\0")
+    with pytest.raises(PretrainedError, match="values of type 'F8_E8M0'"):
+        read_pretrained(path)
 
 
 @pytest.mark.parametrize(

@@ -161,7 +161,9 @@ class Client:
             model, start, masks = self.model, work.start, self.protocol.own_masks
             if work.own and masks is not None:
                 model = masks.model(self._own_seed(work.client))
-                start = replace(start, weights=clone(parameters_of(model)), buffers=clone(buffers_of(model)))
+                start = replace(
+                    start, weights=clone(parameters_of(model)), buffers=clone(buffers_of(model)), optimizer={}
+                )
             trained = train_or_recall(
                 f"{self._identity} {work.client}",
                 model,

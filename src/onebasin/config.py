@@ -207,6 +207,11 @@ class RunConfig(Frozen):
                 f"task.weights begin a model whose weights are trained or masked; method.parametrization="
                 f"{self.method.parametrization.kind!r} and models={self.method.models!r} draw others from a seed"
             )
+        if self.federation.attack is not None and self.method.models == "masked":
+            raise ValueError(
+                f"federation.attack={self.federation.attack.kind!r} forges weights, and method.models='masked' says "
+                "only which are kept: every forged mask would keep all"
+            )
         private = self.method.privacy
         if private is not None and private.at == "server" and self.federation.weighting != "uniform":
             raise ValueError(

@@ -4,6 +4,7 @@ import json
 import re
 from collections.abc import Sequence
 from dataclasses import asdict
+from hashlib import sha256
 from pathlib import Path
 
 import tomli_w
@@ -28,7 +29,10 @@ def save(runs: Sequence[RunRecord], root: Path) -> Path:
 def save_results(runs: Sequence[RunRecord], folder: Path) -> Path:
     """Write the runs as result files, as `onebasin compare --results` does."""
     folder.mkdir(parents=True, exist_ok=True)
-    for number, run in enumerate(runs):
+    for run in runs:
         content = {name: value for name, value in asdict(run).items() if name != "directory"}
-        (folder / f"{number:016x}.json").write_text(json.dumps(content), encoding="utf-8")
+        name = sha256(json.dumps([run.label, run.config]).encode()).hexdigest()[:16]
+        if run.summary:
+            content["summary"] = run.summary | {"config_hash": name}
+        (folder / f"{name}.json").write_text(json.dumps(content), encoding="utf-8")
     return folder

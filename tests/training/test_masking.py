@@ -122,7 +122,13 @@ def test_what_masks_is_part_of_a_phase_that_is_reused() -> None:
     weights, noise = {"w": torch.zeros(2)}, {"w": torch.ones(2)}
     ways = [None, Masking(noise, False), Masking(noise, True), Masking(noise, False, False), Masking(weights, False)]
     starts = [Start(weights, {}, masking=masking) for masking in ways]
-    assert len({_digest("task", start, Training(), 1, 0) for start in starts}) == len(ways)
+    assert len({_digest("task", start, torch.arange(3), Training(), 1, 0) for start in starts}) == len(ways)
+
+
+def test_examples_are_part_of_a_phase_that_is_reused() -> None:
+    start = Start({"w": torch.zeros(2)}, {})
+    parts = [torch.tensor([0, 1]), torch.tensor([0, 2]), torch.tensor([0])]
+    assert len({_digest("task", start, part, Training(), 1, 0) for part in parts}) == len(parts)
 
 
 @pytest.mark.parametrize(

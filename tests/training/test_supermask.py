@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 import onebasin as ob
-from onebasin.choices import BetaPosterior, Supermask
+from onebasin.choices import Anchored, BackboneMask, BetaPosterior, Parametrization, SparseCombination, Supermask
 from onebasin.combine import apply_update
 from onebasin.config import ConfigError, RunConfig
 from onebasin.reading import read_config
@@ -85,6 +85,16 @@ def test_what_cannot_be_masked_is_named() -> None:
         parametrize(nn.Sequential(nn.ReLU()), Supermask(), seed=0)
     with pytest.raises(ValueError, match=r"0.weight_ih_l0 \[9, 2\] belongs to no layer"):
         parametrize(nn.Sequential(nn.GRU(2, 3), nn.Linear(3, 1)), Supermask(), seed=0)
+
+
+@pytest.mark.parametrize("chosen", [Supermask(), SparseCombination(), Anchored(), BackboneMask()], ids=lambda c: c.kind)
+def test_a_weight_of_two_layers_is_not_replaced_in_one_of_them(chosen: Parametrization) -> None:
+    model = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4), nn.Linear(4, 2))
+    model[1].weight = model[0].weight
+    with pytest.raises(ValueError, match=r"0\.weight and 1\.weight are one tensor"):
+        parametrize(model, chosen, seed=0)
+    twice = nn.Linear(4, 4)
+    parametrize(nn.Sequential(twice, nn.ReLU(), twice, nn.Linear(4, 2)), chosen, seed=0)
 
 
 def test_the_posterior_is_the_mean_mask_within_its_margin() -> None:

@@ -22,7 +22,8 @@ class Task:
 
     public: inputs that everybody knows and no client holds, without their labels; None where there are none.
     seed: of what is not trained (random weights beneath a mask), where nothing else is said; of anchors, always. later:
-    the share of each client's examples that it gets only when it is no longer alone, and the others are gone. weights:
+    the share of each client's examples that it gets only when it is no longer alone, and the others are gone: one at
+    least at each time, if it has two. weights:
     what the model begins with, where it is not drawn from a seed.
     """
 
@@ -42,7 +43,7 @@ class Task:
         if not self.later:
             return part
         order = torch.randperm(len(part), generator=generator(self.seed, "later", client))
-        kept = math.ceil(self.later * len(part))
+        kept = min(math.ceil(self.later * len(part)), max(1, len(part) - 1))
         return part[(order[kept:] if alone else order[:kept]).sort().values]
 
     def build_model(self, seed: int) -> nn.Module:

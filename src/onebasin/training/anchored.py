@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.parametrize import register_parametrization
 
-from onebasin.training.supermask import MASKED
+from onebasin.training.supermask import MASKED, refuse_tied
 
 
 class Anchored(nn.Module):
@@ -40,11 +40,12 @@ def anchor(model: nn.Module, fraction: float, scale: float, generator: torch.Gen
     """Fix this fraction of every weight of the model's linear and convolution layers, at places drawn for each.
 
     Constants are normal, `scale` times as large as PyTorch's initial weights (deviation 1 / sqrt(3 fan-in)). All
-    else is trained as it is. `ValueError` when there is no such layer.
+    else is trained as it is. `ValueError` when there is no such layer, or two share a weight.
     """
     layers = [module for module in model.modules() if isinstance(module, MASKED)]
     if not layers:
         raise ValueError("anchors need linear or convolution layers; the model has none")
+    refuse_tied(model, layers)
     for layer in layers:
         shape = layer.weight.shape
         deviation = scale / math.sqrt(3 * layer.weight[0].numel())

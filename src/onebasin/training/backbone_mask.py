@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn.utils.parametrize import register_parametrization
 
 from onebasin.training.pretrained import head_of
-from onebasin.training.supermask import MASKED, SCORES
+from onebasin.training.supermask import MASKED, SCORES, refuse_tied
 
 
 class MaskOfPositive(nn.Module):
@@ -40,12 +40,13 @@ def mask_backbone(model: nn.Module, score: float) -> None:
     """Put scores in the place of the weights of all linear and convolution layers but the last, which is trained.
 
     All other parameters (biases, normalisation) stay as they are, too. score: of every weight at first. `ValueError`
-    when there is no layer before the last.
+    when there is no layer before the last, or a weight is masked that two modules share.
     """
     head = head_of(model)
     layers = {name: module for name, module in model.named_modules() if isinstance(module, MASKED) and name != head}
     if not layers:
         raise ValueError(f"a mask needs linear or convolution layers before the last, {head!r}; the model has none")
+    refuse_tied(model, layers.values())
     for name, parameter in model.named_parameters():
         if name.rpartition(".")[0] != head:
             parameter.requires_grad_(False)

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.parametrize import register_parametrization
 
-from onebasin.training.supermask import MASKED, neutralise
+from onebasin.training.supermask import MASKED, neutralise, refuse_tied
 
 
 class SparseCombination(nn.Module):
@@ -50,11 +50,12 @@ def combine_sparsely(model: nn.Module, compression: float, degree: int, generato
     """Put scores in the place of the weights of linear and convolution layers: of each, `compression` times fewer.
 
     All other parameters (biases, normalisation) keep their neutral values and are no longer trained. `ValueError` when
-    there is no such layer, or parameters are left that are neither.
+    there is no such layer, two share a weight, or parameters are left that are neither.
     """
     layers = [module for module in model.modules() if isinstance(module, MASKED)]
     if not layers:
         raise ValueError("sparse combinations need linear or convolution layers; the model has none")
+    refuse_tied(model, layers)
     for layer in layers:
         shape = layer.weight.shape
         size = math.ceil(shape.numel() / compression)

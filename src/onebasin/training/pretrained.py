@@ -71,6 +71,8 @@ def read_pretrained(file: str | Path, digest: str = "", fresh_head: bool = True)
         raise PretrainedError(f"{path}: {error.strerror or error}") from None
     except safetensors.SafetensorError as error:
         raise PretrainedError(f"{path}: not a safetensors file: {error}") from None
+    except KeyError as error:  # the format has types that PyTorch has not
+        raise PretrainedError(f"{path}: has values of type {error}, which cannot be read") from None
     found = digest_of(tensors)
     if digest and found != digest:
         raise PretrainedError(f"{path}: has the digest {found}; the weights that are meant have {digest}")

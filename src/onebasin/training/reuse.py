@@ -32,7 +32,7 @@ def train_or_recall(
     folder = os.environ.get(FOLDER)
     if not folder:
         return train_locally(model, start, data, indices, recipe, round, seed)
-    path = Path(folder) / f"{_digest(identity, start, recipe, round, seed)}.safetensors"
+    path = Path(folder) / f"{_digest(identity, start, indices, recipe, round, seed)}.safetensors"
     known = _read(path)
     if known is not None:
         return known
@@ -53,12 +53,13 @@ def _read(path: Path) -> Trained | None:
         return None
 
 
-def _digest(identity: str, start: Start, recipe: Training, round: int, seed: int) -> str:
+def _digest(identity: str, start: Start, indices: Tensor, recipe: Training, round: int, seed: int) -> str:
     digest = blake2b(digest_size=16)
     facts = [identity, recipe.model_dump(mode="json"), round if recipe.lr_decay != 1 else 1, seed, start.proximal]
     masking = start.masking
     facts += [] if masking is None else [masking.signed, masking.progressive]
     digest.update(json.dumps([*facts, torch.__version__, _code()], sort_keys=True).encode())
+    digest.update(indices.numpy().tobytes())
     noise = {} if masking is None else masking.noise
     for tensors in (start.weights, start.buffers, start.optimizer, start.correction or {}, start.free or {}, noise):
         for name, tensor in tensors.items():

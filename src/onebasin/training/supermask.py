@@ -7,6 +7,8 @@ Randomly Weighted Neural Network? CVPR 2020 (arXiv 1911.13299); Isik et al.: Fed
 from __future__ import annotations
 
 import math
+from collections import Counter
+from collections.abc import Iterable
 
 import torch
 from torch import Tensor, nn
@@ -71,11 +73,12 @@ def supermask(model: nn.Module, density: float | None, generator: torch.Generato
 
     density: of the highest scores; None for chances. Weights become + or - the deviation of He et al. 2015; all other
     parameters (biases, normalisation) keep their neutral values and are no longer trained. `ValueError` when no layer
-    can be masked, or parameters are left that are neither.
+    can be masked, two share a weight, or parameters are left that are neither.
     """
     layers = [module for module in model.modules() if isinstance(module, MASKED)]
     if not layers:
         raise ValueError("a supermask needs linear or convolution layers; the model has none")
+    refuse_tied(model, layers)
     for layer in layers:
         fan_in = layer.weight[0].numel()
         signs = torch.randint(0, 2, layer.weight.shape, generator=generator) * 2.0 - 1.0
@@ -85,6 +88,19 @@ def supermask(model: nn.Module, density: float | None, generator: torch.Generato
             layer.weight.copy_(weights)
         register_parametrization(layer, "weight", kind)
     neutralise(model)
+
+
+def refuse_tied(model: nn.Module, layers: Iterable[nn.Module]) -> None:
+    """Raise `ValueError` for a layer whose weight is another module's, too: both would get what takes its place."""
+    owned = [each for module in model.modules() for each in module.parameters(recurse=False)]
+    holders = Counter(map(id, owned))
+    for layer in layers:
+        if holders[id(layer.weight)] > 1:
+            named = model.named_parameters(remove_duplicate=False)
+            names = [name for name, parameter in named if parameter is layer.weight]
+            raise ValueError(
+                f"{' and '.join(names)} are one tensor; a weight that is to be replaced must be one layer's"
+            )
 
 
 def neutralise(model: nn.Module) -> None:

@@ -1,3 +1,5 @@
+import shutil
+
 import pytest
 from tests.report.saving import save_results
 
@@ -31,6 +33,15 @@ def shelf(tmp_path, make_run):
 )
 def test_runs_are_chosen_by_settings_and_labels(shelf, settings, labels):
     assert [run.label for run in shelf.choose(choice(**settings))] == labels
+
+
+def test_a_run_in_two_folders_counts_once_under_each_name(shelf):
+    shutil.copytree(shelf.root / "a", shelf.root / "b")
+    twice = choice(**{"from": ["a", "b"], "only": ["FedAvg*"]})
+    assert [run.label for run in shelf.choose(twice)] == ["FedAvg fp32", "FedAvg fp32", "FedAvg int8"]
+    assert shelf.source(twice)["runs"] == "3 runs, seeds 0, 2"
+    named = choice(**{"from": ["a", "b"], "only": ["Other"], "names": {"b/Other": "again"}})
+    assert [run.label for run in shelf.choose(named)] == ["Other", "again"]
 
 
 def test_a_source_names_the_studies_that_are_there(shelf):

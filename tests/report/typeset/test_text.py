@@ -130,6 +130,21 @@ def test_a_wrong_plan_or_source_is_named(text, results, tmp_path):
         write_text(results, text, ["pdf"])
 
 
+@pytest.mark.parametrize(
+    ("entry", "message"),
+    [
+        ('["../x"]\ndraw = "picture"\nfile = "review.md"', r"\.\./x"),
+        ('[x]\ndraw = "grid"\nfrom = ["small"]\ncolumns = {"seed" = "{}"}\nrow = "("', "no regular expression"),
+        ('[x]\ndraw = "grid"\nfrom = ["small"]\ncolumns = {"seed" = "{}"}\nrow = ".*"', "has no group"),
+    ],
+)
+def test_names_of_pieces_and_rows_are_such(entry, message, text, results):
+    (text / "results.toml").write_text(PLAN + entry)
+    with pytest.raises(ConfigError, match=message):
+        write_text(results, text, ["pdf"])
+    assert not list(text.parent.glob("x*"))
+
+
 def test_a_number_that_is_not_there_stops_with_those_that_are(text, results):
     (text / "report.typ").write_text('#import "onebasin.typ": *\n#num("fedavg", "0.99")')
     with pytest.raises(ReportError, match=r"fedavg has no number called 0\.99; it has: seeds, final"):

@@ -43,13 +43,17 @@ class Shelf:
         return self._read[folder]
 
     def choose(self, choice: Choice) -> list[RunRecord]:
-        """The finished runs that a piece is made of, under the names that it gives them."""
-        return [
-            replace(run, label=choice.names.get(f"{folder}/{run.label}", choice.names.get(run.label, run.label)))
-            for folder in choice.folders
-            for run in self._fitting(folder, choice)
-            if run.summary
-        ]
+        """The finished runs that a piece is made of, under the names that it gives them.
+
+        A run that lies in two folders counts once, unless it has two names.
+        """
+        chosen: dict[tuple[str, Any], RunRecord] = {}
+        for folder in choice.folders:
+            for run in self._fitting(folder, choice):
+                name = choice.names.get(f"{folder}/{run.label}", choice.names.get(run.label, run.label))
+                if run.summary:
+                    chosen.setdefault((name, run.summary.get("config_hash", id(run))), replace(run, label=name))
+        return list(chosen.values())
 
     def _fitting(self, folder: str, choice: Choice) -> list[RunRecord]:
         return [run for run in self.runs(folder) if _has(run, choice.where) and _is_named(run, folder, choice)]
@@ -57,7 +61,7 @@ class Shelf:
     def source(self, choice: Choice) -> Piece:
         """How many runs a piece is made of, and the commands that make them again."""
         found = {folder: self._fitting(folder, choice) for folder in choice.folders}
-        runs = [run for each in found.values() for run in each]
+        runs = self.choose(choice)
         seeds = sorted({seed for run in runs if (seed := seed_of(run)) is not None})
         named = f"seed{'' if len(seeds) == 1 else 's'} {units.ranges_text(seeds)}" if seeds else "no seed"
         there = [folder for folder, each in found.items() if each]

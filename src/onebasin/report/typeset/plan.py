@@ -11,12 +11,23 @@ names = { "STC 3%" = "STC, 3%" }          # what arms (label, or folder/label) a
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, RootModel
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, RootModel
 
 from onebasin.reading import read_toml, validate
+
+
+def _with_a_group(pattern: str) -> str:
+    try:
+        groups = re.compile(pattern).groups
+    except re.error as error:
+        raise ValueError(f"is no regular expression: {error}") from None
+    if not groups:
+        raise ValueError("has no group, such as (.*), for the row's name")
+    return pattern
 
 
 class _Entry(BaseModel):
@@ -66,7 +77,7 @@ class Grid(Choice):
     draw: Literal["grid"]
     columns: dict[str, str] = Field(min_length=1)
     headings: dict[str, str] = {}
-    row: str = "(.*)"
+    row: Annotated[str, AfterValidator(_with_a_group)] = "(.*)"
     best: bool = True
 
 
@@ -96,7 +107,11 @@ class Picture(_Entry):
 Entry = Annotated[Plot | Against | Comparison | Grid | Numbers | Markdown | Picture, Field(discriminator="draw")]
 
 
-class Plan(RootModel[dict[str, Entry]]):
+Name = Annotated[str, Field(pattern=r"^[\w-]+$")]
+"""Of a piece; files are called by it."""
+
+
+class Plan(RootModel[dict[Name, Entry]]):
     """All pieces of a text, by name."""
 
 
