@@ -83,7 +83,7 @@ class SparseCombination(Frozen):
     """
 
     kind: Literal["sparse-combination"] = "sparse-combination"
-    compression: Annotated[float, Field(ge=1)] = 8.0
+    compression: Annotated[float, Field(ge=1, le=1e6)] = 8.0
     degree: Annotated[int, Field(ge=1, le=64)] = 4
 
 

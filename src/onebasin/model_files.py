@@ -27,6 +27,8 @@ def read_state(path: Path, model: nn.Module) -> dict[str, Tensor]:
         state = safetensors.torch.load(path.read_bytes())
     except safetensors.SafetensorError as error:
         raise AlignmentError(f"{path}: not a safetensors file: {error}") from None
+    except KeyError as error:  # the format has types that PyTorch has not
+        raise AlignmentError(f"{path}: has values of type {error}, which cannot be read") from None
     expected = model.state_dict()
     shared = _shared_names(model)
     for name in expected:

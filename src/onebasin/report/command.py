@@ -41,4 +41,6 @@ def _kinds(kind: str | None, out: Path | None) -> list[Kind]:
         return ["html"] if suffix in (".html", ".htm") else ["pdf"] if suffix == ".pdf" else list(_KINDS.values())
     if kind not in _KINDS:
         raise ReportError(f"--as {kind}: expected {', '.join(_KINDS)}")
+    if suffix in (".html", ".htm", ".pdf") and (suffix == ".pdf") == (kind == "html"):
+        raise ReportError(f"--out {out}: --as {kind} writes another kind of file")
     return [_KINDS[kind]]

@@ -81,6 +81,9 @@ def test_the_command_writes_all_three_or_what_is_asked(tmp_path, make_run):
     wrong = CliRunner().invoke(app, ["report", root, "--as", "docx"])
     assert wrong.exit_code == 1
     assert "--as docx: expected html, pdf, slides" in wrong.output
+    other = CliRunner().invoke(app, ["report", str(tmp_path), "--as", "pdf", "--out", str(tmp_path / "y.html")])
+    assert other.exit_code == 1
+    assert "--as pdf writes another kind of file" in other.output
 
 
 def test_without_typst_there_is_the_page_and_a_line_that_says_how_to_get_the_rest(tmp_path, make_run, monkeypatch):

@@ -87,7 +87,7 @@ class Shelf:
         runs = self.runs(folder)
         study = self.study(folder)
         title = tomllib.loads(study.read_text(encoding="utf-8")).get("title", "") if study.exists() else ""
-        commits = {str(run.summary.get("environment", {}).get("commit", "")) for run in runs}
+        commits = {str((run.summary.get("environment") or {}).get("commit", "")) for run in runs}
         return {
             "name": folder,
             "title": str(title),
