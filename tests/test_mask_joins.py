@@ -14,7 +14,7 @@ from onebasin.reading import read_config
 from onebasin.server import Server
 from onebasin.state import State
 from onebasin.tasks.task import load_task
-from onebasin.training.supermask import MASKED
+from onebasin.training.supermask import Maskable
 from onebasin.training.weights import parameters_of
 from onebasin.wire.error import WireError
 
@@ -25,7 +25,7 @@ MASKS = (*OWN, "training.warmup=8", "training.warmup_optimizer=adam", "training.
 
 def test_a_seed_and_a_mask_are_all_weights(quick_config: MakeConfig) -> None:
     masks = OwnMasks(load_task(quick_config("fedavg", *OWN)))
-    scores = {name: torch.randn(value.shape) for name, value in masks.scores(masks.model(5)).items()}
+    scores = {name: torch.randn(value.shape) for name, value in parameters_of(masks.model(5)).items()}
     weights = masks.weights(masks.model(5), scores)
     assert list(weights) == ["fc1.weight", "fc1.bias", "fc2.weight", "fc2.bias"]
     assert weights["fc1.bias"].unique().tolist() == [0]
@@ -56,7 +56,7 @@ def test_masked_networks_are_merged_and_then_trained_as_they_are(
     assert joined["accuracy"] > 0.6
     assert later[-1]["accuracy"] > 0.85
     assert run.model is not None
-    assert all((layer.bias != 0).any() for layer in run.model.modules() if isinstance(layer, MASKED))
+    assert all((layer.bias != 0).any() for layer in run.model.modules() if isinstance(layer, Maskable))
 
 
 def test_one_that_joins_late_is_merged(quick_config: MakeConfig, tmp_path: Path) -> None:

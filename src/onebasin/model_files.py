@@ -6,8 +6,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-import safetensors
-import safetensors.torch
 import torch
 from torch import Tensor, nn
 
@@ -17,6 +15,7 @@ from onebasin.results.run_directory import RunDirectory
 from onebasin.tasks.dataset import Dataset, load_dataset
 from onebasin.tasks.factory import build
 from onebasin.tasks.models import MODELS, build_model
+from onebasin.weight_files import WeightFileError, read_tensors
 
 MOST_PROBES = 1000
 
@@ -24,11 +23,9 @@ MOST_PROBES = 1000
 def read_state(path: Path, model: nn.Module) -> dict[str, Tensor]:
     """Return the state in a .safetensors file; errors name the file and the first tensor that is not the model's."""
     try:
-        state = safetensors.torch.load(path.read_bytes())
-    except safetensors.SafetensorError as error:
-        raise AlignmentError(f"{path}: not a safetensors file: {error}") from None
-    except KeyError as error:  # the format has types that PyTorch has not
-        raise AlignmentError(f"{path}: has values of type {error}, which cannot be read") from None
+        state = read_tensors(path)
+    except WeightFileError as error:
+        raise AlignmentError(str(error)) from None
     expected = model.state_dict()
     shared = _shared_names(model)
     for name in expected:

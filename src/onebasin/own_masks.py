@@ -26,18 +26,15 @@ class OwnMasks:
     def __init__(self, task: Task) -> None:
         self._names = list(parameters_of(task.build_model(task.seed)))
         self._task = replace(task, parametrization=Supermask())
-        self._coding = Chain("threshold", Layout.of(self.scores(self.model(task.seed))))
+        self._coding = Chain("threshold", Layout.of(parameters_of(self.model(task.seed))))
 
     def model(self, seed: int) -> nn.Module:
         """Return the model that is trained: scores over the weights of a seed."""
         return self._task.build_model(seed)
 
-    def scores(self, model: nn.Module) -> Tensors:
-        return parameters_of(model)
-
     def weights(self, model: nn.Module, scores: Tensors) -> Tensors:
         """Return all weights that scores stand for, in a plain module's names and order; the model is used up."""
-        copy_into(self.scores(model), scores)
+        copy_into(parameters_of(model), scores)
         folded = dict(fold(model).named_parameters())
         return clone({name: folded[name] for name in self._names})
 

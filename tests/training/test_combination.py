@@ -11,7 +11,7 @@ import onebasin as ob
 from onebasin.choices import SparseCombination
 from onebasin.config import ConfigError, RunConfig
 from onebasin.reading import read_config
-from onebasin.training.parametrization import fold, parametrize
+from onebasin.training.parametrization import parametrize
 from onebasin.training.weights import parameters_of
 
 
@@ -60,18 +60,6 @@ def test_draws_vary_as_he_et_al_ask_and_their_mean_is_what_is_used() -> None:
     draws = torch.stack([model[0].weight.detach() for _ in range(300)])
     assert draws.square().mean().item() == pytest.approx(2 / 100, rel=0.05)
     assert (draws.mean(0) - model.eval()[0].weight).abs().max() < 0.06
-
-
-def test_folding_gives_plain_weights_in_a_plain_modules_names() -> None:
-    model = parametrize(plain(), SparseCombination(compression=3.0), seed=1)
-    with torch.no_grad():
-        for scores in parameters_of(model).values():
-            scores.normal_()
-    inputs = torch.randn(5, 8)
-    expected = model.eval()(inputs)
-    folded = fold(model)
-    assert folded.state_dict().keys() == plain().state_dict().keys()
-    assert torch.equal(folded(inputs), expected)
 
 
 def test_what_cannot_be_combined_is_named() -> None:

@@ -68,8 +68,9 @@ def test_so_many_are_kept_and_of_equal_scores_the_last(density: float, levels: i
     assert sorted(masked.nonzero().flatten().tolist()) == sorted(order[200 - count :].tolist())
 
 
-def test_folding_gives_the_masked_weights_in_a_plain_modules_names() -> None:
-    model = parametrize(plain(), Supermask(), seed=1)
+@pytest.mark.parametrize("chosen", [Supermask(), SparseCombination(compression=3.0)], ids=lambda c: c.kind)
+def test_folding_gives_the_masked_weights_in_a_plain_modules_names(chosen: Parametrization) -> None:
+    model = parametrize(plain(), chosen, seed=1)
     with torch.no_grad():
         for scores in parameters_of(model).values():
             scores.normal_()

@@ -17,7 +17,7 @@ from onebasin.exports.seed_mask import Description, SeedMask, Shape
 from onebasin.tasks.models import built_in
 from onebasin.training.parametrization import fold, parametrize
 from onebasin.training.pretrained import Pretrained, PretrainedError, head_of, read_pretrained
-from onebasin.training.supermask import MASKED
+from onebasin.training.supermask import Maskable
 from onebasin.training.weights import buffers_of
 from onebasin.updates.dense import Exact, Fp16
 from onebasin.wire.error import WireError
@@ -87,7 +87,7 @@ def masked_layers(model: nn.Module, backbone: bool = False) -> dict[str, Shape]:
 
     backbone: whether they are those of a trained network, whose last layer is not masked.
     """
-    layers = [(name, module) for name, module in model.named_modules() if isinstance(module, MASKED)]
+    layers = [(name, module) for name, module in model.named_modules() if isinstance(module, Maskable)]
     return {_weight_of(name): tuple(layer.weight.shape) for name, layer in (layers[:-1] if backbone else layers)}
 
 

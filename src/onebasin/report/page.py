@@ -20,7 +20,7 @@ from onebasin.report.findings import compared, findings, lead, warnings
 from onebasin.report.holdings import section_holdings
 from onebasin.report.ink import Look, looks
 from onebasin.report.stylesheet import SCRIPT, STYLE
-from onebasin.report.table import footnote
+from onebasin.report.table import COST_NOTE, footnote
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -130,7 +130,7 @@ def _section(section: Section, look: Mapping[str, Look], root: Path, number: int
         outcome=fragments.table(section, [c for c in shown if c.group == "outcome"], look, footnote(section)),
         rounds=_plot(rounds_figure(section, look, key=False), f"{name}-rounds", ROUNDS_CAPTION, key),
         bytes=_plot(bytes_figure(section), f"{name}-bytes", BYTES_CAPTION),
-        cost=fragments.table(section, cost, look, "Means over finished runs; multicast: one downlink for all clients."),
+        cost=fragments.table(section, cost, look, COST_NOTE),
         holdings=_holdings(section, name),
         failures=fragments.failures(section),
         root=escape(root.resolve().name),

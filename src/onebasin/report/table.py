@@ -60,6 +60,10 @@ def markdown_table(section: Section, baseline: str | None = None) -> str:
     return "\n".join("| " + " | ".join(text.replace("|", "\\|") for text in line) + " |" for line in lines) + "\n"
 
 
+COST_NOTE = "Means over finished runs; multicast: one downlink for all clients."
+"""What a reader needs beside the columns of costs."""
+
+
 def footnote(section: Section) -> str:
     """What a reader of the table needs beside it: the size of the data, what was counted, what k/n means."""
     size = section.dataset_bytes

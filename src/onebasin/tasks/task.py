@@ -23,8 +23,7 @@ class Task:
     public: inputs that everybody knows and no client holds, without their labels; None where there are none.
     seed: of what is not trained (random weights beneath a mask), where nothing else is said; of anchors, always. later:
     the share of each client's examples that it gets only when it is no longer alone, and the others are gone: one at
-    least at each time, if it has two. weights:
-    what the model begins with, where it is not drawn from a seed.
+    least at each time, if it has two. weights: what the model begins with, where it is not drawn from a seed.
     """
 
     dataset: Dataset

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.parametrize import register_parametrization
 
-from onebasin.training.supermask import MASKED, refuse_tied
+from onebasin.training.supermask import replaceable_layers
 
 
 class Anchored(nn.Module):
@@ -42,11 +42,7 @@ def anchor(model: nn.Module, fraction: float, scale: float, generator: torch.Gen
     Constants are normal, `scale` times as large as PyTorch's initial weights (deviation 1 / sqrt(3 fan-in)). All
     else is trained as it is. `ValueError` when there is no such layer, or two share a weight.
     """
-    layers = [module for module in model.modules() if isinstance(module, MASKED)]
-    if not layers:
-        raise ValueError("anchors need linear or convolution layers; the model has none")
-    refuse_tied(model, layers)
-    for layer in layers:
+    for layer in replaceable_layers(model, "anchors need"):
         shape = layer.weight.shape
         deviation = scale / math.sqrt(3 * layer.weight[0].numel())
         constants = deviation * torch.randn(shape, generator=generator)

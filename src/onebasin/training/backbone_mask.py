@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn.utils.parametrize import register_parametrization
 
 from onebasin.training.pretrained import head_of
-from onebasin.training.supermask import MASKED, SCORES, refuse_tied
+from onebasin.training.supermask import SCORES, Maskable, refuse_tied
 
 
 class MaskOfPositive(nn.Module):
@@ -43,7 +43,7 @@ def mask_backbone(model: nn.Module, score: float) -> None:
     when there is no layer before the last, or a weight is masked that two modules share.
     """
     head = head_of(model)
-    layers = {name: module for name, module in model.named_modules() if isinstance(module, MASKED) and name != head}
+    layers = {name: module for name, module in model.named_modules() if isinstance(module, Maskable) and name != head}
     if not layers:
         raise ValueError(f"a mask needs linear or convolution layers before the last, {head!r}; the model has none")
     refuse_tied(model, layers.values())

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.parametrize import register_parametrization
 
-from onebasin.training.supermask import MASKED, neutralise, refuse_tied
+from onebasin.training.supermask import neutralise, replaceable_layers
 
 
 class SparseCombination(nn.Module):
@@ -52,11 +52,7 @@ def combine_sparsely(model: nn.Module, compression: float, degree: int, generato
     All other parameters (biases, normalisation) keep their neutral values and are no longer trained. `ValueError` when
     there is no such layer, two share a weight, or parameters are left that are neither.
     """
-    layers = [module for module in model.modules() if isinstance(module, MASKED)]
-    if not layers:
-        raise ValueError("sparse combinations need linear or convolution layers; the model has none")
-    refuse_tied(model, layers)
-    for layer in layers:
+    for layer in replaceable_layers(model, "sparse combinations need"):
         shape = layer.weight.shape
         size = math.ceil(shape.numel() / compression)
         register_parametrization(layer, "weight", SparseCombination(shape, size, degree, generator))

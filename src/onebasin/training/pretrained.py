@@ -7,12 +7,11 @@ from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
 
-import safetensors
-import safetensors.torch
 import torch
 from torch import Tensor, nn
 
-from onebasin.training.supermask import MASKED
+from onebasin.training.supermask import Maskable
+from onebasin.weight_files import WeightFileError, read_tensors
 
 DIGEST_BYTES = 16
 
@@ -51,7 +50,7 @@ class Pretrained:
 
 def head_of(model: nn.Module) -> str:
     """Return the name of a model's last linear or convolution layer; `PretrainedError` when there is none."""
-    names: list[str] = [name for name, module in model.named_modules() if isinstance(module, MASKED)]
+    names: list[str] = [name for name, module in model.named_modules() if isinstance(module, Maskable)]
     if not names:
         raise PretrainedError("a model without linear or convolution layers has no last layer to draw anew")
     return names[-1]
@@ -66,13 +65,11 @@ def read_pretrained(file: str | Path, digest: str = "", fresh_head: bool = True)
     if path.is_dir():
         path = path / "model.safetensors"
     try:
-        tensors = safetensors.torch.load(path.read_bytes())
+        tensors = read_tensors(path)
     except OSError as error:
         raise PretrainedError(f"{path}: {error.strerror or error}") from None
-    except safetensors.SafetensorError as error:
-        raise PretrainedError(f"{path}: not a safetensors file: {error}") from None
-    except KeyError as error:  # the format has types that PyTorch has not
-        raise PretrainedError(f"{path}: has values of type {error}, which cannot be read") from None
+    except WeightFileError as error:
+        raise PretrainedError(str(error)) from None
     found = digest_of(tensors)
     if digest and found != digest:
         raise PretrainedError(f"{path}: has the digest {found}; the weights that are meant have {digest}")

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.parametrize import register_parametrization
 
-MASKED = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
+Maskable = nn.Linear | nn.Conv1d | nn.Conv2d | nn.Conv3d | nn.ConvTranspose1d | nn.ConvTranspose2d | nn.ConvTranspose3d
 
 SCORES = "parametrizations.weight.original"
 """What the names of scores end with, in the place of `weight`."""
@@ -75,11 +75,7 @@ def supermask(model: nn.Module, density: float | None, generator: torch.Generato
     parameters (biases, normalisation) keep their neutral values and are no longer trained. `ValueError` when no layer
     can be masked, two share a weight, or parameters are left that are neither.
     """
-    layers = [module for module in model.modules() if isinstance(module, MASKED)]
-    if not layers:
-        raise ValueError("a supermask needs linear or convolution layers; the model has none")
-    refuse_tied(model, layers)
-    for layer in layers:
+    for layer in replaceable_layers(model, "a supermask needs"):
         fan_in = layer.weight[0].numel()
         signs = torch.randint(0, 2, layer.weight.shape, generator=generator) * 2.0 - 1.0
         weights = signs * math.sqrt(2 / fan_in)
@@ -88,6 +84,18 @@ def supermask(model: nn.Module, density: float | None, generator: torch.Generato
             layer.weight.copy_(weights)
         register_parametrization(layer, "weight", kind)
     neutralise(model)
+
+
+def replaceable_layers(model: nn.Module, needing: str) -> list[Maskable]:
+    """Return the linear and convolution layers, whose weights something can take the place of.
+
+    needing: who needs them, for the `ValueError` when there is none; another says which of them share a weight.
+    """
+    layers = [module for module in model.modules() if isinstance(module, Maskable)]
+    if not layers:
+        raise ValueError(f"{needing} linear or convolution layers; the model has none")
+    refuse_tied(model, layers)
+    return layers
 
 
 def refuse_tied(model: nn.Module, layers: Iterable[nn.Module]) -> None:

@@ -12,7 +12,7 @@ from onebasin.report.arms import Section
 from onebasin.report.columns import columns
 from onebasin.report.findings import compared, findings, lead, warnings
 from onebasin.report.fragments import command, environments, failure_rows
-from onebasin.report.table import footnote
+from onebasin.report.table import COST_NOTE, footnote
 from onebasin.report.typeset.compiling import FILES, STUDY, Kind, furnish, set_document
 from onebasin.report.typeset.pieces import Piece, PlotName, section_plot, section_table
 
@@ -57,7 +57,7 @@ def _section(section: Section, root: Path, folder: Path, place: int) -> Piece:
         "warnings": warnings(section),
         **{name: section_plot(name, section, folder / f"{name}-{place}.svg") for name in _PLOTS},
         "outcome": section_table(section, outcome, footnote(section)),
-        "cost": section_table(section, cost, "Means over finished runs; multicast: one downlink for all clients."),
+        "cost": section_table(section, cost, COST_NOTE),
         "failures": failure_rows(section),
         "commands": [
             {"arm": arm.label, "command": command(arm.runs[0].directory, root)}
