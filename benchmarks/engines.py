@@ -1,18 +1,17 @@
 """The single-process engine against a bare PyTorch loop and against pfl-research, on the same local steps.
 
 A round: every client starts from the server's weights, trains an epoch, and its weights are averaged. pfl-research is
-timed where it is installed (``make bench`` puts 0.6.0 into ``.bench/``).
+timed where it is installed.
 """
 
-import sys
 from collections.abc import Callable
-from pathlib import Path
 from statistics import median
 
 import torch
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.pfl_setup import installed, simulate
 from benchmarks.workload import BATCH, make_config, make_task, ratio, time_in_turn
 from onebasin.client import Client
 from onebasin.engines.in_process import InProcess
@@ -21,8 +20,6 @@ from onebasin.server import Server
 from onebasin.tasks.metrics import loss_of
 from onebasin.tasks.task import Task
 from onebasin.wire.ledger import Ledger
-
-sys.path.append(str(Path(__file__).parents[1] / ".bench"))
 
 
 def bare_round(task: Task) -> Callable[[], None]:
@@ -75,46 +72,15 @@ def _charged(replies, ledger: Ledger, round: int):  # type: ignore[no-untyped-de
 
 def pfl_round(task: Task) -> Callable[[], None] | None:
     """A round of pfl-research's FederatedAveraging in its SimulatedBackend; None where it is not installed."""
-    try:
-        from pfl.aggregate.simulate import SimulatedBackend
-        from pfl.algorithm.base import NNAlgorithmParams
-        from pfl.algorithm.federated_averaging import FederatedAveraging
-        from pfl.data.dataset import Dataset
-        from pfl.data.federated_dataset import FederatedDataset
-        from pfl.hyperparam.base import NNTrainHyperParams
-        from pfl.metrics import Weighted
-        from pfl.model.pytorch import PyTorchModel
-    except ImportError:
+    if not installed("pfl"):
         return None
-    inputs, targets = task.dataset.train.inputs, task.dataset.train.targets
-    module = task.build_model(0)
-    generator = torch.Generator().manual_seed(0)
+    from pfl.algorithm.base import NNAlgorithmParams
+    from pfl.algorithm.federated_averaging import FederatedAveraging
+    from pfl.hyperparam.base import NNTrainHyperParams
 
-    def loss(x: torch.Tensor, y: torch.Tensor, is_eval: bool = False) -> torch.Tensor:
-        module.train(not is_eval)
-        return loss_of(module(x), y)
-
-    def metrics(x: torch.Tensor, y: torch.Tensor) -> dict[str, object]:
-        """No evaluation, which the other two do not do either."""
-        return {"none": Weighted(0.0, len(x))}
-
-    module.loss, module.metrics = loss, metrics  # type: ignore[assignment]
-    model = PyTorchModel(
-        module,
-        lambda parameters, lr: torch.optim.SGD(parameters, lr=lr, momentum=0.9),
-        torch.optim.SGD(module.parameters(), lr=1.0),
-    )
-
-    def user(client: int) -> Dataset:
-        order = task.parts[client][torch.randperm(len(task.parts[client]), generator=generator)]
-        return Dataset([inputs[order], targets[order]], user_id=str(client))
-
-    everyone = iter(range(10**9))
-    clients = len(task.parts)
-    data = FederatedDataset(user, lambda: next(everyone) % clients)
-    backend = SimulatedBackend(training_data=data, val_data=None)
+    backend, model = simulate(task, task.build_model(0), torch.Generator().manual_seed(0), momentum=0.9)
     parameters = NNAlgorithmParams(
-        central_num_iterations=1, evaluation_frequency=10**6, train_cohort_size=clients, val_cohort_size=0
+        central_num_iterations=1, evaluation_frequency=10**6, train_cohort_size=len(task.parts), val_cohort_size=0
     )
     training = NNTrainHyperParams(local_num_epochs=1, local_learning_rate=0.01, local_batch_size=BATCH)
     return lambda: FederatedAveraging().run(parameters, backend, model, training)

@@ -11,11 +11,9 @@ with their sign turned.
 
 import io
 import math
-import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, redirect_stdout
-from functools import cache, partial
-from importlib import import_module
+from functools import partial
 from pathlib import Path
 from statistics import fmean, stdev
 from tempfile import TemporaryDirectory
@@ -27,28 +25,17 @@ from rich.table import Table
 from torch import nn
 
 import onebasin as ob
+from benchmarks.pfl_setup import installed, simulate
 from onebasin.config import RunConfig
 from onebasin.reading import read_config
 from onebasin.seeds import derive
 from onebasin.tasks.metrics import evaluate, loss_of
 from onebasin.tasks.task import Task, load_task
 
-sys.path.append(str(Path(__file__).parents[1] / ".bench"))
-
 ROUNDS, EPOCHS, BATCH, RATE, MU = 20, 5, 32, 0.05, 0.1
 SEEDS = (0, 1, 2)
 Outcome = tuple[float, str]
 """Final test accuracy, and bytes in words."""
-
-
-@cache
-def _installed(package: str) -> bool:
-    """Whether a package and all that it imports is there."""
-    try:
-        import_module(package)
-    except ImportError:
-        return False
-    return True
 
 
 def config_of(method: str, seed: int) -> RunConfig:
@@ -76,36 +63,13 @@ def ours(method: str, seed: int) -> Outcome:
 
 def pfl(method: str, seed: int, turned: bool = False) -> Outcome | None:
     """pfl-research in its SimulatedBackend; None where it is not installed. turned: the sign of control variates is."""
-    if not _installed("pfl") or (turned and method != "scaffold"):
+    if not installed("pfl") or (turned and method != "scaffold"):
         return None
-    from pfl.aggregate.simulate import SimulatedBackend
-    from pfl.data.dataset import Dataset
-    from pfl.data.federated_dataset import FederatedDataset
     from pfl.hyperparam.base import NNTrainHyperParams
-    from pfl.metrics import Weighted
-    from pfl.model.pytorch import PyTorchModel
 
     task = load_task(config_of(method, seed))
-    inputs, targets = task.dataset.train.inputs, task.dataset.train.targets
-    module, draws = first_model(task, seed), torch.Generator().manual_seed(seed)
-
-    def loss(x: torch.Tensor, y: torch.Tensor, is_eval: bool = False) -> torch.Tensor:
-        module.train(not is_eval)
-        return loss_of(module(x), y)
-
-    module.loss = loss  # type: ignore[assignment]
-    module.metrics = lambda x, y: {"none": Weighted(0.0, len(x))}  # type: ignore[assignment]
-    sgd = torch.optim.SGD
-    model = PyTorchModel(module, lambda parameters, lr: sgd(parameters, lr=lr), sgd(module.parameters(), lr=1.0))
-
-    def user(client: int) -> Any:
-        order = task.parts[client][torch.randperm(len(task.parts[client]), generator=draws)]
-        return Dataset([inputs[order], targets[order]], user_id=str(client))
-
-    clients = len(task.parts)
-    everyone = iter(range(10**9))
-    data = FederatedDataset(user, lambda: next(everyone) % clients)
-    backend = SimulatedBackend(training_data=data, val_data=None)
+    module, clients = first_model(task, seed), len(task.parts)
+    backend, model = simulate(task, module, torch.Generator().manual_seed(seed), momentum=0.0)
     algorithm, parameters = _pfl_algorithm(method, clients)
     recipe = NNTrainHyperParams(local_num_epochs=EPOCHS, local_learning_rate=RATE, local_batch_size=BATCH)
     with redirect_stdout(io.StringIO()), _control_variates_turned(turned):  # it prints its metrics in every round
@@ -158,7 +122,7 @@ def _control_variates_turned(turned: bool) -> Iterator[None]:
 
 def flower(method: str, seed: int) -> Outcome | None:
     """Flower's FedAvg strategy and loop, over a grid in this process; None where it is not installed."""
-    if not _installed("flwr") or method != "fedavg":
+    if not installed("flwr") or method != "fedavg":
         return None
     from flwr.app import ArrayRecord, Message, MetricRecord, RecordDict
     from flwr.serverapp import Grid
