@@ -45,7 +45,7 @@ CHAINS = [
     "fragment 3 | ternary 1.2",
     "fragment 2 by=tensor | top-k 0.5 | sign",
     "low-rank 1 | fp32",
-    "low-rank 2 | uniform 8",
+    "low-rank 2 steps=3 | uniform 8",
     "small 5 | top-k 0.2 | sign",
     "small 5 coded=fp32 | hadamard | eden 1",
     "error-feedback | top-k 0.1 | sign",
@@ -155,6 +155,21 @@ def test_low_rank_is_exact_for_matrices_of_low_rank() -> None:
     body, received = Chain("low-rank 2 | fp32", Layout.of({"m": matrix})).send({"m": matrix}, Scene())
     torch.testing.assert_close(received["m"], matrix, atol=1e-4, rtol=1e-4)
     assert len(body) == 4 + 4 * 2 * (20 + 30) + 4  # the coder ends with a word
+
+
+def test_low_rank_with_many_steps_is_the_nearest_of_its_rank() -> None:
+    """Eckart and Young: what is left has the length of the singular values beyond the second."""
+    matrix = torch.randn(20, 30)
+    spread = torch.linalg.svdvals(matrix)
+    left = {
+        steps: float((matrix - received["m"]).norm())
+        for steps in (1, 64)
+        for _, received in [
+            Chain(f"low-rank 2 steps={steps} | fp32", Layout.of({"m": matrix})).send({"m": matrix}, Scene())
+        ]
+    }
+    assert left[64] == pytest.approx(float(spread[2:].norm()), rel=1e-3)
+    assert left[64] < left[1]
 
 
 @pytest.mark.parametrize(("bits", "error"), [(1, 0.571), (2, 0.134), (4, 0.0096)])

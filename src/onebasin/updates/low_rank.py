@@ -17,14 +17,16 @@ from onebasin.wire.entropy import SymbolReader, SymbolWriter
 class LowRank(Stage):
     """Each tensor, as a matrix [its first axis, the rest], by two factors of `rank` columns; others go on as they are.
 
-    One step of subspace iteration from a basis that all senders of a round draw alike. Vogels, Karimireddy, Jaggi:
-    PowerSGD. NeurIPS 2019 (arXiv 1905.13727), algorithm 1, without its reuse of the last round's factor.
+    Subspace iteration from a basis that all senders of a round draw alike. Vogels, Karimireddy, Jaggi: PowerSGD.
+    NeurIPS 2019 (arXiv 1905.13727), algorithm 1. There one step a round is all that all-reduce allows, and the last
+    round's factor is reused; here the sender has the matrix, and takes as many steps as it likes before it sends.
     """
 
     name: ClassVar[str] = "low-rank"
     main: ClassVar[str | None] = "rank"
 
     rank: Annotated[int, Field(ge=1, le=64)] = 2
+    steps: Annotated[int, Field(ge=1, le=64)] = 1
 
     def encode(self, values: Tensor, block: Block, out: SymbolWriter, scene: Scene, rest: Encode) -> Tensor:
         pieces = []
@@ -36,6 +38,8 @@ class LowRank(Stage):
             matrix = part.view(shape[0], -1)
             basis = torch.randn(matrix.shape[1], self.rank, generator=draws)
             left = torch.linalg.qr(matrix @ basis).Q
+            for _ in range(self.steps - 1):
+                left = torch.linalg.qr(matrix @ (matrix.T @ left)).Q
             pieces += [left.reshape(-1), (matrix.T @ left).reshape(-1)]
         inner = self._factored(block)
         received = rest(torch.cat(pieces) if pieces else values, inner)
