@@ -37,6 +37,7 @@ CHAINS = [
     "qsgd",
     "eden 1",
     "hadamard | eden 2",
+    "top-k 0.3 per=tensor | lloyd 2",
     "hadamard | sign",
     "top-k 0.3 | sign",
     "top-k 0.3 per=tensor | uniform 3",
@@ -180,6 +181,21 @@ def test_eden_errs_as_published(bits: int, error: float) -> None:
     assert float((received["v"] - values["v"]).square().sum() / values["v"].square().sum()) == pytest.approx(
         error, rel=0.06
     )
+
+
+def test_fitted_levels_are_the_values_where_there_are_no_more_of_them() -> None:
+    values = {"v": torch.tensor([3.0, -1.0, 1.0, -3.0, 3.0, 3.0]), "none": torch.zeros(0)}
+    body, received = Chain("lloyd 2", Layout.of(values)).send(values, Scene())
+    assert same(received, values)
+    assert len(body) <= 4 + 4 * 4 + 4
+
+
+@pytest.mark.parametrize(("bits", "error"), [(1, 0.3634), (2, 0.1175), (3, 0.03454)])
+def test_fitted_levels_err_as_published(bits: int, error: float) -> None:
+    """Mean squared error for a normal of variance 1: Max 1960, table I."""
+    values = {"v": torch.randn(1 << 17)}
+    received = Chain(f"lloyd {bits}", Layout.of(values)).send(values, Scene())[1]
+    assert float((received["v"] - values["v"]).square().mean()) == pytest.approx(error, rel=0.03)
 
 
 @pytest.mark.parametrize("text", ["qsgd 4", "uniform 3 rounding=stochastic"])

@@ -18,7 +18,7 @@ from onebasin.updates.feedback import ErrorFeedback, MomentumCorrection
 from onebasin.updates.low_rank import LowRank
 from onebasin.updates.masked_noise import MaskedNoise
 from onebasin.updates.masks import Mask, Threshold
-from onebasin.updates.quantisers import Eden, Float16, Float32, Qsgd, Sign, Ternary, Uniform
+from onebasin.updates.quantisers import Eden, Float16, Float32, Lloyd, Qsgd, Sign, Ternary, Uniform
 from onebasin.updates.random_coding import RandomCoding
 from onebasin.updates.rotation import Hadamard
 from onebasin.updates.scene import Scene
@@ -44,6 +44,7 @@ STAGES: Mapping[str, type[Stage]] = MappingProxyType(
             Uniform,
             Qsgd,
             Eden,
+            Lloyd,
             Float16,
             Float32,
             Mask,

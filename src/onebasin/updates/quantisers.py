@@ -11,6 +11,7 @@ from pydantic import Field
 from torch import Tensor
 
 from onebasin.updates.block import Block
+from onebasin.updates.fitted_levels import fitted_levels
 from onebasin.updates.scene import Scene
 from onebasin.updates.stage import Decode, Encode, Stage
 from onebasin.wire.entropy import SymbolReader, SymbolWriter
@@ -209,6 +210,32 @@ class Eden(End):
     def _values(self, symbols: np.ndarray, scales: Tensor, block: Block) -> Tensor:
         levels = gaussian_levels(self.bits)[1].astype(np.float32)
         return torch.from_numpy(levels[symbols]) * block.spread(scales)
+
+
+class Lloyd(End):
+    """`bits` a value by the least-squares levels of the very values, which are told before them; all tensors together.
+
+    For values whose distribution no other stage assumes, such as what top-k leaves. Lloyd: Least Squares Quantization
+    in PCM. IEEE Trans. Inf. Theory 1982.
+    """
+
+    name: ClassVar[str] = "lloyd"
+    main: ClassVar[str | None] = "bits"
+
+    bits: Annotated[int, Field(ge=1, le=6)] = 2
+
+    def encode(self, values: Tensor, block: Block, out: SymbolWriter, scene: Scene, rest: Encode) -> Tensor:
+        levels = fitted_levels(values.numpy(), 1 << self.bits)
+        symbols = np.searchsorted((levels[1:].astype(np.float64) + levels[:-1]) / 2, values.numpy()).astype(np.int32)
+        out.floats(levels)
+        out.symbols(symbols, 1 << self.bits)
+        return torch.from_numpy(levels[symbols])
+
+    def decode(self, block: Block, source: SymbolReader, scene: Scene, rest: Decode) -> Tensor:
+        levels = source.floats(1 << self.bits)
+        if not np.isfinite(levels).all():
+            raise WireError("a level is NaN or infinite")
+        return torch.from_numpy(levels[source.symbols(block.numel, 1 << self.bits)])
 
 
 def _mean_magnitudes(values: Tensor, block: Block, scale: str) -> Tensor:
