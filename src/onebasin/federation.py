@@ -6,11 +6,13 @@ from collections.abc import Iterator
 from typing import Any, Protocol
 
 from onebasin.engines.engine import ClientId, Engine, Reply
+from onebasin.method import MASKS
 from onebasin.results.run_directory import RunDirectory
 from onebasin.server import Orders, Server
 from onebasin.state import State
 from onebasin.tasks.metrics import Score, evaluate, evaluate_together
 from onebasin.tasks.task import Task
+from onebasin.training.kept import kept_by_layer
 from onebasin.training.weights import buffers_of, copy_into, parameters_of
 from onebasin.wire.ledger import Ledger
 
@@ -81,6 +83,7 @@ def _record(server: Server, engine: Engine, task: Task, ledger: Ledger) -> Recor
     """Return the round's line of history."""
     outcome = server.outcome
     accuracy, loss = _score(server, engine, task)
+    masks = _masks(server)
     remarks = [{"client": client, "remark": remark} for client, remark in sorted(outcome.remarks.items())]
     return {
         "round": outcome.round,
@@ -90,8 +93,17 @@ def _record(server: Server, engine: Engine, task: Task, ledger: Ledger) -> Recor
         "replies": len(outcome.reports),
         "failures": [{"client": client, "reason": reason} for client, reason in sorted(outcome.failures.items())],
         "bytes": ledger.totals(),
+        **({"masks": masks} if masks else {}),
         **({"remarks": remarks} if remarks else {}),
     }
+
+
+def _masks(server: Server) -> dict[str, dict[str, float]]:
+    """What the common model's masks keep, where it is made of masks."""
+    method = server.method
+    if method.parametrization.kind not in MASKS or not server.has_model:
+        return {}
+    return kept_by_layer(server.state.slots["weights"], by_chance=method.combine.kind == "beta-posterior")
 
 
 def _score(server: Server, engine: Engine, task: Task) -> tuple[float | None, float | None]:

@@ -19,6 +19,7 @@ from onebasin.report.figures import save_png, svg_text
 from onebasin.report.findings import compared, findings, lead, warnings
 from onebasin.report.holdings import section_holdings
 from onebasin.report.ink import Look, looks
+from onebasin.report.mask_curves import MASKS_CAPTION, masks_figure
 from onebasin.report.stylesheet import SCRIPT, STYLE
 from onebasin.report.table import COST_NOTE, footnote
 
@@ -58,6 +59,7 @@ $rounds
 <h3>Where the bytes went</h3>
 $bytes
 $cost
+$masks
 <h3>Who holds what</h3>
 $holdings
 <h3>Failures</h3>
@@ -131,6 +133,7 @@ def _section(section: Section, look: Mapping[str, Look], root: Path, number: int
         rounds=_plot(rounds_figure(section, look, key=False), f"{name}-rounds", ROUNDS_CAPTION, key),
         bytes=_plot(bytes_figure(section), f"{name}-bytes", BYTES_CAPTION),
         cost=fragments.table(section, cost, look, COST_NOTE),
+        masks=_masks(section, name),
         holdings=_holdings(section, name),
         failures=fragments.failures(section),
         root=escape(root.resolve().name),
@@ -147,6 +150,11 @@ def _plot(figure: Figure | None, name: str, caption: str, key: str = "") -> str:
     plot = f'<div class="scroll plot" style="max-width:{widest:.0f}px">{svg}</div>'
     body = f'<div class="withkey">{plot}{key}</div>' if key else plot
     return f"<figure>{body}<figcaption>{escape(caption)}</figcaption></figure>"
+
+
+def _masks(section: Section, name: str) -> str:
+    figure = masks_figure(section)
+    return f"<h3>What masks keep</h3>{_plot(figure, f'{name}-masks', MASKS_CAPTION)}" if figure else ""
 
 
 def _holdings(section: Section, name: str) -> str:
