@@ -44,6 +44,7 @@ def _codec(value: Any) -> Any:
 Positive = Annotated[float, Field(gt=0)]
 Fraction = Annotated[float, Field(ge=0, lt=1)]
 Count = Annotated[int, Field(ge=1)]
+Masked = Literal["weights", "neurons"]
 CodecName = Annotated[str, BeforeValidator(_codec)]
 DownlinkName = Annotated[str, BeforeValidator(_downlink)]
 
@@ -68,12 +69,14 @@ class Supermask(Frozen):
     """Weights are random and stay as they are; a score a weight says whether it is kept (training/supermask.py).
 
     kept: weights are kept with the chance that their score stands for (`by-chance`), or those of a layer with the
-    highest scores (`highest`): the share `density` of them.
+    highest scores (`highest`): the share `density` of them. over: a score is of one of the `weights`, or of all
+    weights into one of the `neurons` (or filters); in the last layer, whose neurons are the classes, of a weight.
     """
 
     kind: Literal["supermask"] = "supermask"
     kept: Literal["by-chance", "highest"] = "by-chance"
     density: Annotated[float, Field(gt=0, le=1)] = 0.5
+    over: Masked = "weights"
 
 
 class SparseCombination(Frozen):
@@ -113,11 +116,13 @@ class BackboneMask(Frozen):
     """Weights of a trained network stay (task.weights); a score a weight says whether it is kept, and the last layer is
     trained (training/backbone_mask.py).
 
-    score: of each weight at first; those above 0 are kept.
+    score: of each weight at first; those above 0 are kept. over: a score is of one of the `weights`, or of all weights
+    into one of the `neurons` (or filters); biases stay.
     """
 
     kind: Literal["backbone-mask"] = "backbone-mask"
     score: Positive = 0.005
+    over: Masked = "weights"
 
 
 class Plain(Frozen):

@@ -62,7 +62,7 @@ def test_the_highest_scores_are_kept() -> None:
 @pytest.mark.parametrize("levels", [1, 3, 1000])
 def test_so_many_are_kept_and_of_equal_scores_the_last(density: float, levels: int) -> None:
     scores = torch.randint(0, levels, (40, 5), generator=torch.Generator().manual_seed(levels)).float()
-    masked = MaskOfHighest(torch.ones(40, 5), density)(scores).flatten()
+    masked = MaskOfHighest(torch.ones(40, 5), (40, 5), density)(scores).flatten()
     order = scores.flatten().argsort(stable=True)
     count = max(1, round(density * 200))
     assert sorted(masked.nonzero().flatten().tolist()) == sorted(order[200 - count :].tolist())

@@ -30,12 +30,11 @@ def export_run(run: Path, kind: str, out: Path) -> str:
 
 def _seed_mask(run: Finished) -> tuple[bytes, str]:
     file = seed_mask_of(run)
-    data, weights = file.to_bytes(), file.description.weights
-    beneath = "a backbone's digest" if file.description.backbone else "a seed"
-    return (
-        data,
-        f"{8 * len(data) / weights:.3f} bits a weight: {beneath}, a mask of {weights:,} weights, and what model it is",
-    )
+    data, described = file.to_bytes(), file.description
+    weights, flags = described.weights, sum(mask.size for mask in file.masks.values())
+    beneath = "a backbone's digest" if described.backbone else "a seed"
+    mask = f"a mask of {weights:,} weights" + (f" by {flags:,} flags" if flags < weights else "")
+    return data, f"{8 * len(data) / weights:.3f} bits a weight: {beneath}, {mask}, and what model it is"
 
 
 def _safetensors(run: Finished) -> tuple[bytes, str]:

@@ -12,7 +12,6 @@ from torch import Tensor, nn
 from torch.nn.modules.module import register_module_parameter_registration_hook
 from torch.nn.utils.parametrize import is_parametrized
 
-from onebasin.choices import BackboneMask
 from onebasin.exports.seed_mask import Description, SeedMask, Shape
 from onebasin.tasks.models import built_in
 from onebasin.training.parametrization import fold, parametrize
@@ -68,8 +67,7 @@ def rebuild(file: SeedMask, model: nn.Module | None = None, backbone: Pretrained
         if backbone is not None:
             backbone.into(model)
         try:
-            chosen = described.supermask if backbone is None else BackboneMask()
-            drawn = parametrize(copy.deepcopy(model), chosen, file.seed)
+            drawn = parametrize(copy.deepcopy(model), described.parametrization, file.seed)
         except ValueError as error:
             raise WireError(f"its model cannot be masked: {error}") from None
     kept = {}

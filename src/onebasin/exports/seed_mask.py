@@ -13,7 +13,8 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from onebasin.choices import Count, Supermask
+from onebasin.choices import BackboneMask, Count, Supermask
+from onebasin.training.supermask import by_neurons
 from onebasin.wire.entropy import Flags, SymbolReader, SymbolWriter
 from onebasin.wire.error import WireError
 from onebasin.wire.numbers import read_number, write_number
@@ -36,8 +37,8 @@ class Description(BaseModel):
     """Which model it is. layers: the masked weights' names and shapes, in the model's order.
 
     model: a built-in model's name, or the user's "package.module:factory"; options, input (the shape of one example)
-    and classes are what it was built with. supermask: how its weights were drawn. backbone: the digest of the trained
-    weights that are masked instead (training/pretrained.py).
+    and classes are what it was built with. supermask: how its weights were drawn and masked. backbone: the digest of
+    the trained weights that are masked instead (training/pretrained.py); backbone_mask: how they are.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -48,6 +49,7 @@ class Description(BaseModel):
     classes: Count
     supermask: Supermask = Supermask()
     backbone: Annotated[str, Field(pattern="^([0-9a-f]{32})?$")] = ""
+    backbone_mask: BackboneMask = BackboneMask()
     layers: Annotated[dict[str, Shape], Field(min_length=1)]
 
     @property
@@ -58,12 +60,25 @@ class Description(BaseModel):
     @property
     def weights(self) -> int:
         """How many weights are masked."""
-        return sum(math.prod(shape) for shape in self.layers.values())
+        return sum(map(math.prod, self.layers.values()))
+
+    @property
+    def parametrization(self) -> Supermask | BackboneMask:
+        """What the model was trained as."""
+        return self.backbone_mask if self.backbone else self.supermask
+
+    @property
+    def flags(self) -> dict[str, Shape]:
+        """The shape of each layer's flags: that of its weights, or of its neurons (training/supermask.py)."""
+        if self.parametrization.over == "weights":
+            return self.layers
+        last = None if self.backbone else list(self.layers)[-1]
+        return {name: shape if name == last else by_neurons(shape) for name, shape in self.layers.items()}
 
 
 @dataclass(frozen=True)
 class SeedMask:
-    """masks: for each layer, which weights are kept. buffers: a body in the `exact` coding of docs/wire-format.md.
+    """masks: for each layer the flags, of what is kept. buffers: a body in the `exact` coding of docs/wire-format.md.
 
     With a backbone, the last layer, which is not masked, follows in the coding `fp16`.
     """
@@ -79,8 +94,8 @@ class SeedMask:
         if len(description) > MOST_DESCRIPTION_BYTES:
             raise ValueError(f"the model's description has {len(description):,} bytes; {MOST_DESCRIPTION_BYTES:,} fit")
         shapes = {name: mask.shape for name, mask in self.masks.items()}
-        if shapes != self.description.layers:
-            raise ValueError(f"the masks are of {shapes}; the description is of {self.description.layers}")
+        if shapes != self.description.flags:
+            raise ValueError(f"the masks are of {shapes}; the description is of {self.description.flags}")
         parts = [_HEADER.pack(MAGIC, VERSION, self.seed)]
         for part in (description, _write_masks(self.masks), self.buffers):
             parts += (write_number(len(part)), part)
@@ -89,7 +104,7 @@ class SeedMask:
 
     @classmethod
     def from_bytes(cls, data: bytes) -> SeedMask:
-        """Return what a file says; `WireError` names what is wrong with it. What is allocated: see `_check_weights`."""
+        """Return what a file says; `WireError` names what is wrong with it. What is allocated: see `_check_sizes`."""
         if data[: len(MAGIC)] != MAGIC:
             raise WireError(f"not a seed + mask file: it begins with {data[: len(MAGIC)]!r}, not with {MAGIC!r}")
         if len(data) < _LEAST_BYTES:
@@ -110,8 +125,8 @@ class SeedMask:
         if at != end:
             raise WireError(f"it has {end - at:,} bytes after its last part")
         description = _read_description(parts[0])
-        _check_weights(description.weights, len(parts[1]))
-        return cls(seed, description, _read_masks(parts[1], description.layers), parts[2])
+        _check_sizes(description, len(parts[1]))
+        return cls(seed, description, _read_masks(parts[1], description.flags), parts[2])
 
 
 def _read_description(data: bytes) -> Description:
@@ -125,11 +140,17 @@ def _read_description(data: bytes) -> Description:
         raise WireError(f"its description is wrong: {place}: {first['msg']}") from None
 
 
-def _check_weights(weights: int, mask_bytes: int) -> None:
-    """Refuse a mask that takes far more memory than bytes, before any is taken."""
+def _check_sizes(described: Description, mask_bytes: int) -> None:
+    """Refuse a mask that takes far more memory than bytes, before any is taken.
+
+    Random weights count, for they are made of the seed; a backbone's do not, for its reader has them: its flags do.
+    """
     most = FREE_WEIGHTS + MOST_WEIGHTS_A_BYTE * mask_bytes
-    if weights > most:
-        raise WireError(f"it lists {weights:,} weights; a mask of {mask_bytes:,} bytes can be of {most:,} at most")
+    what, listed = "weights", described.weights
+    if described.backbone and described.parametrization.over == "neurons":
+        what, listed = "neurons", sum(map(math.prod, described.flags.values()))
+    if listed > most:
+        raise WireError(f"it lists {listed:,} {what}; a mask of {mask_bytes:,} bytes can be of {most:,} at most")
 
 
 def _write_masks(masks: dict[str, Flags]) -> bytes:
@@ -139,9 +160,9 @@ def _write_masks(masks: dict[str, Flags]) -> bytes:
     return out.finish()
 
 
-def _read_masks(data: bytes, layers: dict[str, Shape]) -> dict[str, Flags]:
+def _read_masks(data: bytes, shapes: dict[str, Shape]) -> dict[str, Flags]:
     source = SymbolReader(data)
-    masks = {name: source.flags(math.prod(shape)).reshape(shape) for name, shape in layers.items()}
+    masks = {name: source.flags(math.prod(shape)).reshape(shape) for name, shape in shapes.items()}
     if _write_masks(masks) != data:
         raise WireError("its mask is damaged: these bytes are not how any mask is written")
     return masks

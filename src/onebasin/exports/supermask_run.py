@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from onebasin.choices import BackboneMask, Supermask
 from onebasin.exports.finished import Finished
 from onebasin.exports.rebuilding import head_parameters, masked_layers, rebuild, write_beside
-from onebasin.exports.seed_mask import Description, SeedMask
+from onebasin.exports.seed_mask import Description, SeedMask, Shape
 from onebasin.seeds import derive
 from onebasin.training.pretrained import Pretrained, read_pretrained
+from onebasin.wire.entropy import Flags
 
 ROUNDING = 1e-4
 """So far, relatively, may weights of a mask of the highest scores lie from what was drawn (training/supermask.py)."""
@@ -37,13 +38,23 @@ def seed_mask_of(run: Finished) -> SeedMask:
         classes=run.classes,
         supermask=trained if isinstance(trained, Supermask) else Supermask(),
         backbone="" if backbone is None or weights is None else weights.digest,
+        backbone_mask=BackboneMask(over=trained.over) if isinstance(trained, BackboneMask) else BackboneMask(),
         layers=layers,
     )
-    masks = {name: (run.model.get_parameter(name) != 0).numpy() for name in layers}
+    masks = {name: _kept(run.model.get_parameter(name), shape) for name, shape in description.flags.items()}
     beside = write_beside(run.model, backbone is not None)
     file = SeedMask(derive(run.config.seed, "init"), description, masks, beside)
     _check(file.to_bytes(), run.model, backbone)
     return file
+
+
+def _kept(weights: Tensor, shape: Shape) -> Flags:
+    """The flags of weights that a mask was applied to: whether anything is left of what a flag is of.
+
+    What was 0 before may be kept or not: it is 0 again.
+    """
+    kept: Flags = ((weights != 0).sum_to_size(shape) > 0).numpy()
+    return kept
 
 
 def _check(data: bytes, model: nn.Module, backbone: Pretrained | None) -> None:

@@ -2,17 +2,20 @@
 
 Mallya, Davis, Lazebnik: Piggyback. ECCV 2018 (arXiv 1801.06519), section 3: one network that all hold, and for each
 task a bit a weight and a last layer of its own. Its scores begin at 1e-2 and its threshold is 5e-3; only their
-difference matters, so scores here are less the threshold: a weight is kept where its score is above 0.
+difference matters, so scores here are less the threshold: a weight is kept where its score is above 0. A score can also
+be of all weights into a neuron, as in supermask.py; its bias stays, so that a dropped one puts out a constant.
 """
 
 from __future__ import annotations
 
-import torch
+from collections.abc import Sequence
+
 from torch import Tensor, nn
 from torch.nn.utils.parametrize import register_parametrization
 
+from onebasin.choices import Masked
 from onebasin.training.pretrained import head_of
-from onebasin.training.supermask import SCORES, Maskable, refuse_tied
+from onebasin.training.supermask import SCORES, Maskable, refuse_tied, scores_of
 
 
 class MaskOfPositive(nn.Module):
@@ -20,10 +23,11 @@ class MaskOfPositive(nn.Module):
 
     weights: Tensor
 
-    def __init__(self, weights: Tensor, score: float) -> None:
+    def __init__(self, weights: Tensor, shape: Sequence[int], score: float) -> None:
+        """shape: of the scores."""
         super().__init__()
         self.register_buffer("weights", weights, persistent=False)
-        self._score = score
+        self._shape, self._score = tuple(shape), score
 
     def forward(self, scores: Tensor) -> Tensor:
         mask = (scores > 0).to(scores.dtype)
@@ -33,14 +37,15 @@ class MaskOfPositive(nn.Module):
 
     def right_inverse(self, weights: Tensor) -> Tensor:
         """Return scores that keep every weight."""
-        return torch.full_like(weights, self._score)
+        return weights.new_full(self._shape, self._score)
 
 
-def mask_backbone(model: nn.Module, score: float) -> None:
+def mask_backbone(model: nn.Module, score: float, over: Masked = "weights") -> None:
     """Put scores in the place of the weights of all linear and convolution layers but the last, which is trained.
 
-    All other parameters (biases, normalisation) stay as they are, too. score: of every weight at first. `ValueError`
-    when there is no layer before the last, or a weight is masked that two modules share.
+    All other parameters (biases, normalisation) stay as they are, too. score: of every weight at first. over: what a
+    score is of. `ValueError` when there is no layer before the last, one that cannot be masked by its neurons, or a
+    weight is masked that two modules share.
     """
     head = head_of(model)
     layers = {name: module for name, module in model.named_modules() if isinstance(module, Maskable) and name != head}
@@ -51,7 +56,8 @@ def mask_backbone(model: nn.Module, score: float) -> None:
         if name.rpartition(".")[0] != head:
             parameter.requires_grad_(False)
     for layer in layers.values():
-        register_parametrization(layer, "weight", MaskOfPositive(layer.weight.detach().clone(), score))
+        kind = MaskOfPositive(layer.weight.detach().clone(), scores_of(layer, over), score)
+        register_parametrization(layer, "weight", kind)
         layer.parametrizations.weight.original.requires_grad_(True)  # type: ignore[union-attr]
 
 

@@ -22,13 +22,14 @@ def parametrize(model: nn.Module, chosen: Parametrization, seed: int, common: in
     if isinstance(chosen, LowRank):
         factorise(model, chosen.gamma, generator(seed, "factors"))
     if isinstance(chosen, Supermask):
-        supermask(model, chosen.density if chosen.kept == "highest" else None, generator(seed, "random weights"))
+        density = chosen.density if chosen.kept == "highest" else None
+        supermask(model, density, generator(seed, "random weights"), chosen.over)
     if isinstance(chosen, SparseCombination):
         combine_sparsely(model, chosen.compression, chosen.degree, generator(seed, "combinations"))
     if isinstance(chosen, Anchored):
         anchor(model, chosen.fraction, chosen.scale, generator(common, "anchors"))
     if isinstance(chosen, BackboneMask):
-        mask_backbone(model, chosen.score)
+        mask_backbone(model, chosen.score, chosen.over)
     return model
 
 

@@ -2,17 +2,21 @@
 
 Zhou et al.: Deconstructing Lottery Tickets. NeurIPS 2019 (arXiv 1905.01067); Ramanujan et al.: What's Hidden in a
 Randomly Weighted Neural Network? CVPR 2020 (arXiv 1911.13299); Isik et al.: FedPM. ICLR 2023 (arXiv 2209.15328).
+
+Scores have the shape of the weights, or one that broadcasts over them: then a score is of all weights into a neuron.
 """
 
 from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.parametrize import register_parametrization
+
+from onebasin.choices import Masked
 
 Maskable = nn.Linear | nn.Conv1d | nn.Conv2d | nn.Conv3d | nn.ConvTranspose1d | nn.ConvTranspose2d | nn.ConvTranspose3d
 
@@ -28,9 +32,11 @@ class MaskByChance(nn.Module):
 
     weights: Tensor
 
-    def __init__(self, weights: Tensor) -> None:
+    def __init__(self, weights: Tensor, shape: Sequence[int]) -> None:
+        """shape: of the scores."""
         super().__init__()
         self.register_buffer("weights", weights, persistent=False)
+        self._shape = tuple(shape)
 
     def forward(self, scores: Tensor) -> Tensor:
         if not self.training:
@@ -41,7 +47,7 @@ class MaskByChance(nn.Module):
 
     def right_inverse(self, weights: Tensor) -> Tensor:
         """Return scores that leave everything open."""
-        return torch.zeros_like(weights)
+        return weights.new_zeros(self._shape)
 
 
 class MaskOfHighest(nn.Module):
@@ -49,10 +55,12 @@ class MaskOfHighest(nn.Module):
 
     weights: Tensor
 
-    def __init__(self, weights: Tensor, density: float) -> None:
+    def __init__(self, weights: Tensor, shape: Sequence[int], density: float) -> None:
+        """shape: of the scores. density: the share of them that keeps its weights."""
         super().__init__()
         self.register_buffer("weights", weights, persistent=False)
-        self._dropped = weights.numel() - max(1, round(density * weights.numel()))
+        self._shape, scores = tuple(shape), math.prod(shape)
+        self._dropped = scores - max(1, round(density * scores))
 
     def forward(self, scores: Tensor) -> Tensor:
         flat = scores.detach().flatten()
@@ -64,26 +72,47 @@ class MaskOfHighest(nn.Module):
         return self.weights * (mask.view_as(scores) + scores - scores.detach())
 
     def right_inverse(self, weights: Tensor) -> Tensor:
-        """Return scores in the order of magnitudes, so that the largest weights are kept at first."""
-        return weights.abs()
+        """Return scores in the order of summed magnitudes, so that the largest weights are kept at first."""
+        return weights.abs().sum_to_size(self._shape)
 
 
-def supermask(model: nn.Module, density: float | None, generator: torch.Generator) -> None:
+def supermask(model: nn.Module, density: float | None, generator: torch.Generator, over: Masked = "weights") -> None:
     """Put scores in the place of every weight of the model's linear and convolution layers.
 
-    density: of the highest scores; None for chances. Weights become + or - the deviation of He et al. 2015; all other
+    density: of the highest scores; None for chances. over: what a score is of; the last layer's are of its weights,
+    since its neurons are the classes. Weights become + or - the deviation of He et al. 2015; all other
     parameters (biases, normalisation) keep their neutral values and are no longer trained. `ValueError` when no layer
-    can be masked, two share a weight, or parameters are left that are neither.
+    can be masked, or not by its neurons, two share a weight, or parameters are left that are neither.
     """
-    for layer in replaceable_layers(model, "a supermask needs"):
+    layers = replaceable_layers(model, "a supermask needs")
+    for layer in layers:
         fan_in = layer.weight[0].numel()
         signs = torch.randint(0, 2, layer.weight.shape, generator=generator) * 2.0 - 1.0
         weights = signs * math.sqrt(2 / fan_in)
-        kind = MaskByChance(weights) if density is None else MaskOfHighest(weights, density)
+        shape = scores_of(layer, "weights" if layer is layers[-1] else over)
+        kind = MaskByChance(weights, shape) if density is None else MaskOfHighest(weights, shape, density)
         with torch.no_grad():
             layer.weight.copy_(weights)
         register_parametrization(layer, "weight", kind)
     neutralise(model)
+
+
+def scores_of(layer: Maskable, over: Masked) -> tuple[int, ...]:
+    """Return the shape of a layer's scores; `ValueError` for neurons along another axis than the first."""
+    shape = tuple(layer.weight.shape)
+    if over == "weights":
+        return shape
+    if isinstance(layer, nn.ConvTranspose1d | nn.ConvTranspose2d | nn.ConvTranspose3d):
+        raise ValueError(
+            f"over='neurons' masks what a layer puts out, the first axis of its weights; a {type(layer).__name__}'s "
+            f"{list(shape)} begin with what comes in: use over='weights'"
+        )
+    return by_neurons(shape)
+
+
+def by_neurons(shape: Sequence[int]) -> tuple[int, ...]:
+    """Return the shape of one value a neuron, or filter, of weights [out, ...]: [out, 1, ...], which broadcasts."""
+    return (*shape[:1], *(1 for _ in shape[1:]))
 
 
 def replaceable_layers(model: nn.Module, needing: str) -> list[Maskable]:
