@@ -13,7 +13,7 @@ from onebasin.privacy import SECRET, clipped, noised, secret_of
 from onebasin.protocol import Do, Protocol, Report, read_do, read_seed, write_report, write_seed
 from onebasin.seeds import derive, generator
 from onebasin.state import State
-from onebasin.tasks.metrics import evaluate
+from onebasin.tasks.metrics import Score, evaluate, evaluate_by_class
 from onebasin.tasks.task import Task
 from onebasin.training.attacks import hostile_clients, poisoned
 from onebasin.training.local import Start, Trained, TrainingFailed
@@ -184,9 +184,17 @@ class Client:
         if Do.SCORE in work.do:
             copy_into(parameters_of(self.model), trained.weights)
             copy_into(buffers_of(self.model), trained.buffers)
-            score = evaluate(self.model, self.task.dataset.test)
-            report = Report(len(indices), trained.steps, trained.loss, score.accuracy, score.loss)
+            score = self._score(work.client)
+            if score is not None:
+                report = replace(report, accuracy=score.accuracy, test_loss=score.loss)
         return Done(work, trained, report, tuple(self._said(work.do, trained, indices)))
+
+    def _score(self, client: int) -> Score | None:
+        """The score of the model in the workspace: on the test set, or on what of it is like this client's examples."""
+        test = self.task.dataset.test
+        if self.config.method.score not in ("personal", "fine-tuned"):
+            return evaluate(self.model, test)
+        return evaluate_by_class(self.model, test, self.task.dataset.classes).on(self.task.labels(client))
 
     def _said(self, do: Do, trained: Trained, indices: torch.Tensor) -> Iterator[Section]:
         """What alignment asks a client for, beside its model."""

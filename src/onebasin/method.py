@@ -56,8 +56,11 @@ class Method(Frozen):
     `masked`: it trains a mask over the weights of its seed, and both are sent (own_masks.py).
     With a backbone's mask, it is the codec of what is trained beside it.
     trains: `all` parameters, or only those whose changes are `sent` in the round, which all know beforehand.
-    score: what clients that keep their models are counted as: the `mean` of their own scores, the `best` of them, or
-    what all say `together`. norm_bound: how long an update may be. privacy: what is promised of any one client's data.
+    score: of the common model on the test set; of clients that keep their models the `mean`, the `best`, or what all
+    say `together`. `personal`: the mean of how well each client is served, whose model (its own, or the common one)
+    is judged on the client's own distribution of labels (`ByClass.on`). `fine-tuned`: the same of what clients make of
+    the common model in a local phase, before it is combined. norm_bound: how long an update may be. privacy: what is
+    promised of any one client's data.
     """
 
     name: str
@@ -77,12 +80,17 @@ class Method(Frozen):
     combine: Combine = Average()
     norm_bound: NormBound | None = None
     privacy: Privacy | None = None
-    score: Literal["mean", "best", "together"] = "mean"
+    score: Literal["mean", "best", "together", "personal", "fine-tuned"] = "mean"
 
     @property
     def federated(self) -> bool:
         """Whether models travel at all."""
         return self.uplink != "none"
+
+    @property
+    def scored_by_clients(self) -> bool:
+        """Whether clients score models and report it, rather than the common model being scored."""
+        return not self.federated or self.score == "fine-tuned"
 
     @property
     def whole(self) -> str:
@@ -114,8 +122,10 @@ class Method(Frozen):
 
     @model_validator(mode="after")
     def _choices_fit(self) -> "Method":
-        if self.score != "mean" and self.federated:
+        if self.score in ("best", "together") and self.federated:
             raise ValueError(f"score={self.score!r} is for clients that keep their models; others are scored by theirs")
+        if self.score == "fine-tuned" and not self.federated:
+            raise ValueError("score='fine-tuned' is of a common model; clients that keep theirs have 'personal'")
         if (self.uplink == "none") != (self.downlink == "none"):
             raise ValueError(
                 f"uplink={self.uplink!r} and downlink={self.downlink!r}: either both are 'none' or neither"
@@ -237,6 +247,8 @@ class Method(Frozen):
                     f"privacy: {field}={getattr(self, field)!r} sends more than updates to a common model; "
                     f"use {allowed[0]!r}"
                 )
+        if self.scored_by_clients and self.federated:
+            raise ValueError(f"privacy: score={self.score!r} has clients report what has no noise; use 'mean'")
         if not self.federated or _drawn(self.uplink) or self.controlled or self.sketched:
             raise ValueError(
                 f"privacy is for updates alone; uplink={self.uplink!r}, objective={self.objective.kind!r} and combine="

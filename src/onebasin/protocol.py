@@ -135,6 +135,8 @@ def _asked(method: Method) -> Do:
     if not method.federated:
         return Do.TRAIN | Do.KEEP_MODEL | Do.SCORE
     asked = Do.TRAIN | Do.SEND_UPDATE
+    if method.scored_by_clients:
+        asked |= Do.SCORE
     if method.start == "local":
         asked |= Do.SEND_MODEL | Do.KEEP_MODEL
     if method.frame == "signatures":

@@ -98,10 +98,10 @@ class Server:
         self.outcome = Outcome(round)
         self._arrivals, self._frames = self._nothing(), {}
         asked = cohort(self.config, self.clients, round)
+        scored = Do.SCORE if self.method.scored_by_clients and self.is_evaluated(round) else Do(0)
         if not self.method.federated:
-            scored = Do.SCORE if self.is_evaluated(round) else Do(0)
             return self._ask(dict.fromkeys(asked, Do.TRAIN | Do.KEEP_MODEL | scored))
-        return self._ask({client: self._first_request(client) for client in asked})
+        return self._ask({client: self._first_request(client) | scored for client in asked})
 
     def close(self, replies: Iterable[Reply]) -> Orders:
         """Take the replies, each once and in a fixed order; return further orders of the round, or none.
