@@ -68,12 +68,14 @@ class Supermask(Frozen):
     """Weights are random and stay as they are; a score a weight says whether it is kept (training/supermask.py).
 
     kept: weights are kept with the chance that their score stands for (`by-chance`), or those of a layer with the
-    highest scores (`highest`): the share `density` of them.
+    highest scores (`highest`): the share `density` of them; or where their score is above 0 (`above-zero`), as all are
+    at first, when it is `score`.
     """
 
     kind: Literal["supermask"] = "supermask"
-    kept: Literal["by-chance", "highest"] = "by-chance"
+    kept: Literal["by-chance", "highest", "above-zero"] = "by-chance"
     density: Annotated[float, Field(gt=0, le=1)] = 0.5
+    score: Positive = 0.005
 
 
 class SparseCombination(Frozen):
@@ -193,6 +195,17 @@ class MeanMask(Frozen):
     """
 
     kind: Literal["mean-mask"] = "mean-mask"
+    score: Positive = 0.005
+
+
+class Overlap(Frozen):
+    """Where two clients or more keep a weight: whether more than the share `share` of all do; the rest stays personal.
+
+    Each client goes on from a mask of its own (personal_masks.py). score: how large a score is that was turned.
+    """
+
+    kind: Literal["overlap"] = "overlap"
+    share: Fraction = 0.5
     score: Positive = 0.005
 
 
@@ -325,6 +338,7 @@ Combine = Annotated[
     | MajorityVote
     | BetaPosterior
     | MeanMask
+    | Overlap
     | LeastSquares
     | TrimmedMean
     | Median

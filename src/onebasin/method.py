@@ -17,24 +17,30 @@ from onebasin.choices import (
     LeastSquares,
     NormBound,
     Objective,
+    Overlap,
     Parametrization,
     Plain,
     Privacy,
     Probes,
     Robust,
+    Supermask,
     by_kind,
 )
 from onebasin.updates.catalogue import CODECS
-from onebasin.updates.chain import known_places, parse_chain
+from onebasin.updates.chain import canonical, known_places, parse_chain
 from onebasin.updates.masked_noise import MaskedNoise
 from onebasin.updates.masks import Drawn
 
 MASKS = {
     "supermask": (("mask", "mrc"), "beta-posterior"),
+    "supermask above-zero": (("threshold",), "overlap"),
     "sparse-combination": (("mask", "mrc"), "beta-posterior"),
     "backbone-mask": (("threshold",), "mean-mask"),
 }
 """For parametrizations whose scores travel as masks: the stages that make them, and what the server makes of them."""
+
+SIGNS = canonical(parse_chain("ternary"))
+"""The downlink that says -1, 0 and 1 exactly, of which the common model is made where each client has its own."""
 
 
 class Method(Frozen):
@@ -88,9 +94,14 @@ class Method(Frozen):
         return self.uplink != "none"
 
     @property
+    def personal(self) -> bool:
+        """Whether models travel, and yet each client has one of its own."""
+        return self.federated and isinstance(self.combine, Overlap)
+
+    @property
     def scored_by_clients(self) -> bool:
         """Whether clients score models and report it, rather than the common model being scored."""
-        return not self.federated or self.score == "fine-tuned"
+        return not self.federated or self.score == "fine-tuned" or (self.personal and self.score == "personal")
 
     @property
     def whole(self) -> str:
@@ -124,7 +135,7 @@ class Method(Frozen):
     def _choices_fit(self) -> "Method":
         if self.score in ("best", "together") and self.federated:
             raise ValueError(f"score={self.score!r} is for clients that keep their models; others are scored by theirs")
-        if self.score == "fine-tuned" and not self.federated:
+        if self.score == "fine-tuned" and (self.personal or not self.federated):
             raise ValueError("score='fine-tuned' is of a common model; clients that keep theirs have 'personal'")
         if (self.uplink == "none") != (self.downlink == "none"):
             raise ValueError(
@@ -228,13 +239,22 @@ class Method(Frozen):
 
     def _masks_fit(self, draws: str) -> None:
         """Raise `ValueError` for scores that do not travel as masks, and masks of what are no scores."""
-        stages, combine = MASKS.get(self.parametrization.kind, (("",), ""))
+        trained = self.parametrization
+        above_zero = isinstance(trained, Supermask) and trained.kept == "above-zero"
+        scores = f"{trained.kind} above-zero" if above_zero else trained.kind
+        stages, combine = MASKS.get(scores, (("",), ""))
         masks = self.combine.kind if self.combine.kind in {kind for _, kind in MASKS.values()} else ""
         if draws not in stages or masks != combine:
             raise ValueError(
                 "parametrization='supermask' or 'sparse-combination', an uplink of 'mask' or 'mrc', and "
-                "combine='beta-posterior' go together, and so do 'backbone-mask', 'threshold' and 'mean-mask'; "
-                f"these are {self.parametrization.kind!r}, {self.uplink!r} and {self.combine.kind!r}"
+                "combine='beta-posterior' go together, and so do 'backbone-mask', 'threshold' and 'mean-mask', or a "
+                "supermask with kept='above-zero', 'threshold' and 'overlap'; "
+                f"these are {scores!r}, {self.uplink!r} and {self.combine.kind!r}"
+            )
+        if self.personal and (self.start != "shared-seed" or self.downlink != SIGNS):
+            raise ValueError(
+                f"combine='overlap' tells of weights that all know, by their signs: start='shared-seed' and downlink="
+                f"'ternary', not {self.start!r} and {self.downlink!r}"
             )
         if self.parametrization.kind == "backbone-mask" and self.start == "local":
             raise ValueError("parametrization='backbone-mask' has one backbone for all: start='local' is no use")

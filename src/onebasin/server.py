@@ -337,6 +337,8 @@ class Server:
             elif untouched and seed is not None:
                 sections.append(write_seed(seed))
             else:
+                if self.method.personal and seed is not None:  # who has no mask of its own yet begins with that
+                    sections.append(write_seed(seed))
                 body = self.protocol.downlink.body(slots["weights"], Scene())
                 sections.append(Section(kind, "weights", body))
             if len(self.protocol.buffers) and not untouched:

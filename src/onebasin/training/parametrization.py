@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from torch import nn
+from functools import partial
+
+from torch import Tensor, nn
 from torch.nn.utils.parametrize import is_parametrized, remove_parametrizations
 
 from onebasin.choices import Anchored, BackboneMask, LowRank, Parametrization, SparseCombination, Supermask
 from onebasin.seeds import generator
 from onebasin.training.anchored import anchor
-from onebasin.training.backbone_mask import mask_backbone
+from onebasin.training.backbone_mask import MaskOfPositive, mask_backbone
 from onebasin.training.combination import combine_sparsely
 from onebasin.training.low_rank import factorise
-from onebasin.training.supermask import supermask
+from onebasin.training.supermask import MaskByChance, MaskOfHighest, supermask
 
 
 def parametrize(model: nn.Module, chosen: Parametrization, seed: int, common: int = 0) -> nn.Module:
@@ -22,7 +24,7 @@ def parametrize(model: nn.Module, chosen: Parametrization, seed: int, common: in
     if isinstance(chosen, LowRank):
         factorise(model, chosen.gamma, generator(seed, "factors"))
     if isinstance(chosen, Supermask):
-        supermask(model, chosen.density if chosen.kept == "highest" else None, generator(seed, "random weights"))
+        supermask(model, partial(_masked, chosen), generator(seed, "random weights"))
     if isinstance(chosen, SparseCombination):
         combine_sparsely(model, chosen.compression, chosen.degree, generator(seed, "combinations"))
     if isinstance(chosen, Anchored):
@@ -30,6 +32,15 @@ def parametrize(model: nn.Module, chosen: Parametrization, seed: int, common: in
     if isinstance(chosen, BackboneMask):
         mask_backbone(model, chosen.score)
     return model
+
+
+def _masked(chosen: Supermask, weights: Tensor) -> nn.Module:
+    """What keeps some of a layer's random weights."""
+    if chosen.kept == "highest":
+        return MaskOfHighest(weights, chosen.density)
+    if chosen.kept == "above-zero":
+        return MaskOfPositive(weights, chosen.score)
+    return MaskByChance(weights)
 
 
 def fold(model: nn.Module) -> nn.Module:

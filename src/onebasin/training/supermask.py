@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import torch
 from torch import Tensor, nn
@@ -68,21 +68,20 @@ class MaskOfHighest(nn.Module):
         return weights.abs()
 
 
-def supermask(model: nn.Module, density: float | None, generator: torch.Generator) -> None:
+def supermask(model: nn.Module, masked: Callable[[Tensor], nn.Module], generator: torch.Generator) -> None:
     """Put scores in the place of every weight of the model's linear and convolution layers.
 
-    density: of the highest scores; None for chances. Weights become + or - the deviation of He et al. 2015; all other
-    parameters (biases, normalisation) keep their neutral values and are no longer trained. `ValueError` when no layer
-    can be masked, two share a weight, or parameters are left that are neither.
+    masked: makes of a layer's weights what keeps some of them by their scores. Weights become + or - the deviation of
+    He et al. 2015; all other parameters (biases, normalisation) keep their neutral values and are no longer trained.
+    `ValueError` when no layer can be masked, two share a weight, or parameters are left that are neither.
     """
     for layer in replaceable_layers(model, "a supermask needs"):
         fan_in = layer.weight[0].numel()
         signs = torch.randint(0, 2, layer.weight.shape, generator=generator) * 2.0 - 1.0
         weights = signs * math.sqrt(2 / fan_in)
-        kind = MaskByChance(weights) if density is None else MaskOfHighest(weights, density)
         with torch.no_grad():
             layer.weight.copy_(weights)
-        register_parametrization(layer, "weight", kind)
+        register_parametrization(layer, "weight", masked(weights))
     neutralise(model)
 
 
