@@ -29,7 +29,7 @@ PAGE = Page(
     ),
     summary="A mask of each client's own over shared random weights (A. Li et al. 2021).",
     settings={
-        "training": {"optimizer": "adam", "lr": 0.01},
+        "training": {"optimizer": "adam", "lr": 0.001, "epochs": 5},
         "federation": {"weighting": "uniform"},
     },
 )
