@@ -13,6 +13,7 @@ import onebasin as ob
 from onebasin.choices import Overlap, Supermask
 from onebasin.client import Client
 from onebasin.config import ConfigError, RunConfig
+from onebasin.engines.engine import Failure
 from onebasin.engines.in_process import InProcess
 from onebasin.federation import in_order
 from onebasin.personal_masks import overlap, own_scores
@@ -116,6 +117,14 @@ def test_rounds_of_four_weights_by_hand(four: tuple[Server, InProcess, Client]) 
     assert len(set(second.values())) == 1, "one message for all"
     reply = envelope + report + 2 + mask
     assert [len(one) for one in [*replies.values(), *later.values()]] == [reply, reply, reply, reply - 4] * 2
+
+
+def test_where_all_replies_were_lost_nothing_is_in_common(four: tuple[Server, InProcess, Client]) -> None:
+    server, engine, client = four
+    dict(engine.exchange(server.open(1)))
+    server.close((each, Failure("lost")) for each in range(4))
+    began = client.begin(0, engine.state_of(0), server.open(2)[0]).start.weights
+    assert began[NAME].flatten().tolist() == LEARNED[0]
 
 
 def test_an_order_without_a_seed_is_refused(four: tuple[Server, InProcess, Client]) -> None:

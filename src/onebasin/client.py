@@ -9,7 +9,7 @@ from onebasin.broadcast import Held, first_held, heard, held
 from onebasin.choices import ControlVariates, MaskedNoise, Overlap, Proximal
 from onebasin.config import RunConfig
 from onebasin.framing import Frame
-from onebasin.personal_masks import own_scores
+from onebasin.personal_masks import nothing_in_common, own_scores
 from onebasin.privacy import SECRET, clipped, noised, secret_of
 from onebasin.protocol import Do, Protocol, Report, read_do, read_seed, write_report, write_seed
 from onebasin.seeds import derive, generator
@@ -135,7 +135,8 @@ class Client:
             weights, buffers = self.protocol.initial(self._own_seed(client))
         in_common = None
         if isinstance(combine := self.config.method.combine, Overlap) and not own:
-            in_common, initial = weights, self.protocol.initial(read_seed(message))[0]
+            initial = self.protocol.initial(read_seed(message))[0]
+            in_common = nothing_in_common(initial) if message.section("weights") is None else weights
             weights = own_scores(combine, in_common, state.slots.get("weights", initial))
 
         correction = None

@@ -13,6 +13,11 @@ from onebasin.choices import Overlap
 from onebasin.wire.layout import Tensors
 
 
+def nothing_in_common(scores: Tensors) -> Tensors:
+    """Return the signs before any two clients have met."""
+    return {name: torch.zeros_like(score) for name, score in scores.items()}
+
+
 def overlap(combine: Overlap, kept: Tensor, clients: float) -> Tensor:
     """Return the signs of what masks have in common. kept: the share of so many clients that keep each weight."""
     meet = kept * clients > 1.5  # two or more; shares are rounded
