@@ -102,7 +102,7 @@ class Assembly:
     def _from_means(self, arrivals: Arrivals, slots: Slots) -> Slots:
         after = dict(slots)
         if arrivals.update.weight:
-            after = apply_update(self._method.combine, after, arrivals.update.result())
+            after = apply_update(self._method.combine, after, arrivals.update.result(), arrivals.update.weight)
         if arrivals.model.weight:
             arrived, weight = arrivals.model.result(), arrivals.model.weight
             if arrivals.update.weight:

@@ -69,14 +69,16 @@ class Supermask(Frozen):
     """Weights are random and stay as they are; a score a weight says whether it is kept (training/supermask.py).
 
     kept: weights are kept with the chance that their score stands for (`by-chance`), or those of a layer with the
-    highest scores (`highest`): the share `density` of them. over: a score is of one of the `weights`, or of all
-    weights into one of the `neurons` (or filters); in the last layer, whose neurons are the classes, of a weight.
+    highest scores (`highest`): the share `density` of them; or where their score is above 0 (`above-zero`), as all are
+    at first, when it is `score`. over: a score is of one of the `weights`, or of all weights into one of the `neurons`
+    (or filters); in the last layer, whose neurons are the classes, of a weight.
     """
 
     kind: Literal["supermask"] = "supermask"
-    kept: Literal["by-chance", "highest"] = "by-chance"
+    kept: Literal["by-chance", "highest", "above-zero"] = "by-chance"
     density: Annotated[float, Field(gt=0, le=1)] = 0.5
     over: Masked = "weights"
+    score: Positive = 0.005
 
 
 class SparseCombination(Frozen):
@@ -198,6 +200,17 @@ class MeanMask(Frozen):
     """
 
     kind: Literal["mean-mask"] = "mean-mask"
+    score: Positive = 0.005
+
+
+class Overlap(Frozen):
+    """Where two clients or more keep a weight: whether more than the share `share` of all do; the rest stays personal.
+
+    Each client goes on from a mask of its own (personal_masks.py). score: how large a score is that was turned.
+    """
+
+    kind: Literal["overlap"] = "overlap"
+    share: Fraction = 0.5
     score: Positive = 0.005
 
 
@@ -330,6 +343,7 @@ Combine = Annotated[
     | MajorityVote
     | BetaPosterior
     | MeanMask
+    | Overlap
     | LeastSquares
     | TrimmedMean
     | Median

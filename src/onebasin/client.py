@@ -6,14 +6,15 @@ from dataclasses import dataclass, replace
 import torch
 
 from onebasin.broadcast import Held, first_held, heard, held
-from onebasin.choices import ControlVariates, MaskedNoise, Proximal
+from onebasin.choices import ControlVariates, MaskedNoise, Overlap, Proximal
 from onebasin.config import RunConfig
 from onebasin.framing import Frame
+from onebasin.personal_masks import nothing_in_common, own_scores
 from onebasin.privacy import SECRET, clipped, noised, secret_of
 from onebasin.protocol import Do, Protocol, Report, read_do, read_seed, write_report, write_seed
 from onebasin.seeds import derive, generator
 from onebasin.state import State
-from onebasin.tasks.metrics import evaluate
+from onebasin.tasks.metrics import Score, evaluate, evaluate_by_class
 from onebasin.tasks.task import Task
 from onebasin.training.attacks import hostile_clients, poisoned
 from onebasin.training.local import Start, Trained, TrainingFailed
@@ -46,7 +47,8 @@ class Work:
     """An order, understood: what to do in which round, from where.
 
     own: from the client's own model. frame: the neuron order that the client must take on first.
-    server_control: SCAFFOLD's c. held: the common model, where orders only tell its changes.
+    server_control: SCAFFOLD's c. held: the common model, where orders only tell its changes. common: what all have in
+    common, where each client has a mask of its own.
     """
 
     client: int
@@ -57,6 +59,12 @@ class Work:
     frame: Frame | None = None
     server_control: Tensors | None = None
     held: Held | None = None
+    common: Tensors | None = None
+
+    @property
+    def reference(self) -> Tensors:
+        """What the server has, too: the client says how what it learned differs from that."""
+        return self.start.weights if self.common is None else self.common
 
 
 @dataclass(frozen=True)
@@ -72,8 +80,9 @@ class Done:
 class Client:
     """What every client of a run executes; which one it is comes with each call, and so does all that it remembers.
 
-    State: `weights`, `buffers` (its own model, where it keeps one), `optimizer`, `control` (SCAFFOLD's c_i), `held`
-    and `moved` (the common model, where orders only tell its changes), `uplink/STAGE` (what its chain left unsaid).
+    State: `weights`, `buffers` (its own model, or scores, where it keeps some), `optimizer`, `control` (SCAFFOLD's
+    c_i), `held` and `moved` (the common model, where orders only tell its changes), `uplink/STAGE` (what its chain left
+    unsaid).
     """
 
     def __init__(self, config: RunConfig, task: Task) -> None:
@@ -124,6 +133,11 @@ class Client:
         else:
             own = True
             weights, buffers = self.protocol.initial(self._own_seed(client))
+        in_common = None
+        if isinstance(combine := self.config.method.combine, Overlap) and not own:
+            initial = self.protocol.initial(read_seed(message))[0]
+            in_common = nothing_in_common(initial) if message.section("weights") is None else weights
+            weights = own_scores(combine, in_common, state.slots.get("weights", initial))
 
         correction = None
         if isinstance(self.config.method.objective, ControlVariates):
@@ -135,7 +149,7 @@ class Client:
         proximal = objective.mu if isinstance(objective, Proximal) else 0.0
         free, masking = self._free(do, message.round, client), self._masking(do, message.round, client)
         start = Start(weights, buffers, state.slots.get("optimizer", {}), proximal, correction, free, masking)
-        return Work(client, message.round, do, start, own, frame, server_control, common)
+        return Work(client, message.round, do, start, own, frame, server_control, common, in_common)
 
     def train(self, work: Work) -> Done:
         """Do the work: train on this client's examples and score the result, each only if the order asks for it.
@@ -184,9 +198,17 @@ class Client:
         if Do.SCORE in work.do:
             copy_into(parameters_of(self.model), trained.weights)
             copy_into(buffers_of(self.model), trained.buffers)
-            score = evaluate(self.model, self.task.dataset.test)
-            report = Report(len(indices), trained.steps, trained.loss, score.accuracy, score.loss)
+            score = self._score(work.client)
+            if score is not None:
+                report = replace(report, accuracy=score.accuracy, test_loss=score.loss)
         return Done(work, trained, report, tuple(self._said(work.do, trained, indices)))
+
+    def _score(self, client: int) -> Score | None:
+        """The score of the model in the workspace: on the test set, or on what of it is like this client's examples."""
+        test = self.task.dataset.test
+        if self.config.method.score not in ("personal", "fine-tuned"):
+            return evaluate(self.model, test)
+        return evaluate_by_class(self.model, test, self.task.dataset.classes).on(self.task.labels(client))
 
     def _said(self, do: Do, trained: Trained, indices: torch.Tensor) -> Iterator[Section]:
         """What alignment asks a client for, beside its model."""
@@ -212,13 +234,13 @@ class Client:
         report = done.report if private is None else Report(1, 0)  # counts and losses have no noise
         sections = [write_report(report), *done.sections]
         if Do.SEND_UPDATE in work.do:
-            update = {name: w - work.start.weights[name] for name, w in trained.weights.items()}
+            update = {name: w - work.reference[name] for name, w in trained.weights.items()}
             if private is not None:
                 update = clipped(update, private)
                 if private.at == "client":
                     facts[SECRET] = secret_of(facts, private, self.config.seed, work.client)
                     update = noised(update, private.noise * private.clip, facts[SECRET], work.round)
-            body, remembered = self._coded(work, update, state, flatten(work.start.weights))
+            body, remembered = self._coded(work, update, state, flatten(work.reference))
             sections.append(Section(Kind.UPDATE, "update", body))
             slots |= remembered
         if Do.SEND_MODEL in work.do and self.protocol.seeded:
@@ -240,7 +262,7 @@ class Client:
         if not work.own:  # a common model has taken the place of what was kept
             slots.pop("weights", None)
             slots.pop("buffers", None)
-        if Do.KEEP_MODEL in work.do:
+        if Do.KEEP_MODEL in work.do or self.config.method.personal:
             slots["weights"], slots["buffers"] = trained.weights, trained.buffers
         if self.config.training.keep_optimizer:
             slots["optimizer"] = trained.optimizer

@@ -13,8 +13,10 @@ from onebasin.choices import (
     MajorityVote,
     MeanMask,
     Momentum,
+    Overlap,
     Robust,
 )
+from onebasin.personal_masks import overlap
 from onebasin.training.backbone_mask import is_score
 from onebasin.wire.layout import Layout, Tensors
 
@@ -61,9 +63,12 @@ class WeightedMean:
         }
 
 
-def apply_update(combine: Combine, slots: dict[str, Tensors], update: Tensors) -> dict[str, Tensors]:
+def apply_update(
+    combine: Combine, slots: dict[str, Tensors], update: Tensors, weight: float = 1.0
+) -> dict[str, Tensors]:
     """Return the slots after the mean update was applied to `slots["weights"]`; `slots` is not changed.
 
+    weight: of all those together whose mean it is; where all count alike, their number.
     Least squares looks at whole models, not at updates; where there is nothing else, its mean is applied as it is.
 
     The optimiser's own memory is in the slots `momentum` and `second`. Sources are on the pages in `methods/`.
@@ -82,6 +87,9 @@ def apply_update(combine: Combine, slots: dict[str, Tensors], update: Tensors) -
         after["weights"] = _each(
             weights, lambda n: combine.score * (2 * update[n] - 1) if is_score(n) else weights[n] + update[n]
         )
+        return after
+    if isinstance(combine, Overlap):
+        after["weights"] = _each(weights, lambda n: overlap(combine, update[n], weight))
         return after
     if isinstance(combine, MajorityVote):
         after["weights"] = _each(weights, lambda n: weights[n] + combine.rate * torch.sign(update[n]))

@@ -196,6 +196,16 @@ class RunConfig(Frozen):
                 f"engine='flower' cannot run method={self.method.name!r}, which looks into what clients remember: that "
                 "stays on their machines"
             )
+        if self.method.personal and self.federation.weighting != "uniform":
+            raise ValueError(
+                "method.combine='overlap' counts the clients that keep a weight: use federation.weighting='uniform', "
+                f"not {self.federation.weighting!r}"
+            )
+        if self.task.partition.kind == "own" and self.method.score == "personal" and not self.method.scored_by_clients:
+            raise ValueError(
+                "method.score='personal' of a common model asks who holds what, and with task.partition='own' only the "
+                "machines know; use 'fine-tuned', which clients report"
+            )
         if self.method.parametrization.kind == "backbone-mask" and self.task.weights is None:
             raise ValueError(
                 "method.parametrization='backbone-mask' masks a trained network: say which with task.weights, a "

@@ -5,12 +5,14 @@ import time
 from collections.abc import Iterator
 from typing import Any, Protocol
 
+from torch import nn
+
 from onebasin.engines.engine import ClientId, Engine, Reply
 from onebasin.method import MASKS
 from onebasin.results.run_directory import RunDirectory
 from onebasin.server import Orders, Server
 from onebasin.state import State
-from onebasin.tasks.metrics import Score, evaluate, evaluate_together
+from onebasin.tasks.metrics import Score, evaluate, evaluate_by_class, evaluate_together
 from onebasin.tasks.task import Task
 from onebasin.training.kept import kept_by_layer
 from onebasin.training.weights import buffers_of, copy_into, parameters_of
@@ -109,20 +111,32 @@ def _masks(server: Server) -> dict[str, dict[str, float]]:
 def _score(server: Server, engine: Engine, task: Task) -> tuple[float | None, float | None]:
     """Score the common model; where there is none, what the clients' own models are counted as."""
     outcome = server.outcome
-    if not server.method.federated:
+    if server.method.scored_by_clients:
         return _own_score(server, engine, task)
     if not server.has_model or not server.is_evaluated(outcome.round):
         return None, None
     model = task.workspace()
     copy_into(parameters_of(model), server.state.slots["weights"])
     copy_into(buffers_of(model), server.state.slots["buffers"])
+    if server.method.score == "personal":
+        return _served(model, task)
     return _known(evaluate(model, task.dataset.test))
+
+
+def _served(model: nn.Module, task: Task) -> tuple[float | None, float | None]:
+    """The mean over clients of one model's scores on their distributions; who has no examples is left out."""
+    found = evaluate_by_class(model, task.dataset.test, task.dataset.classes)
+    scores = [score for client in range(len(task.parts)) if (score := found.on(task.labels(client))) is not None]
+    if not scores:
+        return None, None
+    loss = sum(score.loss for score in scores) / len(scores)
+    return sum(score.accuracy for score in scores) / len(scores), loss if math.isfinite(loss) else None
 
 
 def _own_score(server: Server, engine: Engine, task: Task) -> tuple[float | None, float | None]:
     outcome = server.outcome
     scored = {client: each for client, each in outcome.reports.items() if not math.isnan(each.accuracy)}
-    if not scored or server.method.score == "mean":
+    if not scored or server.method.score not in ("best", "together"):
         return outcome.mean(lambda report: report.accuracy), outcome.mean(lambda report: report.test_loss)
     if server.method.score == "best":
         best = max(scored.values(), key=lambda report: report.accuracy)

@@ -145,7 +145,7 @@ def final_model(server: Server, engine: Engine, task: Task) -> nn.Module | None:
     slots = server.state.slots
     if server.method.data == "pooled" and not server.method.federated:
         slots = State.from_bytes(engine.read_state(0)).slots
-    if "weights" not in slots:
+    if server.method.personal or "weights" not in slots:
         return None
     model = task.workspace()
     copy_into(parameters_of(model), slots["weights"])

@@ -17,24 +17,30 @@ from onebasin.choices import (
     LeastSquares,
     NormBound,
     Objective,
+    Overlap,
     Parametrization,
     Plain,
     Privacy,
     Probes,
     Robust,
+    Supermask,
     by_kind,
 )
 from onebasin.updates.catalogue import CODECS
-from onebasin.updates.chain import known_places, parse_chain
+from onebasin.updates.chain import canonical, known_places, parse_chain
 from onebasin.updates.masked_noise import MaskedNoise
 from onebasin.updates.masks import Drawn
 
 MASKS = {
     "supermask": (("mask", "mrc"), "beta-posterior"),
+    "supermask above-zero": (("threshold",), "overlap"),
     "sparse-combination": (("mask", "mrc"), "beta-posterior"),
     "backbone-mask": (("threshold",), "mean-mask"),
 }
 """For parametrizations whose scores travel as masks: the stages that make them, and what the server makes of them."""
+
+SIGNS = canonical(parse_chain("ternary"))
+"""The downlink that says -1, 0 and 1 exactly, of which the common model is made where each client has its own."""
 
 
 class Method(Frozen):
@@ -56,8 +62,11 @@ class Method(Frozen):
     `masked`: it trains a mask over the weights of its seed, and both are sent (own_masks.py).
     With a backbone's mask, it is the codec of what is trained beside it.
     trains: `all` parameters, or only those whose changes are `sent` in the round, which all know beforehand.
-    score: what clients that keep their models are counted as: the `mean` of their own scores, the `best` of them, or
-    what all say `together`. norm_bound: how long an update may be. privacy: what is promised of any one client's data.
+    score: of the common model on the test set; of clients that keep their models the `mean`, the `best`, or what all
+    say `together`. `personal`: the mean of how well each client is served, whose model (its own, or the common one)
+    is judged on the client's own distribution of labels (`ByClass.on`). `fine-tuned`: the same of what clients make of
+    the common model in a local phase, before it is combined. norm_bound: how long an update may be. privacy: what is
+    promised of any one client's data.
     """
 
     name: str
@@ -77,12 +86,22 @@ class Method(Frozen):
     combine: Combine = Average()
     norm_bound: NormBound | None = None
     privacy: Privacy | None = None
-    score: Literal["mean", "best", "together"] = "mean"
+    score: Literal["mean", "best", "together", "personal", "fine-tuned"] = "mean"
 
     @property
     def federated(self) -> bool:
         """Whether models travel at all."""
         return self.uplink != "none"
+
+    @property
+    def personal(self) -> bool:
+        """Whether models travel, and yet each client has one of its own."""
+        return self.federated and isinstance(self.combine, Overlap)
+
+    @property
+    def scored_by_clients(self) -> bool:
+        """Whether clients score models and report it, rather than the common model being scored."""
+        return not self.federated or self.score == "fine-tuned" or (self.personal and self.score == "personal")
 
     @property
     def whole(self) -> str:
@@ -114,8 +133,10 @@ class Method(Frozen):
 
     @model_validator(mode="after")
     def _choices_fit(self) -> "Method":
-        if self.score != "mean" and self.federated:
+        if self.score in ("best", "together") and self.federated:
             raise ValueError(f"score={self.score!r} is for clients that keep their models; others are scored by theirs")
+        if self.score == "fine-tuned" and (self.personal or not self.federated):
+            raise ValueError("score='fine-tuned' is of a common model; clients that keep theirs have 'personal'")
         if (self.uplink == "none") != (self.downlink == "none"):
             raise ValueError(
                 f"uplink={self.uplink!r} and downlink={self.downlink!r}: either both are 'none' or neither"
@@ -218,13 +239,22 @@ class Method(Frozen):
 
     def _masks_fit(self, draws: str) -> None:
         """Raise `ValueError` for scores that do not travel as masks, and masks of what are no scores."""
-        stages, combine = MASKS.get(self.parametrization.kind, (("",), ""))
+        trained = self.parametrization
+        above_zero = isinstance(trained, Supermask) and trained.kept == "above-zero"
+        scores = f"{trained.kind} above-zero" if above_zero else trained.kind
+        stages, combine = MASKS.get(scores, (("",), ""))
         masks = self.combine.kind if self.combine.kind in {kind for _, kind in MASKS.values()} else ""
         if draws not in stages or masks != combine:
             raise ValueError(
                 "parametrization='supermask' or 'sparse-combination', an uplink of 'mask' or 'mrc', and "
-                "combine='beta-posterior' go together, and so do 'backbone-mask', 'threshold' and 'mean-mask'; "
-                f"these are {self.parametrization.kind!r}, {self.uplink!r} and {self.combine.kind!r}"
+                "combine='beta-posterior' go together, and so do 'backbone-mask', 'threshold' and 'mean-mask', or a "
+                "supermask with kept='above-zero', 'threshold' and 'overlap'; "
+                f"these are {scores!r}, {self.uplink!r} and {self.combine.kind!r}"
+            )
+        if self.personal and (self.start != "shared-seed" or self.downlink != SIGNS):
+            raise ValueError(
+                f"combine='overlap' tells of weights that all know, by their signs: start='shared-seed' and downlink="
+                f"'ternary', not {self.start!r} and {self.downlink!r}"
             )
         if self.parametrization.kind == "backbone-mask" and self.start == "local":
             raise ValueError("parametrization='backbone-mask' has one backbone for all: start='local' is no use")
@@ -237,6 +267,8 @@ class Method(Frozen):
                     f"privacy: {field}={getattr(self, field)!r} sends more than updates to a common model; "
                     f"use {allowed[0]!r}"
                 )
+        if self.scored_by_clients and self.federated:
+            raise ValueError(f"privacy: score={self.score!r} has clients report what has no noise; use 'mean'")
         if not self.federated or _drawn(self.uplink) or self.controlled or self.sketched:
             raise ValueError(
                 f"privacy is for updates alone; uplink={self.uplink!r}, objective={self.objective.kind!r} and combine="

@@ -92,7 +92,8 @@ class Protocol:
             self.downlink = self.fresh if self.relays else make_coding(config.method.downlink, self.parameters)
             self.models = make_codec(config.method.whole, self.parameters)
             coded = self.uplink.most_bytes + self.downlink.most_bytes
-        self.tells_changes = self.relays or (config.method.federated and not isinstance(self.downlink, Codec))
+        whole = not config.method.federated or config.method.personal or isinstance(self.downlink, Codec)
+        self.tells_changes = self.relays or not whole
         self.seeded = config.method.models == "seeded"
         self.own_masks = OwnMasks(task) if config.method.models == "masked" else None
         self.controlled = isinstance(config.method.objective, ControlVariates)
@@ -135,6 +136,8 @@ def _asked(method: Method) -> Do:
     if not method.federated:
         return Do.TRAIN | Do.KEEP_MODEL | Do.SCORE
     asked = Do.TRAIN | Do.SEND_UPDATE
+    if method.scored_by_clients:
+        asked |= Do.SCORE
     if method.start == "local":
         asked |= Do.SEND_MODEL | Do.KEEP_MODEL
     if method.frame == "signatures":

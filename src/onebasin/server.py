@@ -17,6 +17,7 @@ from onebasin.config import ConfigError, RunConfig
 from onebasin.engines.engine import ClientId, Failure, Reply
 from onebasin.framing import Frame
 from onebasin.outcome import Outcome
+from onebasin.personal_masks import nothing_in_common
 from onebasin.privacy import SECRET, check_privacy, clipped, noised, secret_of
 from onebasin.protocol import Do, Protocol, Report, write_do, write_seed
 from onebasin.robust import TooFewReplies, require_replies
@@ -42,12 +43,12 @@ EXPECTED = (TooFewReplies, NotFinite)
 
 
 class Server:
-    """State: `weights`, `buffers` (the common model, absent until there is one), `control` (SCAFFOLD's c),
-    `momentum`, `second` (the combine step's memory), `sketches` (as the clients sent them), `frame/CLIENT`
-    (permutations that a client has not yet answered to); facts: `met` (clients that have received a model), `merged`
-    (those whose own models have become part of the common one), `frames` (the round in which permutations were found),
-    `base` (the seed of the model from which all changes count, if it has one),
-    `holds` (the versions of the common model that clients hold, where orders only tell its changes: see `broadcast`).
+    """State: `weights`, `buffers` (the common model, absent until there is one; or what own masks have in common),
+    `control` (SCAFFOLD's c), `momentum`, `second` (the combine step's memory), `sketches` (as the clients sent them),
+    `frame/CLIENT` (permutations that a client has not yet answered to); facts: `met` (clients that have received a
+    model), `merged` (those whose own models have become part of the common one), `frames` (the round in which
+    permutations were found), `base` (the seed of the model from which all changes count, if it has one), `holds` (the
+    versions of the common model that clients hold, where orders only tell its changes: see `broadcast`).
     """
 
     def __init__(self, config: RunConfig, task: Task) -> None:
@@ -72,7 +73,9 @@ class Server:
         if self.method.start == "shared-seed":
             self.state.facts["base"] = derive(config.seed, "init")
         if self.method.start != "local":
-            self.state.slots |= {"weights": clone(parameters_of(model)), "buffers": clone(buffers_of(model))}
+            weights = clone(parameters_of(model))
+            weights = nothing_in_common(weights) if self.method.personal else weights
+            self.state.slots |= {"weights": weights, "buffers": clone(buffers_of(model))}
             if self.protocol.tells_changes:
                 begin(self.state, 0, self.state.slots["weights"])
         if isinstance(self.method.objective, ControlVariates):
@@ -98,10 +101,10 @@ class Server:
         self.outcome = Outcome(round)
         self._arrivals, self._frames = self._nothing(), {}
         asked = cohort(self.config, self.clients, round)
+        scored = Do.SCORE if self.method.scored_by_clients and self.is_evaluated(round) else Do(0)
         if not self.method.federated:
-            scored = Do.SCORE if self.is_evaluated(round) else Do(0)
             return self._ask(dict.fromkeys(asked, Do.TRAIN | Do.KEEP_MODEL | scored))
-        return self._ask({client: self._first_request(client) for client in asked})
+        return self._ask({client: self._first_request(client) | scored for client in asked})
 
     def close(self, replies: Iterable[Reply]) -> Orders:
         """Take the replies, each once and in a fixed order; return further orders of the round, or none.
@@ -337,6 +340,8 @@ class Server:
             elif untouched and seed is not None:
                 sections.append(write_seed(seed))
             else:
+                if self.method.personal and seed is not None:  # who has no mask of its own yet begins with that
+                    sections.append(write_seed(seed))
                 body = self.protocol.downlink.body(slots["weights"], Scene())
                 sections.append(Section(kind, "weights", body))
             if len(self.protocol.buffers) and not untouched:

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from onebasin.tasks.dataset import Split
-from onebasin.tasks.metrics import Score, evaluate, loss_of
+from onebasin.tasks.metrics import Score, evaluate, evaluate_by_class, loss_of
 
 from .toy_data import classification
 
@@ -54,6 +54,31 @@ def test_every_position_of_a_sequence_counts() -> None:
     split = Split(logits, torch.tensor([[1, 1, 2], [0, 3, 3]]))
     score = evaluate(Fixed(), split)
     assert (score.examples, score.accuracy) == (6, 3 / 6)
+
+
+def test_scores_on_a_distribution_of_labels_by_hand() -> None:
+    """Class 0: 1 of 2 is right; class 1: 1 of 1; class 2 has no examples."""
+    inputs = torch.tensor([[2.0, 0.0, 0.0], [0.0, 2.0, 0.0], [0.0, 2.0, 0.0]])
+    found = evaluate_by_class(Fixed(), Split(inputs, torch.tensor([0, 0, 1])), 3, batch=2)
+    assert found.examples.tolist() == [2, 1, 0]
+    assert found.correct.tolist() == [1, 1, 0]
+    right = math.log(math.exp(2.0) + 2) - 2
+    assert found.loss.tolist() == pytest.approx([2 * right + 2, right, 0], rel=1e-6)
+    score = found.on(torch.tensor([3, 1, 0]))
+    assert score == Score(3 / 4 * 1 / 2 + 1 / 4, pytest.approx(3 / 4 * (right + 1) + right / 4, rel=1e-6), 3)
+    assert found.on(torch.tensor([0, 5, 0])) == Score(1.0, pytest.approx(right, rel=1e-6), 1)
+    assert found.on(torch.tensor([3, 1, 40])) == score, "nothing is known of class 2"
+    assert found.on(torch.tensor([0, 0, 7])) is None
+    assert found.on(torch.tensor([0, 0, 0])) is None
+
+
+def test_on_the_test_splits_own_distribution_the_score_is_the_plain_one() -> None:
+    logits = torch.randn(60, 5, generator=torch.Generator().manual_seed(3))
+    targets = torch.arange(60) % 5
+    plain, found = evaluate(Fixed(), Split(logits, targets)), evaluate_by_class(Fixed(), Split(logits, targets), 5)
+    score = found.on(found.examples)
+    assert score is not None
+    assert (score.accuracy, score.loss, score.examples) == pytest.approx((plain.accuracy, plain.loss, 60))
 
 
 def test_modes_are_left_as_found() -> None:

@@ -35,6 +35,7 @@ METHODS = (
     "fedmrn",
     "fedpfn",
     "piggyback",
+    "fedmask",
     "onebasin",
 )
 

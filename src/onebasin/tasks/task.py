@@ -45,6 +45,11 @@ class Task:
         kept = min(math.ceil(self.later * len(part)), max(1, len(part) - 1))
         return part[(order[kept:] if alone else order[:kept]).sort().values]
 
+    def labels(self, client: int) -> Tensor:
+        """Return how many of a client's examples are of each class (of sequences: how many positions), int64."""
+        targets = self.dataset.train.targets[self.parts[client]]
+        return torch.bincount(targets.flatten(), minlength=self.dataset.classes)
+
     def build_model(self, seed: int) -> nn.Module:
         """Return the model with the initial weights that belong to `seed`, as far as none are given."""
         model = build_model(self.model_name, self.dataset, seed, **self.model_options)

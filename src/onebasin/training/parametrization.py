@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from torch import nn
+from functools import partial
+
+from torch import Tensor, nn
 from torch.nn.utils.parametrize import is_parametrized, remove_parametrizations
 
 from onebasin.choices import Anchored, BackboneMask, LowRank, Parametrization, SparseCombination, Supermask
 from onebasin.seeds import generator
 from onebasin.training.anchored import anchor
-from onebasin.training.backbone_mask import mask_backbone
+from onebasin.training.backbone_mask import MaskOfPositive, mask_backbone
 from onebasin.training.combination import combine_sparsely
 from onebasin.training.low_rank import factorise
-from onebasin.training.supermask import supermask
+from onebasin.training.supermask import MaskByChance, MaskOfHighest, supermask
 
 
 def parametrize(model: nn.Module, chosen: Parametrization, seed: int, common: int = 0) -> nn.Module:
@@ -22,8 +24,7 @@ def parametrize(model: nn.Module, chosen: Parametrization, seed: int, common: in
     if isinstance(chosen, LowRank):
         factorise(model, chosen.gamma, generator(seed, "factors"))
     if isinstance(chosen, Supermask):
-        density = chosen.density if chosen.kept == "highest" else None
-        supermask(model, density, generator(seed, "random weights"), chosen.over)
+        supermask(model, partial(_masked, chosen), generator(seed, "random weights"), chosen.over)
     if isinstance(chosen, SparseCombination):
         combine_sparsely(model, chosen.compression, chosen.degree, generator(seed, "combinations"))
     if isinstance(chosen, Anchored):
@@ -31,6 +32,15 @@ def parametrize(model: nn.Module, chosen: Parametrization, seed: int, common: in
     if isinstance(chosen, BackboneMask):
         mask_backbone(model, chosen.score, chosen.over)
     return model
+
+
+def _masked(chosen: Supermask, weights: Tensor, shape: tuple[int, ...]) -> nn.Module:
+    """What keeps some of a layer's random weights, by scores of a shape."""
+    if chosen.kept == "highest":
+        return MaskOfHighest(weights, shape, chosen.density)
+    if chosen.kept == "above-zero":
+        return MaskOfPositive(weights, shape, chosen.score)
+    return MaskByChance(weights, shape)
 
 
 def fold(model: nn.Module) -> nn.Module:

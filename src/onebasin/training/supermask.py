@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -76,13 +76,19 @@ class MaskOfHighest(nn.Module):
         return weights.abs().sum_to_size(self._shape)
 
 
-def supermask(model: nn.Module, density: float | None, generator: torch.Generator, over: Masked = "weights") -> None:
+def supermask(
+    model: nn.Module,
+    masked: Callable[[Tensor, tuple[int, ...]], nn.Module],
+    generator: torch.Generator,
+    over: Masked = "weights",
+) -> None:
     """Put scores in the place of every weight of the model's linear and convolution layers.
 
-    density: of the highest scores; None for chances. over: what a score is of; the last layer's are of its weights,
-    since its neurons are the classes. Weights become + or - the deviation of He et al. 2015; all other
-    parameters (biases, normalisation) keep their neutral values and are no longer trained. `ValueError` when no layer
-    can be masked, or not by its neurons, two share a weight, or parameters are left that are neither.
+    masked: makes of a layer's weights, and the shape of its scores, what keeps some of them by these. over: what a
+    score is of; the last layer's are of its weights, since its neurons are the classes. Weights become + or - the
+    deviation of He et al. 2015; all other parameters (biases, normalisation) keep their neutral values and are no
+    longer trained. `ValueError` when no layer can be masked, or not by its neurons, two share a weight, or parameters
+    are left that are neither.
     """
     layers = replaceable_layers(model, "a supermask needs")
     for layer in layers:
@@ -90,10 +96,9 @@ def supermask(model: nn.Module, density: float | None, generator: torch.Generato
         signs = torch.randint(0, 2, layer.weight.shape, generator=generator) * 2.0 - 1.0
         weights = signs * math.sqrt(2 / fan_in)
         shape = scores_of(layer, "weights" if layer is layers[-1] else over)
-        kind = MaskByChance(weights, shape) if density is None else MaskOfHighest(weights, shape, density)
         with torch.no_grad():
             layer.weight.copy_(weights)
-        register_parametrization(layer, "weight", kind)
+        register_parametrization(layer, "weight", masked(weights, shape))
     neutralise(model)
 
 
