@@ -1,8 +1,9 @@
 """The same federations by other people's implementations: do they end where ours do?
 
-FedAvg, FedProx and SCAFFOLD on the digits (10 clients, Dirichlet(0.3), uniform weights), from equal data, splits, first
-weights and rates; only the order of batches differs. pfl-research runs where it is installed (``make bench`` puts 0.6.0
-into ``.bench/``), Flower's FedAvg strategy where Flower is (``.venv-flower/bin/python -m benchmarks rivals``).
+FedAvg, FedProx and SCAFFOLD on the digits (10 clients, Dirichlet(0.3), uniform weights), and DiLoCo (IID, so that all
+make as many steps), from equal data, splits, first weights and rates; only the order of batches differs. pfl-research
+and torchft run where they are installed (``make bench`` puts 0.6.0 and 0.2.0 into ``.bench/``), Flower's FedAvg
+strategy where Flower is (``.venv-flower/bin/python -m benchmarks rivals``).
 
 pfl-research's control variates are means of what was learned, not of gradients: `get_model_difference` is the trained
 model less the received one. Added to gradients as SCAFFOLD has it, they push clients apart. So SCAFFOLD is also run
@@ -26,6 +27,7 @@ from torch import nn
 
 import onebasin as ob
 from benchmarks.pfl_setup import installed, simulate
+from benchmarks.torchft_diloco import Recipe, train
 from onebasin.config import RunConfig
 from onebasin.reading import read_config
 from onebasin.seeds import derive
@@ -33,12 +35,23 @@ from onebasin.tasks.metrics import evaluate, loss_of
 from onebasin.tasks.task import Task, load_task
 
 ROUNDS, EPOCHS, BATCH, RATE, MU = 20, 5, 32, 0.05, 0.1
+ADAMW = {"lr": 1e-3, "weight_decay": 0.01}
 SEEDS = (0, 1, 2)
 Outcome = tuple[float, str]
 """Final test accuracy, and bytes in words."""
 
 
 def config_of(method: str, seed: int) -> RunConfig:
+    if method == "diloco":
+        return read_config(
+            {
+                "seed": seed,
+                "task": {"partition": "iid"},
+                "method": {"name": "diloco", "start": "shared-seed"},
+                "training": {**ADAMW, "batch": BATCH, "epochs": EPOCHS},
+                "federation": {"rounds": ROUNDS},
+            }
+        )
     objective = {"objective": {"kind": "proximal", "mu": MU}} if method == "fedprox" else {}
     return read_config(
         {
@@ -63,7 +76,7 @@ def ours(method: str, seed: int) -> Outcome:
 
 def pfl(method: str, seed: int, turned: bool = False) -> Outcome | None:
     """pfl-research in its SimulatedBackend; None where it is not installed. turned: the sign of control variates is."""
-    if not installed("pfl") or (turned and method != "scaffold"):
+    if not installed("pfl") or method == "diloco" or (turned and method != "scaffold"):
         return None
     from pfl.hyperparam.base import NNTrainHyperParams
 
@@ -174,6 +187,19 @@ def flower(method: str, seed: int) -> Outcome | None:
     return evaluate(module.eval(), task.dataset.test).accuracy, f"{crossed / 1e6:.2f} MB, messages' content"
 
 
+def torchft(method: str, seed: int) -> Outcome | None:
+    """torchft's DiLoCo, a thread a client; None where it is not installed."""
+    if not installed("torchft") or method != "diloco":
+        return None
+    task = load_task(config_of(method, seed))
+    modules = [first_model(task, seed) for _ in task.parts]
+    counts = {EPOCHS * math.ceil(len(part) / BATCH) for part in task.parts}
+    if len(counts) > 1:
+        raise ValueError(f"clients make {sorted(counts)} steps a round; torchft's all make as many")
+    crossed = train(task, modules, Recipe(ROUNDS, counts.pop(), BATCH, ADAMW), seed)
+    return evaluate(modules[0].eval(), task.dataset.test).accuracy, f"{crossed / 1e6:.2f} MB, counted tensors"
+
+
 def _train(module: nn.Module, task: Task, client: int, draws: torch.Generator) -> None:
     """Plain SGD on a client's examples."""
     module.train()
@@ -194,7 +220,7 @@ def _size(content: Any) -> int:
 
 def main() -> None:
     torch.set_num_threads(1)
-    table = Table(title=f"digits, MLP, Dirichlet(0.3), {ROUNDS} rounds of {EPOCHS} epochs, rate {RATE}, 3 seeds")
+    table = Table(title=f"digits, MLP, {ROUNDS} rounds of {EPOCHS} epochs, 3 seeds")
     for column in ("method", "implementation", "final accuracy, %", "apart from ours", "bytes, both ways"):
         table.add_column(column, justify="left" if column in ("method", "implementation") else "right")
     rivals: dict[str, Callable[[str, int], Outcome | None]] = {
@@ -202,8 +228,9 @@ def main() -> None:
         "pfl-research 0.6": pfl,
         "pfl-research 0.6, sign turned": partial(pfl, turned=True),
         "Flower's strategy": flower,
+        "torchft 0.2": torchft,
     }
-    for method in ("fedavg", "fedprox", "scaffold"):
+    for method in ("fedavg", "fedprox", "scaffold", "diloco"):
         reference = math.nan
         for name, play in rivals.items():
             outcomes = [found for seed in SEEDS if (found := play(method, seed))]
