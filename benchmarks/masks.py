@@ -39,8 +39,8 @@ def main() -> None:
 
 
 def prepared(width: int, chosen: Parametrization) -> tuple[nn.Module, Masking | None]:
-    dense = lenet5((1, 28, 28), 10, width=width).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    model = parametrize(dense, chosen, 0)
+    model = parametrize(lenet5((1, 28, 28), 10, width=width), chosen, 0)
+    model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     if not isinstance(chosen, MaskedNoise):
         return model, None
     noise = {name: torch.rand(parameter.shape) - 0.5 for name, parameter in parameters_of(model).items()}

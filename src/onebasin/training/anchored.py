@@ -29,7 +29,8 @@ class Anchored(nn.Module):
         self.register_buffer("free", free, persistent=False)
 
     def forward(self, values: Tensor) -> Tensor:
-        return self.constants.flatten().index_copy(0, self.free, values).view_as(self.constants)
+        whole = self.constants.flatten().index_copy(0, self.free, values).view_as(self.constants)
+        return torch.empty_like(self.constants).copy_(whole)  # in the layout that convolutions were given
 
     def right_inverse(self, weight: Tensor) -> Tensor:
         """Return the free values of a weight."""

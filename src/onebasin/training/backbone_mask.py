@@ -15,6 +15,7 @@ from torch.nn.utils.parametrize import register_parametrization
 
 from onebasin.choices import Masked
 from onebasin.training.pretrained import head_of
+from onebasin.training.straight_through import masked
 from onebasin.training.supermask import SCORES, Maskable, refuse_tied, scores_of
 
 
@@ -30,10 +31,7 @@ class MaskOfPositive(nn.Module):
         self._shape, self._score = tuple(shape), score
 
     def forward(self, scores: Tensor) -> Tensor:
-        mask = (scores > 0).to(scores.dtype)
-        if not self.training:
-            return self.weights * mask
-        return self.weights * (mask + scores - scores.detach())
+        return masked(self.weights, scores > 0, scores)
 
     def right_inverse(self, weights: Tensor) -> Tensor:
         """Return scores that keep every weight."""

@@ -38,7 +38,7 @@ class SparseCombination(nn.Module):
     def forward(self, scores: Tensor) -> Tensor:
         mask = torch.sigmoid(scores)
         if self.training:
-            mask = mask + (torch.bernoulli(mask.detach()) - mask.detach())
+            mask = mask + ((torch.rand_like(mask) < mask).to(mask.dtype) - mask.detach())
         return (self.factors * mask[self.places]).sum(1).view(self._shape)
 
     def right_inverse(self, weight: Tensor) -> Tensor:

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn.utils.parametrize import register_parametrization
 
 from onebasin.choices import Masked
+from onebasin.training.straight_through import masked
 
 Maskable = nn.Linear | nn.Conv1d | nn.Conv2d | nn.Conv3d | nn.ConvTranspose1d | nn.ConvTranspose2d | nn.ConvTranspose3d
 
@@ -39,11 +40,9 @@ class MaskByChance(nn.Module):
         self._shape = tuple(shape)
 
     def forward(self, scores: Tensor) -> Tensor:
-        if not self.training:
-            return self.weights * (scores > 0)
         chance = torch.sigmoid(scores)
-        drawn = torch.bernoulli(chance.detach())
-        return self.weights * (drawn + chance - chance.detach())
+        # Comparing takes a quarter of the time of torch.bernoulli.
+        return masked(self.weights, torch.rand_like(chance) < chance if self.training else scores > 0, chance)
 
     def right_inverse(self, weights: Tensor) -> Tensor:
         """Return scores that leave everything open."""
@@ -65,11 +64,11 @@ class MaskOfHighest(nn.Module):
     def forward(self, scores: Tensor) -> Tensor:
         flat = scores.detach().flatten()
         least = flat.kthvalue(self._dropped + 1).values
-        kept = flat > least
-        missing = len(flat) - self._dropped - int(kept.sum())
-        kept[(flat == least).nonzero().flatten()[-missing:]] = True  # of equal scores, the last ones are kept
-        mask = kept.to(scores.dtype)
-        return self.weights * (mask.view_as(scores) + scores - scores.detach())
+        kept = flat >= least
+        extra = int(kept.sum()) + self._dropped - len(flat)
+        if extra:  # of equal scores, the last ones are kept
+            kept[(flat == least).nonzero().flatten()[:extra]] = False
+        return masked(self.weights, kept.view_as(scores), scores)
 
     def right_inverse(self, weights: Tensor) -> Tensor:
         """Return scores in the order of summed magnitudes, so that the largest weights are kept at first."""
@@ -78,13 +77,13 @@ class MaskOfHighest(nn.Module):
 
 def supermask(
     model: nn.Module,
-    masked: Callable[[Tensor, tuple[int, ...]], nn.Module],
+    masking: Callable[[Tensor, tuple[int, ...]], nn.Module],
     generator: torch.Generator,
     over: Masked = "weights",
 ) -> None:
     """Put scores in the place of every weight of the model's linear and convolution layers.
 
-    masked: makes of a layer's weights, and the shape of its scores, what keeps some of them by these. over: what a
+    masking: makes of a layer's weights, and the shape of its scores, what keeps some of them by these. over: what a
     score is of; the last layer's are of its weights, since its neurons are the classes. Weights become + or - the
     deviation of He et al. 2015; all other parameters (biases, normalisation) keep their neutral values and are no
     longer trained. `ValueError` when no layer can be masked, or not by its neurons, two share a weight, or parameters
@@ -98,7 +97,7 @@ def supermask(
         shape = scores_of(layer, "weights" if layer is layers[-1] else over)
         with torch.no_grad():
             layer.weight.copy_(weights)
-        register_parametrization(layer, "weight", masked(weights, shape))
+        register_parametrization(layer, "weight", masking(weights, shape))
     neutralise(model)
 
 
