@@ -21,7 +21,8 @@ MASKS_CAPTION = (
     "layer by layer, in bits a weight; dashed: the bits a parameter that a client's reply really took, all in. First "
     "seed of each arm."
 )
-_WIDTH, _LEFT, _PANEL, _BETWEEN, _ROW, _TOP, _BOTTOM = 8.75, 0.45, 2.6, 1.5, 1.75, 0.45, 0.5
+_WIDTH, _LEFT, _PANEL, _BETWEEN = 8.75, 0.45, 2.6, 1.5
+_ROW, _GAP, _TOP, _BOTTOM = 1.75, 0.6, 0.35, 0.15
 _LONGEST = 17
 
 
@@ -40,10 +41,10 @@ def masks_figure(section: Section) -> Figure | None:
     if not rows:
         return None
     with drawing():
-        height = _TOP + len(rows) * (_ROW + 0.35) + _BOTTOM
+        height = _TOP + len(rows) * (_ROW + _GAP) + _BOTTOM
         figure = blank(_WIDTH, height)
         for number, (arm, run) in enumerate(rows):
-            bottom = height - _TOP - number * (_ROW + 0.35) - _ROW
+            bottom = height - _TOP - number * (_ROW + _GAP) - _ROW
             for column, (title, courses) in enumerate(
                 (("kept, %", _layers(run, "kept", 100.0)), ("bits", [*_layers(run, "entropy", 1.0), *_replies(run)]))
             ):
