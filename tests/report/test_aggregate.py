@@ -132,3 +132,11 @@ def test_order_of_runs_does_not_matter_for_the_arms(demo_runs):
     runs = demo_runs(seeds=2)
     forward, backward = sections(runs)[0], sections(runs[::-1])[0]
     assert {a.label: a.accuracy() for a in forward.arms} == {a.label: a.accuracy() for a in backward.arms}
+
+
+def test_a_run_from_before_a_setting_existed_is_of_the_same_arm(make_run):
+    older, newer, other = make_run(seed=0), make_run(seed=1), make_run(seed=2)
+    newer.config["method"]["trains"] = "all"
+    other.config["method"]["uplink"] = "int8"
+    arms = sections([older, newer, other])[0].arms
+    assert sorted(len(arm.runs) for arm in arms) == [1, 2]

@@ -36,7 +36,8 @@ def sections(records: Sequence[RunRecord]) -> list[Section]:
     """Group runs into tasks and arms, in the order in which the runs are given.
 
     Training on pooled data knows no partition: it stands in every task that has its data set and model.
-    A configuration and seed that occurs twice counts once (the finished, then the longer run is kept).
+    A configuration and seed that occurs twice counts once (the finished, then the longer run is kept). A setting that a
+    run lacks did not exist when it was made: runs of one label that agree in all settings that both have are one arm.
     Raises ReportError when there is no run.
     """
     if not records:
@@ -45,10 +46,21 @@ def sections(records: Sequence[RunRecord]) -> list[Section]:
     for record in sorted(records, key=is_pooled):
         fitting = [key for key, arms in tasks.items() if is_pooled(record) and _same_data(record, arms)]
         for key in fitting or [_key(_task(record))]:
-            tasks.setdefault(key, {}).setdefault(_key([record.label, settings(record)]), []).append(record)
+            arms = tasks.setdefault(key, {})
+            arms.setdefault(_arm_of(record, arms), []).append(record)
     groups = [list(arms.values()) for arms in tasks.values()]
     titles = _distinguished([(_title(runs), _task(runs[0][0])) for runs in groups])
     return [_section(title, runs) for title, runs in zip(titles, groups, strict=True)]
+
+
+def _arm_of(record: RunRecord, arms: dict[str, list[RunRecord]]) -> str:
+    """The key of the arm that a run belongs to, or of a new one."""
+    own = dict(_flatten(settings(record)))
+    for key, runs in arms.items():
+        other = dict(_flatten(settings(runs[0])))
+        if runs[0].label == record.label and all(other[name] == own[name] for name in own.keys() & other.keys()):
+            return key
+    return _key([record.label, settings(record)])
 
 
 def _section(title: str, groups: list[list[RunRecord]]) -> Section:
