@@ -17,7 +17,7 @@ from onebasin.choices import (
     Robust,
 )
 from onebasin.personal_masks import overlap
-from onebasin.training.backbone_mask import is_score
+from onebasin.training.supermask import is_score
 from onebasin.wire.layout import Layout, Tensors
 
 

@@ -16,7 +16,7 @@ from onebasin.framing import Framing
 from onebasin.method import Method
 from onebasin.own_masks import OwnMasks
 from onebasin.tasks.task import Task
-from onebasin.training.backbone_mask import is_score
+from onebasin.training.supermask import is_score
 from onebasin.training.weights import buffers_of, clone, parameters_of
 from onebasin.updates.catalogue import make_codec, make_coding
 from onebasin.updates.codec import Codec, Coding

@@ -99,8 +99,8 @@ def test_reading_gives_back_what_was_written(seed: int, rows: int, columns: int,
     assert np.array_equal(read.masks["weight"], mask)
 
 
-def test_every_truncation_and_every_bit_flip_is_noticed() -> None:
-    data = EXAMPLE.to_bytes()
+def every_damage_is_noticed(data: bytes) -> None:
+    """Every truncation and every bit flip of a file is refused."""
     for size in range(len(data)):
         with pytest.raises(WireError):
             SeedMask.from_bytes(data[:size])
@@ -109,6 +109,11 @@ def test_every_truncation_and_every_bit_flip_is_noticed() -> None:
         altered[bit // 8] ^= 1 << bit % 8
         with pytest.raises(WireError):
             SeedMask.from_bytes(bytes(altered))
+
+
+def test_every_truncation_and_every_bit_flip_is_noticed() -> None:
+    data = EXAMPLE.to_bytes()
+    every_damage_is_noticed(data)
     with pytest.raises(WireError, match="checksum"):
         SeedMask.from_bytes(data + b"\0")
 

@@ -147,8 +147,8 @@ def _check_sizes(described: Description, mask_bytes: int) -> None:
     """
     most = FREE_WEIGHTS + MOST_WEIGHTS_A_BYTE * mask_bytes
     what, listed = "weights", described.weights
-    if described.backbone and described.parametrization.over == "neurons":
-        what, listed = "neurons", sum(map(math.prod, described.flags.values()))
+    if described.backbone:
+        what, listed = described.backbone_mask.over, sum(map(math.prod, described.flags.values()))
     if listed > most:
         raise WireError(f"it lists {listed:,} {what}; a mask of {mask_bytes:,} bytes can be of {most:,} at most")
 

@@ -14,7 +14,7 @@ from onebasin.training.pretrained import Pretrained, read_pretrained
 from onebasin.wire.entropy import Flags
 
 ROUNDING = 1e-4
-"""So far, relatively, may weights of a mask of the highest scores lie from what was drawn (training/supermask.py)."""
+"""So far, relatively, lie weights of a mask of the highest scores from what was drawn, in runs of older versions."""
 
 
 def seed_mask_of(run: Finished) -> SeedMask:

@@ -57,8 +57,10 @@ def _arm_of(record: RunRecord, arms: dict[str, list[RunRecord]]) -> str:
     """The key of the arm that a run belongs to, or of a new one."""
     own = dict(_flatten(settings(record)))
     for key, runs in arms.items():
+        if runs[0].label != record.label:
+            continue
         other = dict(_flatten(settings(runs[0])))
-        if runs[0].label == record.label and all(other[name] == own[name] for name in own.keys() & other.keys()):
+        if all(other[name] == own[name] for name in own.keys() & other.keys()):
             return key
     return _key([record.label, settings(record)])
 

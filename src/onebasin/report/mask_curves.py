@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from onebasin.report.arms import Arm, Section
 from onebasin.report.curves import spread_apart
@@ -28,11 +28,12 @@ _LONGEST = 17
 
 @dataclass(frozen=True)
 class _Course:
-    """A quantity of one layer (or of all) over the rounds."""
+    """A quantity of one layer over the rounds; coded: of whole replies, as they were sent."""
 
     name: str
     rounds: list[int]
     values: list[float]
+    coded: bool = False
 
 
 def masks_figure(section: Section) -> Figure | None:
@@ -82,7 +83,7 @@ def _replies(run: RunRecord) -> list[_Course]:
         if line.get("replies"):
             rounds.append(line["round"])
             bits.append(8 * sent / line["replies"] / parameters)
-    return [_Course("coded, up", rounds, bits)]
+    return [_Course("coded, up", rounds, bits, coded=True)]
 
 
 def _draw(axes: Axes, courses: list[_Course], last: bool) -> None:
@@ -91,11 +92,9 @@ def _draw(axes: Axes, courses: list[_Course], last: bool) -> None:
     colours = [colour for name, (colour, _) in INKS.items() if name.startswith("arm")]
     ends = []
     for number, course in enumerate(courses):
-        coded = course.name == "coded, up"
-        style: dict[str, Any] = {"color": light("ink"), "ls": (0, (4, 2))} if coded else {}
-        style = style or {"color": colours[number % len(colours)]}
-        axes.plot(course.rounds, course.values, lw=1.6, **style)
-        ends.append((course.values[-1], course.name, style["color"]))
+        colour = light("ink") if course.coded else colours[number % len(colours)]
+        axes.plot(course.rounds, course.values, lw=1.6, color=colour, ls=(0, (4, 2)) if course.coded else "-")
+        ends.append((course.values[-1], course.name, colour))
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.margins(x=0.02)
     axes.set_ylim(bottom=0)

@@ -16,7 +16,7 @@ from torch.nn.utils.parametrize import register_parametrization
 from onebasin.choices import Masked
 from onebasin.training.pretrained import head_of
 from onebasin.training.straight_through import masked
-from onebasin.training.supermask import SCORES, Maskable, refuse_tied, scores_of
+from onebasin.training.supermask import Maskable, refuse_tied, scores_of
 
 
 class MaskOfPositive(nn.Module):
@@ -57,8 +57,3 @@ def mask_backbone(model: nn.Module, score: float, over: Masked = "weights") -> N
         kind = MaskOfPositive(layer.weight.detach().clone(), scores_of(layer, over), score)
         register_parametrization(layer, "weight", kind)
         layer.parametrizations.weight.original.requires_grad_(True)  # type: ignore[union-attr]
-
-
-def is_score(name: str) -> bool:
-    """Whether a parameter of this name is a layer's scores."""
-    return name.endswith(SCORES)

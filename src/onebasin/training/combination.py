@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.parametrize import register_parametrization
 
+from onebasin.training.straight_through import drawn
 from onebasin.training.supermask import neutralise, replaceable_layers
 
 
@@ -38,7 +39,7 @@ class SparseCombination(nn.Module):
     def forward(self, scores: Tensor) -> Tensor:
         mask = torch.sigmoid(scores)
         if self.training:
-            mask = mask + ((torch.rand_like(mask) < mask).to(mask.dtype) - mask.detach())
+            mask = mask + (drawn(mask).to(mask.dtype) - mask.detach())
         return (self.factors * mask[self.places]).sum(1).view(self._shape)
 
     def right_inverse(self, weight: Tensor) -> Tensor:

@@ -5,7 +5,7 @@ import math
 import torch
 from torch import Tensor
 
-from onebasin.training.supermask import SCORES
+from onebasin.training.supermask import SCORES, is_score
 from onebasin.wire.layout import Tensors
 
 
@@ -14,9 +14,7 @@ def kept_by_layer(parameters: Tensors, by_chance: bool) -> dict[str, dict[str, f
 
     by_chance: scores are the logits of chances; then also the mean entropy of a draw, in bits a weight.
     """
-    layers = {
-        name.removesuffix(SCORES).rstrip("."): scores for name, scores in parameters.items() if name.endswith(SCORES)
-    }
+    layers = {name.removesuffix(SCORES).rstrip("."): scores for name, scores in parameters.items() if is_score(name)}
     return {
         layer: {"kept": float((scores > 0).double().mean())} | ({"entropy": _entropy(scores)} if by_chance else {})
         for layer, scores in layers.items()

@@ -14,10 +14,10 @@ def fitted_levels(values: np.ndarray, cells: int) -> np.ndarray:
     values: [n], finite. Levels begin as the means of as many runs of equal length of the sorted values; one that no
     value is nearest to stays where it was.
     """
-    ordered = np.sort(values.astype(np.float64))
-    different = np.unique(ordered)
+    different, counts = np.unique(values.astype(np.float64), return_counts=True)
     if len(different) <= cells:
         return np.pad(different, (0, cells - len(different)), "edge" if len(different) else "constant").astype("f4")
+    ordered = np.repeat(different, counts)
     sums = np.concatenate([[0.0], ordered.cumsum()])
     ends = np.linspace(0, len(ordered), cells + 1).round().astype(np.int64)
     levels = _means(sums, ends, np.full(cells, ordered[0]))
