@@ -366,6 +366,17 @@ def test_altered_sections_are_failures_or_harmless(data: st.DataObject) -> None:
     assert all(bool(torch.isfinite(w).all()) for w in server.state.slots["weights"].values())
 
 
+def test_a_frame_is_read_whatever_the_last_message_left_in_the_workspace() -> None:
+    keep = ("training.keep_optimizer=true", "training.momentum=0.9")
+    config, task = still("method.frame=weights", *keep, rounds=2), permuted_task()
+    server, engine = Server(config, task), InProcess(Client(config, task))
+    server.close(engine.exchange(server.open(1)))
+    client = Client(config, task)
+    for parameter in client.model.parameters():
+        parameter.data.fill_(float("nan"))
+    assert client.begin(1, engine.state_of(1), server.open(2)[1]).frame is not None
+
+
 @given(st.data())
 def test_altered_permutations_are_failures_and_change_nothing(data: st.DataObject) -> None:
     config = still("method.frame=signatures")

@@ -53,8 +53,11 @@ class Framing:
 
     @cached_property
     def spec(self) -> PermutationSpec:
-        """The model's permutations; `ConfigError` if it has none."""
-        spec = find_permutations(self._model, self.synthetic(2))
+        """The model's permutations; `ConfigError` if it has none.
+
+        They are found on first weights, not on those that the last message left in a workspace, which may be NaN.
+        """
+        spec = find_permutations(self._task.workspace(), self.synthetic(2))
         if not spec.groups:
             raise ConfigError(f"method.frame={self._method.frame!r}: the model has no neurons to permute:\n{spec}")
         return spec
