@@ -11,7 +11,7 @@ from onebasin.combine import apply_update
 from onebasin.config import ConfigError, RunConfig
 from onebasin.reading import read_config
 from onebasin.training.parametrization import fold, parametrize
-from onebasin.training.supermask import MaskOfHighest
+from onebasin.training.score_masks import MaskOfHighest
 from onebasin.training.weights import parameters_of
 
 

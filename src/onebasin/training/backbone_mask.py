@@ -8,34 +8,13 @@ be of all weights into a neuron, as in supermask.py; its bias stays, so that a d
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
-from torch import Tensor, nn
+from torch import nn
 from torch.nn.utils.parametrize import register_parametrization
 
 from onebasin.choices import Masked
 from onebasin.training.pretrained import head_of
-from onebasin.training.straight_through import masked
+from onebasin.training.score_masks import MaskOfPositive
 from onebasin.training.supermask import Maskable, refuse_tied, scores_of
-
-
-class MaskOfPositive(nn.Module):
-    """Keeps the weights whose scores are above 0. The gradient passes through the choice."""
-
-    weights: Tensor
-
-    def __init__(self, weights: Tensor, shape: Sequence[int], score: float) -> None:
-        """shape: of the scores."""
-        super().__init__()
-        self.register_buffer("weights", weights, persistent=False)
-        self._shape, self._score = tuple(shape), score
-
-    def forward(self, scores: Tensor) -> Tensor:
-        return masked(self.weights, scores > 0, scores)
-
-    def right_inverse(self, weights: Tensor) -> Tensor:
-        """Return scores that keep every weight."""
-        return weights.new_full(self._shape, self._score)
 
 
 def mask_backbone(model: nn.Module, score: float, over: Masked = "weights") -> None:

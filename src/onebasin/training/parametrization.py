@@ -10,10 +10,11 @@ from torch.nn.utils.parametrize import is_parametrized, remove_parametrizations
 from onebasin.choices import Anchored, BackboneMask, LowRank, Parametrization, SparseCombination, Supermask
 from onebasin.seeds import generator
 from onebasin.training.anchored import anchor
-from onebasin.training.backbone_mask import MaskOfPositive, mask_backbone
+from onebasin.training.backbone_mask import mask_backbone
 from onebasin.training.combination import combine_sparsely
 from onebasin.training.low_rank import factorise
-from onebasin.training.supermask import MaskByChance, MaskOfHighest, supermask
+from onebasin.training.score_masks import MaskByChance, MaskOfHighest, MaskOfPositive
+from onebasin.training.supermask import supermask
 
 
 def parametrize(model: nn.Module, chosen: Parametrization, seed: int, common: int = 0) -> nn.Module:

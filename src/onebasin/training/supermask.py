@@ -2,8 +2,6 @@
 
 Zhou et al.: Deconstructing Lottery Tickets. NeurIPS 2019 (arXiv 1905.01067); Ramanujan et al.: What's Hidden in a
 Randomly Weighted Neural Network? CVPR 2020 (arXiv 1911.13299); Isik et al.: FedPM. ICLR 2023 (arXiv 2209.15328).
-
-Scores have the shape of the weights, or one that broadcasts over them: then a score is of all weights into a neuron.
 """
 
 from __future__ import annotations
@@ -17,7 +15,6 @@ from torch import Tensor, nn
 from torch.nn.utils.parametrize import register_parametrization
 
 from onebasin.choices import Masked
-from onebasin.training.straight_through import drawn, masked
 
 Maskable = nn.Linear | nn.Conv1d | nn.Conv2d | nn.Conv3d | nn.ConvTranspose1d | nn.ConvTranspose2d | nn.ConvTranspose3d
 
@@ -28,57 +25,6 @@ SCORES = "parametrizations.weight.original"
 def is_score(name: str) -> bool:
     """Whether a parameter of this name is a layer's scores."""
     return name.endswith(SCORES)
-
-
-class MaskByChance(nn.Module):
-    """Keeps each weight with the chance sigmoid(score): anew in each step of training, else the likelier of both.
-
-    The gradient passes through the draw as if it were the chance.
-    """
-
-    weights: Tensor
-
-    def __init__(self, weights: Tensor, shape: Sequence[int]) -> None:
-        """shape: of the scores."""
-        super().__init__()
-        self.register_buffer("weights", weights, persistent=False)
-        self._shape = tuple(shape)
-
-    def forward(self, scores: Tensor) -> Tensor:
-        if not self.training:
-            return masked(self.weights, scores > 0, scores)
-        chance = torch.sigmoid(scores)
-        return masked(self.weights, drawn(chance), chance)
-
-    def right_inverse(self, weights: Tensor) -> Tensor:
-        """Return scores that leave everything open."""
-        return weights.new_zeros(self._shape)
-
-
-class MaskOfHighest(nn.Module):
-    """Keeps the weights with the highest scores: a share of a layer's. The gradient passes through the choice."""
-
-    weights: Tensor
-
-    def __init__(self, weights: Tensor, shape: Sequence[int], density: float) -> None:
-        """shape: of the scores. density: the share of them that keeps its weights."""
-        super().__init__()
-        self.register_buffer("weights", weights, persistent=False)
-        self._shape, scores = tuple(shape), math.prod(shape)
-        self._dropped = scores - max(1, round(density * scores))
-
-    def forward(self, scores: Tensor) -> Tensor:
-        flat = scores.detach().flatten()
-        least = flat.kthvalue(self._dropped + 1).values
-        kept = flat >= least
-        extra = int(kept.sum()) + self._dropped - len(flat)
-        if extra:  # of equal scores, the last ones are kept
-            kept[(flat == least).nonzero().flatten()[:extra]] = False
-        return masked(self.weights, kept.view_as(scores), scores)
-
-    def right_inverse(self, weights: Tensor) -> Tensor:
-        """Return scores in the order of summed magnitudes, so that the largest weights are kept at first."""
-        return weights.abs().sum_to_size(self._shape)
 
 
 def supermask(
