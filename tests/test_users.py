@@ -232,6 +232,20 @@ def test_comparing_skips_what_is_done(tmp_path: Path) -> None:
     assert "is not a result file" in damaged.output
 
 
+def test_comparing_says_how_many_replies_failed(tmp_path: Path) -> None:
+    study = tmp_path / "study.toml"
+    common = 'title = "rates"\n[base.federation]\nrounds = 3\n[base.task]\nclients = 3\n'
+    study.write_text(
+        f'{common}[[arm]]\nlabel = "too high"\nmethod = "fedavg"\ntraining = {{ lr = 1e30 }}\n'
+        '[[arm]]\nlabel = "sound"\nmethod = "fedavg"\n'
+    )
+    told = CliRunner().invoke(app, ["compare", str(study), "--out", str(tmp_path / "runs")])
+    assert told.exit_code == 0, told.output
+    lines = told.output.splitlines()
+    assert "9 failures" in " ".join(line for line in lines if "too high, seed 0" in line)
+    assert "failure" not in " ".join(line for line in lines if "sound, seed 0" in line)
+
+
 def test_importing_the_package_does_not_import_torch() -> None:
     code = "import sys, onebasin, onebasin.cli; sys.exit('torch' in sys.modules or 'pydantic' in sys.modules)"
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}

@@ -16,7 +16,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from onebasin.config import RunConfig
 from onebasin.durable import write_whole
 from onebasin.launch import default_directory, run
-from onebasin.report.units import byte_text
+from onebasin.report.units import byte_text, plural
 from onebasin.results.records import RunRecord, load_result, load_run, write_result
 from onebasin.study import read_study
 
@@ -138,4 +138,6 @@ def _run_one(toml: str, home: Path) -> str:
     result = run(source, resume=home) if started else run(source, out=home)
     accuracy = result.summary["accuracy"]["final"]
     score = "not scored" if accuracy is None else f"{accuracy:.1%}"
-    return f"{score} for {byte_text(result.summary['bytes']['total'])}"
+    line = f"{score} for {byte_text(result.summary['bytes']['total'])}"
+    failures = result.summary["failures"]
+    return f"{line}; {plural(failures, 'failure')}, with reasons in the report" if failures else line
