@@ -110,7 +110,9 @@ def report(
         Optional[Path],  # noqa: UP045
         typer.Option(metavar="FOLDER", help="Set this text of your own, with its results.toml, about DIR's folders."),
     ] = None,
-    out: Annotated[Optional[Path], typer.Option(help="A folder, or the file to write [in DIR, or FOLDER].")] = None,  # noqa: UP045
+    out: Annotated[
+        Optional[Path], typer.Option(help="A folder, or the file to write, also a .png [in DIR, or FOLDER].")
+    ] = None,  # noqa: UP045
     against: Annotated[
         Optional[str],  # noqa: UP045
         typer.Option(metavar="KEY", help="Draw accuracy against a setting, such as task.clients or a.b*a.c, instead."),

@@ -1,11 +1,14 @@
-"""What `onebasin report` writes: the HTML page, and the PDFs where the package that sets them is installed."""
+"""What `onebasin report` writes: the HTML page, PDFs where the package that sets them is installed, or a picture."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
 
+from onebasin.report.aggregate import runs_in, sections
 from onebasin.report.arms import ReportError
+from onebasin.report.curves import frontier_figure
+from onebasin.report.figures import save_png
 from onebasin.report.page import write_report
 from onebasin.report.typeset import Kind, has_typst, kinds_of, write_documents, write_text
 
@@ -16,10 +19,14 @@ def report(root: Path, kind: str | None = None, text: Path | None = None, out: P
     """Write what is asked for about the runs under `root`, and say what was written.
 
     kind: html, pdf or slides; left out, what the name of `out` says, else all three. text: a folder with a text of
-    one's own, in place of the standard one. out: a folder, or a file where one kind is asked for.
-    ReportError when `kind` is none of these, or PDFs are asked for and typst is missing.
+    one's own, in place of the standard one. out: a folder, or a file where one kind is asked for; a .png is accuracy
+    against bytes, of one task. ReportError when `kind` is none of these, a picture is asked for of several tasks or
+    with a `text`, or PDFs are asked for and typst is missing.
     """
     kinds = _kinds(kind, out)
+    if out is not None and out.suffix.lower() == ".png":
+        yield str(_draw(root, text, out))
+        return
     if text is not None:
         there = kinds_of(text)
         paths, left_out = write_text(root, text, kinds if kind else [each for each in kinds if each in there], out)
@@ -37,6 +44,8 @@ def report(root: Path, kind: str | None = None, text: Path | None = None, out: P
 
 def _kinds(kind: str | None, out: Path | None) -> list[Kind]:
     suffix = out.suffix.lower() if out else ""
+    if suffix == ".png" and kind is not None:
+        raise ReportError(f"--out {out}: is a picture, and --as {kind} is none; leave out --as")
     if kind is None:
         return ["html"] if suffix in (".html", ".htm") else ["pdf"] if suffix == ".pdf" else list(_KINDS.values())
     if kind not in _KINDS:
@@ -44,3 +53,13 @@ def _kinds(kind: str | None, out: Path | None) -> list[Kind]:
     if suffix in (".html", ".htm", ".pdf") and (suffix == ".pdf") == (kind == "html"):
         raise ReportError(f"--out {out}: --as {kind} writes another kind of file")
     return [_KINDS[kind]]
+
+
+def _draw(root: Path, text: Path | None, out: Path) -> Path:
+    if text is not None:
+        raise ReportError(f"--out {out}: --text sets a pdf or slides, not a picture")
+    found = sections(runs_in(root))
+    if len(found) > 1:
+        titles = "; ".join(section.title for section in found)
+        raise ReportError(f"--out {out}: a picture is of one task, and {root} has {len(found)}: {titles}; use a folder")
+    return save_png(frontier_figure(found[0]), out)

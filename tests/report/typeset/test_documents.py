@@ -86,6 +86,23 @@ def test_the_command_writes_all_three_or_what_is_asked(tmp_path, make_run):
     assert "--as pdf writes another kind of file" in other.output
 
 
+def test_a_png_is_the_frontier_of_one_task(tmp_path, make_run):
+    root = save([make_run()], tmp_path / "runs")
+    picture = tmp_path / "bytes.png"
+    drawn = CliRunner().invoke(app, ["report", str(root), "--out", str(picture)])
+    assert drawn.output.strip() == str(picture)
+    assert picture.read_bytes().startswith(b"\x89PNG")
+    assert not (root / "report.html").exists()
+    for wrong, why in ((["--as", "pdf"], "is a picture"), (["--text", str(tmp_path)], "not a picture")):
+        refused = CliRunner().invoke(app, ["report", str(root), "--out", str(picture), *wrong])
+        assert refused.exit_code == 1
+        assert why in refused.output
+    both = save([make_run(), make_run("other", dataset="mnist")], tmp_path / "both")
+    refused = CliRunner().invoke(app, ["report", str(both), "--out", str(picture)])
+    assert refused.exit_code == 1
+    assert "has 2" in refused.output
+
+
 def test_without_typst_there_is_the_page_and_a_line_that_says_how_to_get_the_rest(tmp_path, make_run, monkeypatch):
     monkeypatch.setitem(sys.modules, "typst", None)
     root = save([make_run()], tmp_path / "runs")
