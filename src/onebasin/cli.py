@@ -111,8 +111,9 @@ def report(
         typer.Option(metavar="FOLDER", help="Set this text of your own, with its results.toml, about DIR's folders."),
     ] = None,
     out: Annotated[
-        Optional[Path], typer.Option(help="A folder, or the file to write, also a .png [in DIR, or FOLDER].")
-    ] = None,  # noqa: UP045
+        Optional[Path],  # noqa: UP045
+        typer.Option(help="A folder, or the file to write; a .png is the frontier alone [in DIR, or FOLDER]."),
+    ] = None,
     against: Annotated[
         Optional[str],  # noqa: UP045
         typer.Option(metavar="KEY", help="Draw accuracy against a setting, such as task.clients or a.b*a.c, instead."),
