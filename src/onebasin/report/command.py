@@ -20,13 +20,15 @@ def report(root: Path, kind: str | None = None, text: Path | None = None, out: P
 
     kind: html, pdf or slides; left out, what the name of `out` says, else all three. text: a folder with a text of
     one's own, in place of the standard one. out: a folder, or a file where one kind is asked for; a .png is accuracy
-    against bytes, of one task. ReportError when `kind` is none of these, a picture is asked for of several tasks or
-    with a `text`, or PDFs are asked for and typst is missing.
+    against bytes, of one task. ReportError when `kind` is none of these, a picture is asked for of several tasks, or
+    with a kind or a text, or PDFs are asked for and typst is missing.
     """
-    kinds = _kinds(kind, out)
     if out is not None and out.suffix.lower() == ".png":
-        yield str(_draw(root, text, out))
+        if kind or text:
+            raise ReportError(f"--out {out}: is a picture of accuracy against bytes; leave out --as and --text")
+        yield str(_draw(root, out))
         return
+    kinds = _kinds(kind, out)
     if text is not None:
         there = kinds_of(text)
         paths, left_out = write_text(root, text, kinds if kind else [each for each in kinds if each in there], out)
@@ -44,8 +46,6 @@ def report(root: Path, kind: str | None = None, text: Path | None = None, out: P
 
 def _kinds(kind: str | None, out: Path | None) -> list[Kind]:
     suffix = out.suffix.lower() if out else ""
-    if suffix == ".png" and kind is not None:
-        raise ReportError(f"--out {out}: is a picture, and --as {kind} is none; leave out --as")
     if kind is None:
         return ["html"] if suffix in (".html", ".htm") else ["pdf"] if suffix == ".pdf" else list(_KINDS.values())
     if kind not in _KINDS:
@@ -55,11 +55,10 @@ def _kinds(kind: str | None, out: Path | None) -> list[Kind]:
     return [_KINDS[kind]]
 
 
-def _draw(root: Path, text: Path | None, out: Path) -> Path:
-    if text is not None:
-        raise ReportError(f"--out {out}: --text sets a pdf or slides, not a picture")
+def _draw(root: Path, out: Path) -> Path:
     found = sections(runs_in(root))
     if len(found) > 1:
         titles = "; ".join(section.title for section in found)
         raise ReportError(f"--out {out}: a picture is of one task, and {root} has {len(found)}: {titles}; use a folder")
+    out.parent.mkdir(parents=True, exist_ok=True)
     return save_png(frontier_figure(found[0]), out)
