@@ -60,5 +60,4 @@ def _draw(root: Path, out: Path) -> Path:
     if len(found) > 1:
         titles = "; ".join(section.title for section in found)
         raise ReportError(f"--out {out}: a picture is of one task, and {root} has {len(found)}: {titles}; use a folder")
-    out.parent.mkdir(parents=True, exist_ok=True)
     return save_png(frontier_figure(found[0]), out)

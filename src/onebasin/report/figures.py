@@ -65,8 +65,9 @@ def _opening_tag(width: float, height: float) -> str:
 
 
 def save_png(figure: Figure, path: Path, dpi: int = 160) -> Path:
-    """Write the figure as PNG on light ground, for README files and slides."""
+    """Write the figure as PNG on light ground, for README files and slides; its folder is made where there is none."""
     buffer = BytesIO()
     figure.savefig(buffer, format="png", dpi=dpi, facecolor=light("paper"), metadata={"Software": None})
+    path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(buffer.getvalue())
     return path

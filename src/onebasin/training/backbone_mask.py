@@ -3,7 +3,7 @@
 Mallya, Davis, Lazebnik: Piggyback. ECCV 2018 (arXiv 1801.06519), section 3: one network that all hold, and for each
 task a bit a weight and a last layer of its own. Its scores begin at 1e-2 and its threshold is 5e-3; only their
 difference matters, so scores here are less the threshold: a weight is kept where its score is above 0. A score can also
-be of all weights into a neuron, as in supermask.py; its bias stays, so that a dropped one puts out a constant.
+be of all weights into a neuron, as in score_masks.py; its bias stays, so that a dropped one puts out a constant.
 """
 
 from __future__ import annotations
