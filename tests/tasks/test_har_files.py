@@ -59,6 +59,24 @@ def test_windows_people_and_activities(tmp_path: Path) -> None:
     assert data.class_names[5] == "laying"
 
 
+def test_a_part_has_three_activities_and_nothing_of_the_others(tmp_path: Path) -> None:
+    write_arrays(tmp_path)
+    whole, moving, still = (load_dataset(name, data_dir=tmp_path) for name in ("har", "har:moving", "har:still"))
+    assert (moving.name, still.name) == ("har:moving", "har:still")
+    assert moving.class_names + still.class_names == whole.class_names
+    assert (moving.train.targets.tolist(), moving.test.targets.tolist()) == ([0, 0, 1, 1, 1], [2])
+    assert (still.train.targets.tolist(), still.test.targets.tolist()) == ([2], [0, 1])
+    assert moving.train.owners is not None
+    assert [moving.owner_names[owner] for owner in moving.train.owners] == ["person 1"] * 2 + ["person 7"] * 3
+    assert torch.allclose(moving.train.inputs.mean(dim=(0, 2)), torch.zeros(9), atol=1e-6)
+    assert still.compressed_bytes < moving.compressed_bytes < whole.compressed_bytes
+
+
+def test_an_unknown_part_is_told_which_there_are() -> None:
+    with pytest.raises(ValueError, match="'har:asleep' is unknown; expected har, har:moving or har:still"):
+        load_dataset("har:asleep")
+
+
 def test_normalised_per_channel_by_the_training_people(tmp_path: Path) -> None:
     write_arrays(tmp_path)
     data = load_dataset("har", data_dir=tmp_path)

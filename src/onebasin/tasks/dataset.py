@@ -19,7 +19,8 @@ DATASETS: Mapping[str, str] = MappingProxyType(
         "fashion-mnist": "28x28 pictures of clothes, 60,000 + 10,000, 10 classes",
         "mnist": "28x28 handwritten digits, 60,000 + 10,000, 10 classes",
         "cifar10": "32x32 colour pictures, 50,000 + 10,000, 10 classes (cifar10:N = the first N of 5 batches)",
-        "har": "smartphone motion, 9 channels x 128 steps, 21 people to train on, 9 others to test, 6 classes",
+        "har": "smartphone motion, 9 channels x 128 steps, 21 people to train on, 9 others to test, 6 classes "
+        "(har:moving, har:still = 3 of them each)",
         "shakespeare": "next character in sequences of 80, 141 speaking roles, 65 characters",
     }
 )
@@ -36,6 +37,8 @@ def load_dataset(name: str, *, data_dir: Path | None = None, cache_dir: Path | N
     base, _, part = name.partition(":")
     if base == "cifar10":
         return cifar.load(part, places)
+    if base == "har":
+        return har.load(part, places)
     if part:
         return _from_factory(name)
     match name:
@@ -43,8 +46,6 @@ def load_dataset(name: str, *, data_dir: Path | None = None, cache_dir: Path | N
             return digits.load()
         case "mnist" | "fashion-mnist":
             return mnist.load(name, places)
-        case "har":
-            return har.load(places)
         case "shakespeare":
             return shakespeare.load(places)
     raise ValueError(f"dataset: {name!r} is unknown; expected one of {', '.join(DATASETS)}, or package.module:factory")

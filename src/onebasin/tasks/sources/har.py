@@ -23,6 +23,7 @@ from onebasin.tasks.sources.places import Layout, Places, locate, replacing
 ARRAYS = "uci_har_inertial.npz"
 SIGNALS = tuple(f"{kind}_{axis}" for kind in ("body_acc", "body_gyro", "total_acc") for axis in "xyz")
 CLASSES = ("walking", "walking upstairs", "walking downstairs", "sitting", "standing", "laying")
+PARTS = {"": (0, 1, 2, 3, 4, 5), "moving": (0, 1, 2), "still": (3, 4, 5)}
 PEOPLE = 30
 STEPS = 128
 REPOSITORY = "udayl/UCI_HAR"
@@ -51,14 +52,18 @@ class _Windows:
     test: npt.NDArray[np.bool_]
 
 
-def load(places: Places) -> Dataset:
+def load(part: str, places: Places) -> Dataset:
     """Windows [9 channels, 128 steps], normalised per channel with the training people's mean and deviation.
 
+    part: "" for all six activities, "moving" for the first three of them, "still" for the others (`har:moving`): two
+    tasks of one kind, each as if the other's windows had not been recorded.
     Read from uci_har_inertial.npz (x [n, 128, 9], y, subject, official_test), or from the published folder of text
     files. Owners are the people; the training people do not occur in the test split.
     compressed_bytes: the training signals without the repeated halves, float32 in byte planes, deflated, and labels.
-    Raises DatasetNotFound, DatasetCorrupt.
+    Raises DatasetNotFound, DatasetCorrupt, and ValueError for another part.
     """
+    if part not in PARTS:
+        raise ValueError(f"dataset: 'har:{part}' is unknown; expected har, har:moving or har:still")
     found = locate(
         "har",
         [Layout((ARRAYS,)), Layout(_PUBLISHED)],
@@ -69,7 +74,8 @@ def load(places: Places) -> Dataset:
         "DIR/har/test are its folders, and set ONEBASIN_DATA=DIR; or, where there is internet, "
         "pip install 'onebasin[hub]'",
     )
-    windows = _read_arrays(found.paths[ARRAYS]) if ARRAYS in found.paths else _read_published(found.paths.__getitem__)
+    recorded = _read_arrays(found.paths[ARRAYS]) if ARRAYS in found.paths else _read_published(found.paths.__getitem__)
+    windows = _of_activities(recorded, PARTS[part])
     train = ~windows.test
     mean = windows.x[train].mean(axis=(0, 1), dtype=np.float64)
     deviation = windows.x[train].std(axis=(0, 1), dtype=np.float64)
@@ -83,10 +89,10 @@ def load(places: Places) -> Dataset:
         )
 
     return Dataset(
-        name="har",
+        name=f"har:{part}" if part else "har",
         train=split(train),
         test=split(windows.test),
-        class_names=CLASSES,
+        class_names=tuple(CLASSES[activity] for activity in PARTS[part]),
         owner_names=tuple(f"person {index + 1}" for index in range(PEOPLE)),
         compressed_bytes=_compressed(windows.x[train], windows.activity[train]),
         source=found.source,
@@ -137,6 +143,14 @@ def _read_published(path_of: Callable[[str], Path]) -> _Windows:
         np.concatenate([train.test, test.test]),
     )
     return _checked(files["activity"].parent.parent, joined)
+
+
+def _of_activities(windows: _Windows, activities: tuple[int, ...]) -> _Windows:
+    """The windows of a run of activities, which count from 0."""
+    chosen = np.isin(windows.activity, activities)
+    return _Windows(
+        windows.x[chosen], windows.activity[chosen] - activities[0], windows.person[chosen], windows.test[chosen]
+    )
 
 
 def _read_table(path: Path, columns: int) -> npt.NDArray[np.float32]:
