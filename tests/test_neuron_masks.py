@@ -297,10 +297,11 @@ def test_one_task_learns_which_neurons_it_keeps_and_its_file_is_the_model(backbo
     code, told = export(tmp_path / "run", file)
     assert code == 0, told
     assert "a backbone's digest, a mask of 4,096 weights by 64 flags, and what model it is" in told
-    assert file.stat().st_size < 64 / 8 + 8 + 2 * 650 + 4 + 250
+    assert file.stat().st_size < 64 / 8 + 8 + 6 * 650 / 8 + 330
     loaded = ob.load(file, backbone=backbone)
     for name, value in loaded.state_dict().items():
-        assert torch.equal(value, trained[name].half().float() if name.startswith("fc2") else trained[name]), name
+        step = trained[name].abs().max() / 31 if name.startswith("fc2") else 0.0  # the last layer has six bits
+        assert ((value - trained[name]).abs() <= 0.501 * step).all(), name
 
     trained["fc1.weight"][kept.nonzero()[1], 25] = 0.0
     safetensors.torch.save_file(trained, tmp_path / "run" / "model.safetensors")

@@ -5,16 +5,20 @@ import struct
 import zlib
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import safetensors.torch
 import torch
 from tests.exports.test_loading import file_of
 from torch import nn
 
 import onebasin as ob
+from onebasin.exports.rebuilding import masked_layers, write_beside
 from onebasin.exports.seed_mask import SeedMask
 from onebasin.tasks.models import built_in
+from onebasin.training.pretrained import digest_of
 
 HEADER = 13
 
@@ -50,7 +54,12 @@ CHANGES: tuple[Callable[[bytearray, random.Random], None], ...] = (flip, put, cu
 
 
 def outcomes(
-    original: SeedMask, model: nn.Module | None, example: torch.Tensor, count: int, folder: Path
+    original: SeedMask,
+    example: torch.Tensor,
+    count: int,
+    folder: Path,
+    model: nn.Module | None = None,
+    backbone: Path | None = None,
 ) -> Counter[str]:
     """Load so many changed files, most with a checksum that fits; count what came of it."""
     rng, found = random.Random(0), Counter[str]()
@@ -61,7 +70,7 @@ def outcomes(
         whole = bytes(changed) + (data[-4:] if rng.random() < 0.1 else struct.pack("<I", zlib.crc32(changed)))
         path.write_bytes(whole)
         try:
-            loaded = ob.load(path, model)
+            loaded = ob.load(path, model, backbone)
         except ob.ModelFileError as error:
             named = str(error).startswith(f"{path}: ")
             found["refused" if named else "refused without a name"] += 1
@@ -76,20 +85,46 @@ def original() -> tuple[SeedMask, torch.Tensor]:
     return file_of(built_in("mlp", (1, 4, 4), 10, options), "mlp", (1, 4, 4), options), torch.randn(1, 1, 4, 4)
 
 
+def over_a_backbone(folder: Path) -> tuple[SeedMask, Path]:
+    """A mask over trained weights, with a last layer of its own, and the file that the weights are in."""
+    file, _ = original()
+    trained = built_in("mlp", (1, 4, 4), 10, file.description.options)
+    safetensors.torch.save_file(trained.state_dict(), folder / "trained.safetensors")
+    layers = masked_layers(trained, backbone=True)
+    described = file.description.model_copy(
+        update={"backbone": digest_of(trained.state_dict()), "head": "uniform 6", "layers": layers}
+    )
+    masks = {name: file.masks[name] for name in layers}
+    return replace(file, description=described, masks=masks, buffers=write_beside(trained, described)), (
+        folder / "trained.safetensors"
+    )
+
+
 def test_some_hundred_changed_files(tmp_path: Path) -> None:
     file, example = original()
-    found = outcomes(file, None, example, 300, tmp_path)
+    found = outcomes(file, example, 300, tmp_path)
     assert set(found) <= {"refused", "another model", "same"}, found
     assert found["refused"] > 200
     assert found["another model"] > 10, "changes of the mask and the statistics give other models"
 
 
+def test_some_hundred_changed_files_over_a_backbone(tmp_path: Path) -> None:
+    file, trained = over_a_backbone(tmp_path)
+    found = outcomes(file, torch.randn(1, 1, 4, 4), 300, tmp_path, backbone=trained)
+    assert set(found) <= {"refused", "another model", "same"}, found
+    assert found["refused"] > 200
+    assert found["another model"] > 10, "changes of the mask and the last layer give other models"
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("own", [False, True])
-def test_ten_thousand_changed_files(own: bool, tmp_path: Path) -> None:
-    file, example = original()
-    model = built_in("mlp", (1, 4, 4), 10, {"hidden": [12, 6], "norm": "batch"}) if own else None
-    found = outcomes(file, model, example, 10_000, tmp_path)
+@pytest.mark.parametrize("what", ["built in", "own", "backbone"])
+def test_ten_thousand_changed_files(what: str, tmp_path: Path) -> None:
+    (file, example), model, trained = original(), None, None
+    if what == "own":
+        model = built_in("mlp", (1, 4, 4), 10, {"hidden": [12, 6], "norm": "batch"})
+    if what == "backbone":
+        file, trained = over_a_backbone(tmp_path)
+    found = outcomes(file, example, 10_000, tmp_path, model, trained)
     assert set(found) <= {"refused", "another model", "same"}, found
     print(dict(found))
     assert found["refused"] > 7_000

@@ -18,7 +18,10 @@ from onebasin.training.parametrization import fold, parametrize
 from onebasin.training.pretrained import Pretrained, PretrainedError, head_of, read_pretrained
 from onebasin.training.supermask import Maskable
 from onebasin.training.weights import buffers_of
-from onebasin.updates.dense import Exact, Fp16
+from onebasin.updates.catalogue import make_coding
+from onebasin.updates.codec import Coding
+from onebasin.updates.dense import Exact
+from onebasin.updates.scene import Scene
 from onebasin.wire.error import WireError
 from onebasin.wire.layout import Layout, Tensors
 
@@ -75,7 +78,7 @@ def rebuild(file: SeedMask, model: nn.Module | None = None, backbone: Pretrained
         if is_parametrized(layer, "weight"):
             random: Tensor = layer.parametrizations.weight[0].weights
             kept[_weight_of(name)] = random * torch.from_numpy(file.masks[_weight_of(name)])
-    values = _read_beside(model, backbone is not None, file.buffers)
+    values = _read_beside(model, described, file.buffers)
     model.load_state_dict(fold(drawn).state_dict() | kept | values)
     return model.eval()
 
@@ -89,21 +92,31 @@ def masked_layers(model: nn.Module, backbone: bool = False) -> dict[str, Shape]:
     return {_weight_of(name): tuple(layer.weight.shape) for name, layer in (layers[:-1] if backbone else layers)}
 
 
-def write_beside(model: nn.Module, backbone: bool) -> bytes:
-    """Return what a file has beside the masks: buffers; with a backbone also the last layer, in half precision."""
-    buffers, head = buffers_of(model), head_parameters(model)
-    return Exact(Layout.of(buffers)).encode(buffers) + (Fp16(Layout.of(head)).encode(head) if backbone else b"")
+def write_beside(model: nn.Module, described: Description) -> bytes:
+    """Return what a file has beside the masks: buffers; with a backbone also the last layer."""
+    buffers = buffers_of(model)
+    beside = Exact(Layout.of(buffers)).encode(buffers)
+    return beside + _head_coding(model, described).body(_head(model), Scene()) if described.backbone else beside
 
 
-def _read_beside(model: nn.Module, backbone: bool, data: bytes) -> Tensors:
-    buffers, head = Exact(Layout.of(buffers_of(model))), Fp16(Layout.of(head_parameters(model)))
-    if not backbone:
+def _read_beside(model: nn.Module, described: Description, data: bytes) -> Tensors:
+    buffers = Exact(Layout.of(buffers_of(model)))
+    if not described.backbone:
         return buffers.decode(data)
-    return buffers.decode(data[: buffers.most_bytes]) | head.decode(data[buffers.most_bytes :])
+    head = _head_coding(model, described).receive(data[buffers.most_bytes :], Scene())
+    return buffers.decode(data[: buffers.most_bytes]) | head
 
 
-def head_parameters(model: nn.Module) -> Tensors:
-    """Return the parameters of a model's last layer."""
+def head_as_written(model: nn.Module, described: Description) -> Tensors:
+    """Return the parameters of a model's last layer as a reader will have them; none where it is masked."""
+    return _head_coding(model, described).send(_head(model), Scene())[1] if described.backbone else {}
+
+
+def _head_coding(model: nn.Module, described: Description) -> Coding:
+    return make_coding(described.head, Layout.of(_head(model)))
+
+
+def _head(model: nn.Module) -> Tensors:
     head = head_of(model)
     return {name: each.detach() for name, each in model.named_parameters() if name.rpartition(".")[0] == head}
 

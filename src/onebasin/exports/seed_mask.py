@@ -9,7 +9,7 @@ import math
 import struct
 import zlib
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -38,7 +38,8 @@ class Description(BaseModel):
 
     model: a built-in model's name, or the user's "package.module:factory"; options, input (the shape of one example)
     and classes are what it was built with. supermask: how its weights were drawn and masked. backbone: the digest of
-    the trained weights that are masked instead (training/pretrained.py); backbone_mask: how they are.
+    the trained weights that are masked instead (training/pretrained.py); backbone_mask: how they are; head: the coding
+    of the last layer, which is not masked then. Files from before it could be chosen have `fp16`.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -50,6 +51,7 @@ class Description(BaseModel):
     supermask: Supermask = Supermask()
     backbone: Annotated[str, Field(pattern="^([0-9a-f]{32})?$")] = ""
     backbone_mask: BackboneMask = BackboneMask()
+    head: Literal["fp16", "uniform 6"] = "fp16"
     layers: Annotated[dict[str, Shape], Field(min_length=1)]
 
     @property
@@ -80,7 +82,7 @@ class Description(BaseModel):
 class SeedMask:
     """masks: for each layer the flags, of what is kept. buffers: a body in the `exact` coding of docs/wire-format.md.
 
-    With a backbone, the last layer, which is not masked, follows in the coding `fp16`.
+    With a backbone, the last layer follows, in the coding that the description names.
     """
 
     seed: int

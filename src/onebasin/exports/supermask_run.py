@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from onebasin.choices import BackboneMask, Supermask
 from onebasin.exports.finished import Finished
-from onebasin.exports.rebuilding import head_parameters, masked_layers, rebuild, write_beside
+from onebasin.exports.rebuilding import head_as_written, masked_layers, rebuild, write_beside
 from onebasin.exports.seed_mask import Description, SeedMask, Shape
 from onebasin.seeds import derive
 from onebasin.training.pretrained import Pretrained, read_pretrained
@@ -39,10 +39,11 @@ def seed_mask_of(run: Finished) -> SeedMask:
         supermask=trained if isinstance(trained, Supermask) else Supermask(),
         backbone="" if backbone is None or weights is None else weights.digest,
         backbone_mask=BackboneMask(over=trained.over) if isinstance(trained, BackboneMask) else BackboneMask(),
+        head="fp16" if backbone is None else "uniform 6",
         layers=layers,
     )
     masks = {name: _kept(run.model.get_parameter(name), shape) for name, shape in description.flags.items()}
-    beside = write_beside(run.model, backbone is not None)
+    beside = write_beside(run.model, description)
     file = SeedMask(derive(run.config.seed, "init"), description, masks, beside)
     _check(file.to_bytes(), run.model, backbone)
     return file
@@ -61,8 +62,7 @@ def _check(data: bytes, model: nn.Module, backbone: Pretrained | None) -> None:
     """Refuse to write what does not give the run's model back."""
     file = SeedMask.from_bytes(data)
     rebuilt = rebuild(file, None if file.description.built_in else model, backbone).state_dict()
-    halves = {} if backbone is None else head_parameters(model)
-    for name, tensor in model.state_dict().items():
-        written = tensor.half().float() if name in halves else tensor
-        if not torch.allclose(rebuilt[name], written, rtol=ROUNDING, atol=0.0):
+    expected = model.state_dict() | head_as_written(model, file.description)
+    for name, tensor in expected.items():
+        if not torch.allclose(rebuilt[name], tensor, rtol=ROUNDING, atol=0.0):
             raise ValueError(f"the run's {name} is not what its seed and mask give; export it --as safetensors")
