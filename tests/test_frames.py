@@ -457,3 +457,21 @@ def test_least_squares_can_stop_after_some_rounds(quick_config: Callable[..., Ru
     assert weights[1][0] == weights[0][0]
     assert weights[2][:2] == weights[0][:2]
     assert weights[1][1] != weights[0][1]
+
+
+def test_a_balanced_merge_says_the_same_and_is_trained_on_from_elsewhere(
+    quick_config: Callable[..., RunConfig], tmp_path: Path
+) -> None:
+    choose = ("method.combine=least-squares", "method.probes=noise", "method.probes.count=50", "federation.rounds=2")
+    losses, models = {}, {}
+    for balanced in ("false", "true"):
+        config = quick_config("fedavg", *choose, f"method.combine.balance={balanced}")
+        result = ob.run(config, out=tmp_path / balanced)
+        losses[balanced] = [line["loss"] for line in result.history]
+        models[balanced] = result.model
+    assert losses["true"][0] == pytest.approx(losses["false"][0], rel=1e-4)
+    assert losses["true"][1] != pytest.approx(losses["false"][1], rel=1e-4)
+    assert models["true"] is not None
+    into, out = models["true"].fc1, models["true"].fc2
+    before, after = into.weight.square().sum(1) + into.bias.square(), out.weight.square().sum(0)
+    torch.testing.assert_close(before, after, rtol=1e-3, atol=1e-6)

@@ -4,6 +4,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from onebasin.alignment.balance import balance
     from onebasin.alignment.cycle_consistent import refine
     from onebasin.alignment.least_squares import least_squares
     from onebasin.alignment.matching import match
@@ -28,6 +29,7 @@ _HOMES = {
     "RunConfig": "config",
     "Split": "tasks.dataset",
     "align": "alignment.merging",
+    "balance": "alignment.balance",
     "find_permutations": "symmetry.find",
     "least_squares": "alignment.least_squares",
     "load": "exports.rebuilding",
@@ -49,6 +51,7 @@ __all__ = [
     "RunConfig",
     "Split",
     "align",
+    "balance",
     "find_permutations",
     "least_squares",
     "load",

@@ -77,7 +77,8 @@ class Assembly:
         combine, after = self._method.combine, dict(slots)
         heard = {one.client: sketches[one.client] for one in models if one.client in sketches}
         if isinstance(combine, LeastSquares) and combine.serves(round):
-            merged = by_least_squares(self._model, combine, models, self._framing.probes(heard), heard, self._seed)
+            probes, spec = self._framing.probes(heard), self._framing.spec if combine.balance else None
+            merged = by_least_squares(self._model, combine, models, probes, heard, spec, self._seed)
         else:
             merged = self._together(arrivals, models)
             if not fresh:

@@ -221,6 +221,8 @@ class LeastSquares(Frozen):
     agreement: a client's word on a neuron counts as much as its neuron agrees with that of the client with most data:
     their correlation to this power. "auto": 0, 2 or 8, whichever leaves less disagreement on every second probe; for
     probes that are real (synthetic ones are a poor judge).
+    balance: make neurons' incoming and outgoing weights equally large, which changes nothing that is said: for models
+    that are trained on at a high rate (alignment/balance.py).
     distil: steps of gradient descent towards the targets on the same probes, afterwards (alignment/distillation.py).
     rounds: only in so many rounds, the first ones, and the mean afterwards; 0: in all.
     """
@@ -229,6 +231,7 @@ class LeastSquares(Frozen):
     ridge: Positive = 0.003
     targets: Literal["mean", "experts"] = "experts"
     agreement: Annotated[float, Field(ge=0)] | Literal["auto"] = 2.0
+    balance: bool = False
     distil: Annotated[int, Field(ge=0)] = 0
     rounds: Annotated[int, Field(ge=0)] = 0
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
+from onebasin.alignment.balance import balance
 from onebasin.alignment.choosing import choose
 from onebasin.alignment.distillation import distil
 from onebasin.alignment.experts import consult
@@ -18,10 +19,14 @@ from onebasin.alignment.sketches import Sketch
 from onebasin.arrivals import Contribution
 from onebasin.choices import LeastSquares
 from onebasin.engines.engine import ClientId
+from onebasin.symmetry.spec import PermutationSpec
 from onebasin.wire.layout import Tensors
 
 AGREEMENTS = (0.0, 2.0, 8.0)
 """The powers among which combine.agreement="auto" chooses."""
+
+BALANCED_ON = 64
+"""Probes by which it is seen whether neurons can be rescaled."""
 
 
 def by_least_squares(
@@ -30,9 +35,13 @@ def by_least_squares(
     contributions: Sequence[Contribution],
     inputs: Tensor,
     sketches: Mapping[ClientId, Sketch],
+    spec: PermutationSpec | None,
     seed: int,
 ) -> Tensors:
-    """Return the state that reproduces what the clients say on probes; contributions: models in one neuron order."""
+    """Return the state that reproduces what the clients say on probes; contributions: models in one neuron order.
+
+    spec: the model's symmetries, by which neurons are balanced; None where they are not to be.
+    """
     states, weights = [one.state for one in contributions], [one.weight for one in contributions]
     outputs = [forward(model, state, inputs) for state in states]
     taught = combine.targets == "experts"
@@ -61,6 +70,8 @@ def by_least_squares(
         candidates = {f"{power:g}": fitted(power, slice(0, None, 2)) for power in AGREEMENTS}
         strength = float(choose(model, candidates, inputs[1::2], together[1::2])[0])
     merged = fitted(strength, slice(None))
+    if spec is not None:
+        merged = balance(model, merged, inputs[:BALANCED_ON], spec=spec)
     if combine.distil:
         merged = distil(model, merged, inputs, together, combine.distil, seed)
     return merged
