@@ -49,6 +49,17 @@ CodecName = Annotated[str, BeforeValidator(_codec)]
 DownlinkName = Annotated[str, BeforeValidator(_downlink)]
 
 
+class Opening(Frozen):
+    """The first `rounds` of a run, in which other chains say what changed (updates/opening.py).
+
+    For methods whose later rounds train only what is sent: in these all is trained, unless their uplink sends a part.
+    """
+
+    rounds: Count
+    uplink: CodecName
+    downlink: CodecName
+
+
 class Dense(Frozen):
     """Every weight is a parameter."""
 

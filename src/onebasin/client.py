@@ -303,7 +303,6 @@ class Client:
         """Which values an order trains, where only those are that its reply can say; None for all."""
         if self.config.method.trains == "all" or not self._says_change(do):
             return None
-        assert isinstance(self.protocol.uplink, Chain)
         return self.protocol.uplink.places(Scene(self.protocol.run, round, client))
 
     def _masking(self, do: Do, round: int, client: int) -> Masking | None:

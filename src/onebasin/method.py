@@ -17,6 +17,7 @@ from onebasin.choices import (
     LeastSquares,
     NormBound,
     Objective,
+    Opening,
     Overlap,
     Parametrization,
     Plain,
@@ -62,6 +63,7 @@ class Method(Frozen):
     `masked`: it trains a mask over the weights of its seed, and both are sent (own_masks.py).
     With a backbone's mask, it is the codec of what is trained beside it.
     trains: `all` parameters, or only those whose changes are `sent` in the round, which all know beforehand.
+    opening: the first rounds, where they are to say more than the others.
     score: of the common model on the test set; of clients that keep their models the `mean`, the `best`, or what all
     say `together`. `personal`: the mean of how well each client is served, whose model (its own, or the common one)
     is judged on the client's own distribution of labels (`ByClass.on`). `fine-tuned`: the same of what clients make of
@@ -83,6 +85,7 @@ class Method(Frozen):
     downlink: DownlinkName = "fp32"
     models: Literal["fp32", "fp16", "int8", "seeded", "masked"] = "fp32"
     trains: Literal["all", "sent"] = "all"
+    opening: Opening | None = None
     combine: Combine = Average()
     norm_bound: NormBound | None = None
     privacy: Privacy | None = None
@@ -219,6 +222,8 @@ class Method(Frozen):
                 "trains='sent' needs an uplink whose chain sends places that all clients know beforehand, such as "
                 f"'random-k 0.05 shared=true | uniform 4' or 'fragment 4 | fp16'; not {self.uplink!r}"
             )
+        if self.opening is not None:
+            self._opens()
         guarded = self.norm_bound is not None or isinstance(self.combine, Robust)
         if guarded and self.objective.kind == "control-variates":
             raise ValueError(
@@ -258,6 +263,18 @@ class Method(Frozen):
             )
         if self.parametrization.kind == "backbone-mask" and self.start == "local":
             raise ValueError("parametrization='backbone-mask' has one backbone for all: start='local' is no use")
+
+    def _opens(self) -> None:
+        """Raise `ValueError` for an opening of what does not change from chain to chain."""
+        assert self.opening is not None
+        chains = (self.uplink, self.downlink, self.opening.uplink, self.opening.downlink)
+        unfit = next((chain for chain in chains if chain in (*CODECS, "none", RELAY) or _drawn(chain)), None)
+        if unfit is not None or self.parametrization.kind != "dense":
+            raise ValueError(
+                "opening changes from chains to others, which say how weights change, up and down: "
+                f"{unfit or self.parametrization.kind!r} is none; expected such as 'hadamard | eden 1' and "
+                "parametrization='dense'"
+            )
 
     def _nothing_else_travels(self) -> None:
         """Raise `ValueError` for choices that send what is neither clipped nor noised."""

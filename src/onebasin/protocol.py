@@ -21,6 +21,7 @@ from onebasin.training.weights import buffers_of, clone, parameters_of
 from onebasin.updates.catalogue import make_codec, make_coding
 from onebasin.updates.codec import Codec, Coding
 from onebasin.updates.dense import Exact, Fp32
+from onebasin.updates.opening import Opening
 from onebasin.updates.parted import Parted
 from onebasin.wire.error import WireError
 from onebasin.wire.layout import Layout, Tensors
@@ -90,6 +91,10 @@ class Protocol:
         if config.method.federated:
             self.uplink = self._coding_of_replies(config.method)
             self.downlink = self.fresh if self.relays else make_coding(config.method.downlink, self.parameters)
+            if config.method.opening is not None:
+                first = config.method.opening
+                self.uplink = Opening(first.rounds, make_coding(first.uplink, self.parameters), self.uplink)
+                self.downlink = Opening(first.rounds, make_coding(first.downlink, self.parameters), self.downlink)
             self.models = make_codec(config.method.whole, self.parameters)
             coded = self.uplink.most_bytes + self.downlink.most_bytes
         whole = not config.method.federated or config.method.personal or isinstance(self.downlink, Codec)

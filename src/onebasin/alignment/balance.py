@@ -2,9 +2,9 @@
 
 A rectified neuron whose incoming weights are multiplied by c > 0 and whose outgoing ones are divided by it computes the
 same, but gradient descent does not take the same steps. What is fitted layer by layer has weak features and loud
-readouts, and diverges at rates at which the models were trained. Stock, Graham, Gribonval, Jégou: Equi-normalization of
-Neural Networks. ICLR 2019 (arXiv 1902.10416): neuron by neuron and layer by layer in turn, until nothing moves, which is
-where the sum of squares of all weights is least.
+readouts, and diverges at rates at which the models were trained. Stock, Graham, Gribonval, Jégou: Equi-normalization
+of Neural Networks. ICLR 2019 (arXiv 1902.10416): neuron by neuron and layer by layer in turn, until nothing moves,
+which is where the sum of squares of all weights is least.
 """
 
 from __future__ import annotations

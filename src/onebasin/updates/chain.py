@@ -143,7 +143,6 @@ class Chain(Coding):
         return self._received(self._decode(0, self._block(classes), source, scene))
 
     def places(self, scene: Scene) -> Tensors | None:
-        """Return which values are sent in a round, as booleans; None where that is not known (`known_places`)."""
         stage = known_places(self.stages)
         return None if stage is None else self.layout.split(torch.from_numpy(stage.mask(self._block(None), scene)))
 

@@ -46,6 +46,10 @@ class Coding(ABC):
     def receive(self, body: bytes, scene: Scene, classes: Classes | None = None) -> Tensors:
         """Return the tensors in `body`; `WireError` when it is not a body of this coding and layout."""
 
+    def places(self, scene: Scene) -> Tensors | None:
+        """Return which values are sent in a round, as booleans; None where that is not known beforehand."""
+        return None
+
     @property
     @abstractmethod
     def most_bytes(self) -> int:
