@@ -101,6 +101,8 @@ def _said(protocol: Protocol, state: State, before: Held, goal: Tensors, round: 
     scene = Scene(protocol.run, round, SERVER, memory)
     change = {name: value - before.weights[name] for name, value in goal.items()}
     body, received = protocol.downlink.send(change, scene, before.moved)
+    for slot in [slot for slot in state.slots if slot.startswith(MEMORY)]:
+        del state.slots[slot]
     for stage, kept in scene.kept.items():
         state.slots[f"{MEMORY}{stage}"] = protocol.parameters.split(kept)
     _log(protocol, state, round, body)
