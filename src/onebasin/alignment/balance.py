@@ -23,7 +23,7 @@ from onebasin.symmetry.groups import Occurrence
 from onebasin.symmetry.spec import PermutationSpec
 
 SWEEPS = 30
-"""Every group's scales shift those of its neighbours; the shift halves at least, from sweep to sweep."""
+"""Every group's scales shift those of its neighbours, less from sweep to sweep; LeNet5 is within 0.1% after so many."""
 
 SAME = 1e-4
 """So far, relative to the largest, outputs may be from what they were: more than rounding is another function."""
