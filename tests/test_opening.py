@@ -58,7 +58,7 @@ def test_all_is_trained_first_and_then_a_part_by_hand(quadratic: MakeTask, monke
     assert played.weights[1] == [2.0, 6.0, -4.0]
 
 
-def test_who_was_away_while_it_ended_is_caught_up(quick_config: Callable[..., RunConfig]) -> None:
+def test_who_was_away_while_it_ended_is_caught_up() -> None:
     overrides = ("method.models=seeded", "method.start=local", "method.frame=adopt-one", "federation.cohort=2")
     config = read_config(
         {"method": {"name": "onebasin", "opening": FIRST}, "task": {"clients": 4}},

@@ -146,10 +146,8 @@ def test_a_file_whose_last_layer_is_in_half_precision_is_read(tmp_path: Path) ->
     model = built_in("mlp", (4,), 2, {"hidden": [3]})
     trained = tmp_path / "trained.safetensors"
     safetensors.torch.save_file(model.state_dict(), trained)
-    described = Description(
-        model="mlp", options={"hidden": [3]}, input=(4,), classes=2, backbone=digest_of(model.state_dict()),
-        layers=masked_layers(model, backbone=True),
-    )  # fmt: skip
+    layers, digest = masked_layers(model, backbone=True), digest_of(model.state_dict())
+    described = Description(model="mlp", options={"hidden": [3]}, input=(4,), classes=2, backbone=digest, layers=layers)
     kept = {"fc1.weight": torch.arange(12).reshape(3, 4).numpy() % 2 == 1}
     head = {name: value for name, value in model.state_dict().items() if name.startswith("fc2")}
     beside = Exact(Layout.of({})).encode({}) + make_codec("fp16", Layout.of(head)).encode(head)

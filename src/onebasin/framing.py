@@ -59,7 +59,7 @@ class Framing:
         """
         spec = find_permutations(self._task.workspace(), self.synthetic(2))
         if not spec.groups:
-            needs = f"method.frame={self._method.frame!r}" if self._method.frame != "none" else "method.combine.balance"
+            needs = f"method.frame={self._method.frame!r}" if self._method.aligned else "method.combine.balance"
             raise ConfigError(f"{needs}: the model has no neurons to permute:\n{spec}")
         return spec
 

@@ -223,7 +223,7 @@ class Method(Frozen):
                 f"'random-k 0.05 shared=true | uniform 4' or 'fragment 4 | fp16'; not {self.uplink!r}"
             )
         if self.opening is not None:
-            self._opens()
+            self._opens_with(self.opening)
         guarded = self.norm_bound is not None or isinstance(self.combine, Robust)
         if guarded and self.objective.kind == "control-variates":
             raise ValueError(
@@ -264,10 +264,9 @@ class Method(Frozen):
         if self.parametrization.kind == "backbone-mask" and self.start == "local":
             raise ValueError("parametrization='backbone-mask' has one backbone for all: start='local' is no use")
 
-    def _opens(self) -> None:
+    def _opens_with(self, opening: Opening) -> None:
         """Raise `ValueError` for an opening of what does not change from chain to chain."""
-        assert self.opening is not None
-        chains = (self.uplink, self.downlink, self.opening.uplink, self.opening.downlink)
+        chains = (self.uplink, self.downlink, opening.uplink, opening.downlink)
         unfit = next((chain for chain in chains if chain in (*CODECS, "none", RELAY) or _drawn(chain)), None)
         if unfit is not None or self.parametrization.kind != "dense":
             raise ValueError(

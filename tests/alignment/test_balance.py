@@ -60,6 +60,32 @@ def test_a_channel_is_rescaled_through_pooling_and_flattening() -> None:
     torch.testing.assert_close(into, out, rtol=1e-3, atol=1e-6)
 
 
+class Twice(nn.Module):
+    """A layer that is called under two names."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second, self.out = nn.Linear(5, 8), nn.Linear(8, 8), nn.Linear(8, 3)
+        self.third = self.second
+
+    def forward(self, x: Tensor) -> Tensor:
+        for layer in (self.first, self.second, self.third):
+            x = layer(x).relu()
+        said: Tensor = self.out(x)
+        return said
+
+
+def test_what_has_two_names_keeps_the_one_that_it_is_given_by() -> None:
+    torch.manual_seed(1)
+    model = Twice()
+    state = {name: value.detach() for name, value in model.named_parameters()}
+    state["out.weight"] = 20 * state["out.weight"]
+    inputs = torch.randn(9, 5)
+    balanced = ob.balance(model, state, inputs)
+    assert list(balanced) == list(state)
+    torch.testing.assert_close(forward(model, balanced, inputs), forward(model, state, inputs), rtol=1e-3, atol=1e-4)
+
+
 @pytest.mark.parametrize("norm", ["batch", "group"])
 def test_normalised_layers_are_left_as_they_are(norm: str) -> None:
     model = built_in("cnn4", (1, 16, 16), 10, {"norm": norm})

@@ -50,8 +50,6 @@ def balance(
         for sides in rescalable:
             into, out = (_energy(side, balanced) for side in sides)
             balanced = _scaled(balanced, sides, torch.where((into > 0) & (out > 0), (out / into) ** 0.25, 1.0))
-    shared = {key: entry.same_as for key, entry in spec.tensors.items() if entry.same_as is not None}
-    balanced |= {key: balanced[first] for key, first in shared.items() if first in balanced}
     return balanced if _near(forward(model, balanced, inputs), said) else dict(state)
 
 
