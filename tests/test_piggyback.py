@@ -16,17 +16,13 @@ from onebasin.choices import BackboneMask, MeanMask
 from onebasin.cli import app
 from onebasin.combine import apply_update
 from onebasin.config import ConfigError, RunConfig
-from onebasin.exports.rebuilding import masked_layers
-from onebasin.exports.seed_mask import Description, SeedMask
 from onebasin.reading import read_config
 from onebasin.tasks.metrics import evaluate
-from onebasin.tasks.models import built_in
 from onebasin.tasks.task import load_task
 from onebasin.training.parametrization import fold, parametrize
 from onebasin.training.pretrained import Pretrained, PretrainedError, digest_of, head_of, read_pretrained
 from onebasin.training.weights import parameters_of
 from onebasin.updates.catalogue import make_codec, make_coding
-from onebasin.updates.dense import Exact
 from onebasin.updates.parted import Parted
 from onebasin.updates.scene import Scene
 from onebasin.wire.error import WireError
@@ -140,23 +136,6 @@ def test_one_task_learns_a_mask_and_its_file_is_the_model(backbone: ob.Run, tmp_
         ob.load(file)
     with pytest.raises(ob.ModelFileError, match="has the digest"):
         ob.load(file, backbone=tmp_path / "run")
-
-
-def test_a_file_whose_last_layer_is_in_half_precision_is_read(tmp_path: Path) -> None:
-    model = built_in("mlp", (4,), 2, {"hidden": [3]})
-    trained = tmp_path / "trained.safetensors"
-    safetensors.torch.save_file(model.state_dict(), trained)
-    layers, digest = masked_layers(model, backbone=True), digest_of(model.state_dict())
-    described = Description(model="mlp", options={"hidden": [3]}, input=(4,), classes=2, backbone=digest, layers=layers)
-    kept = {"fc1.weight": torch.arange(12).reshape(3, 4).numpy() % 2 == 1}
-    head = {name: value for name, value in model.state_dict().items() if name.startswith("fc2")}
-    beside = Exact(Layout.of({})).encode({}) + make_codec("fp16", Layout.of(head)).encode(head)
-    file = tmp_path / "model.obm"
-    file.write_bytes(SeedMask(0, described, kept, beside).to_bytes())
-    assert b'"head"' not in file.read_bytes()
-    loaded = ob.load(file, backbone=trained).state_dict()
-    assert torch.equal(loaded["fc1.weight"], model.state_dict()["fc1.weight"] * torch.from_numpy(kept["fc1.weight"]))
-    assert all(torch.equal(loaded[name], head[name].half().float()) for name in head)
 
 
 def test_clients_train_a_mask_together(backbone: ob.Run, quick_config: MakeConfig, tmp_path: Path) -> None:

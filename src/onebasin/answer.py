@@ -34,9 +34,16 @@ class Answer:
     update: bytes | None
     seed: int | None
 
+    @property
+    def is_coded(self) -> bool:
+        """Whether it has values that were coded, and decoded here to the same ones."""
+        return self.model is not None or self.control is not None or bool(self.buffers)
+
 
 def read_answer(protocol: Protocol, reply: bytes, asked: Do, scene: Scene, classes: Classes | None = None) -> Answer:
     """Return what a reply says; `WireError` if it is damaged, foreign, or not what was asked for.
+
+    `Diverged` if it says other values here than its client coded.
 
     scene: of whom it is to be, and to which round. classes: what both sides know of each value of an update.
     """

@@ -3,6 +3,7 @@
 import math
 import time
 from collections.abc import Iterator
+from dataclasses import asdict
 from typing import Any, Protocol
 
 from torch import nn
@@ -47,6 +48,7 @@ def federate(
             ledger.charge_orders(round, orders)
             replies = in_order(orders, engine.exchange(orders))
             orders = server.close(_watched(replies, round, len(orders), ledger, observers))
+        ledger.decoded += server.outcome.decoded
         record = _record(server, engine, task, ledger) | {"seconds": _elapsed(began)}
         directory.commit(record, ledger, server.state, engine)
         for observer in observers:
@@ -95,6 +97,7 @@ def _record(server: Server, engine: Engine, task: Task, ledger: Ledger) -> Recor
         "replies": len(outcome.reports),
         "failures": [{"client": client, "reason": reason} for client, reason in sorted(outcome.failures.items())],
         "bytes": ledger.totals(),
+        "decoded": asdict(ledger.decoded),
         **({"masks": masks} if masks else {}),
         **({"remarks": remarks} if remarks else {}),
     }

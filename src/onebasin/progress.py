@@ -85,6 +85,9 @@ def outcome_table(summary: dict[str, Any]) -> Table:
     parts = ", ".join(f"{name} {byte_text(cost[name])}" for name in ("up", "down", "init", "align"))
     table.add_row("of which", parts)
     table.add_row("with multicast downlink", byte_text(cost["total_multicast"]))
+    decoded = summary["decoded"]
+    if replies := sum(decoded.values()):
+        table.add_row("replies decoded as coded", f"{decoded['equal']:,} of {replies:,}")
     for target, needed in summary["bytes_to_target"].items():
         table.add_row(f"bytes to {target_text(target)}", "not reached" if needed is None else byte_text(needed))
     if "privacy" in summary:

@@ -29,8 +29,9 @@ from onebasin.training.weights import buffers_of, clone, parameters_of
 from onebasin.updates.block import Classes
 from onebasin.updates.codec import NotFinite, flatten, require_finite
 from onebasin.updates.scene import Scene
-from onebasin.wire.error import WireError
+from onebasin.wire.error import Diverged, WireError
 from onebasin.wire.layout import Tensors
+from onebasin.wire.ledger import Decoded
 from onebasin.wire.message import SERVER, Kind, Section
 
 Orders = Mapping[ClientId, bytes]
@@ -40,6 +41,9 @@ NUMBERS = frozenset({"weights", "control", "momentum", "second"})
 
 EXPECTED = (TooFewReplies, NotFinite)
 """What may keep well-formed replies from being put together; any other error may, where their numbers are extreme."""
+
+LOST = (WireError.__name__, Diverged.__name__)
+"""What the reasons of clients begin with that may no longer hold what they are thought to."""
 
 
 class Server:
@@ -122,14 +126,18 @@ class Server:
             waiting.discard(client)
             if isinstance(reply, Failure):
                 self.outcome.failures[client] = reply.reason
-                if reply.reason.startswith(WireError.__name__):  # it may no longer hold what it is thought to
-                    self.state.facts["holds"].pop(str(client), None)
+                if reply.reason.startswith(LOST):
+                    self._give_up_what_is_held(client)
                 continue
             try:
                 answer = self._checked(client, reply)
             except WireError as error:
-                self.outcome.failures[client] = f"WireError: {error}"
+                self.outcome.failures[client] = f"{type(error).__name__}: {error}"
+                if isinstance(error, Diverged):
+                    self.outcome.decoded += Decoded(different=1)
+                    self._give_up_what_is_held(client)
                 continue
+            self.outcome.decoded += Decoded(equal=int(answer.is_coded))
             reports[client] = answer.report
             if answer.control is not None:
                 control.add(answer.control, 1.0)
@@ -159,6 +167,10 @@ class Server:
             if remark:
                 self.outcome.remarks[client] = remark
         return answer
+
+    def _give_up_what_is_held(self, client: ClientId) -> None:
+        """Have a client hear of the whole model next time, as if it had never been told of any."""
+        self.state.facts["holds"].pop(str(client), None)
 
     def _first_request(self, client: ClientId) -> Do:
         """What a client is asked for at first: what it learned from the common model, or from its own."""

@@ -105,7 +105,6 @@ def test_some_hundred_changed_files(tmp_path: Path) -> None:
     found = outcomes(file, example, 300, tmp_path)
     assert set(found) <= {"refused", "another model", "same"}, found
     assert found["refused"] > 200
-    assert found["another model"] > 10, "changes of the mask and the statistics give other models"
 
 
 def test_some_hundred_changed_files_over_a_backbone(tmp_path: Path) -> None:
@@ -113,7 +112,6 @@ def test_some_hundred_changed_files_over_a_backbone(tmp_path: Path) -> None:
     found = outcomes(file, torch.randn(1, 1, 4, 4), 300, tmp_path, backbone=trained)
     assert set(found) <= {"refused", "another model", "same"}, found
     assert found["refused"] > 200
-    assert found["another model"] > 10, "changes of the mask and the last layer give other models"
 
 
 @pytest.mark.slow
@@ -128,4 +126,3 @@ def test_ten_thousand_changed_files(what: str, tmp_path: Path) -> None:
     assert set(found) <= {"refused", "another model", "same"}, found
     print(dict(found))
     assert found["refused"] > 7_000
-    assert found["another model"] > 300

@@ -120,7 +120,7 @@ def test_every_truncation_and_every_bit_flip_is_noticed() -> None:
 
 def described(text: bytes, mask: bytes = b"") -> bytes:
     size = bytes([len(text) & 0x7F | 0x80, len(text) >> 7]) if len(text) > 0x7F else bytes([len(text)])
-    return signed(MAGIC + b"\x01" + bytes(8) + size + text + bytes([len(mask)]) + mask + b"\0")
+    return signed(MAGIC + b"\x02" + bytes(8) + size + text + bytes([len(mask)]) + mask + b"\0")
 
 
 @pytest.mark.parametrize(
@@ -128,11 +128,11 @@ def described(text: bytes, mask: bytes = b"") -> bytes:
     [
         (b"", "not a seed"),
         (b"PK\x03\x04" + bytes(40), r"begins with b'PK.x03.x04', not with b'.x89OBM'"),
-        (MAGIC + b"\x01", r"has 5 bytes; the shortest file has 20"),
-        (MAGIC + b"\x02" + bytes(40), "format version 2; this onebasin reads version 1"),
+        (MAGIC + b"\x02", r"has 5 bytes; the shortest file has 20"),
+        (MAGIC + b"\x01" + bytes(40), "format version 1; this onebasin reads version 2"),
         (EXAMPLE.to_bytes()[:-1], "checksum does not fit"),
-        (signed(MAGIC + b"\x01" + bytes(8) + b"\x7f" + bytes(2)), "description of 127 bytes goes beyond its end"),
-        (signed(MAGIC + b"\x01" + bytes(8) + b"\0\0\0" + b"more"), "4 bytes after its last part"),
+        (signed(MAGIC + b"\x02" + bytes(8) + b"\x7f" + bytes(2)), "description of 127 bytes goes beyond its end"),
+        (signed(MAGIC + b"\x02" + bytes(8) + b"\0\0\0" + b"more"), "4 bytes after its last part"),
         (described(b"[]"), "description is wrong: the whole"),
         (described(b"{"), "description is wrong: the whole: Invalid JSON"),
         (described(b'{"model":"mlp","input":[4],"classes":0,"layers":{"w":[1]}}'), "wrong: classes"),

@@ -32,7 +32,7 @@ EXAMPLE = encode_message(7, 3, 5, [Section(Kind.UPDATE, "update", b"\x01\x02"), 
 
 
 def test_bytes_are_as_documented() -> None:
-    body = b"1B\x02" + struct.pack("<I", 0x0102) + bytes([9, 0]) + bytes([3 << 6 | 0, 1, 7])
+    body = b"1B\x03" + struct.pack("<I", 0x0102) + bytes([9, 0]) + bytes([3 << 6 | 0, 1, 7])
     expected = body + struct.pack("<I", zlib.crc32(body))
     assert encode_message(0x0102, 9, SERVER, [Section(Kind.CONTROL, "do", b"\x07")]) == expected
     assert len(expected) == 16
@@ -73,7 +73,7 @@ def test_every_truncation_and_every_bit_flip_is_noticed() -> None:
 @given(st.binary(max_size=300))
 def test_any_bytes_with_a_right_checksum_decode_or_raise_wire_error(noise: bytes) -> None:
     for begin in (b"", b"\x01", b"\x01\x01", b"\x01\x01\xc0"):
-        body = b"1B\x02" + struct.pack("<I", 1) + begin + noise
+        body = b"1B\x03" + struct.pack("<I", 1) + begin + noise
         data = body + struct.pack("<I", zlib.crc32(body))
         try:
             message = decode_message(data)

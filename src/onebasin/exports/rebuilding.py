@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn.modules.module import register_module_parameter_registration_hook
 from torch.nn.utils.parametrize import is_parametrized
 
-from onebasin.exports.seed_mask import Description, SeedMask, Shape
+from onebasin.exports.seed_mask import LAST_LAYER, Description, SeedMask, Shape
 from onebasin.tasks.models import built_in
 from onebasin.training.parametrization import fold, parametrize
 from onebasin.training.pretrained import Pretrained, PretrainedError, head_of, read_pretrained
@@ -96,24 +96,24 @@ def write_beside(model: nn.Module, described: Description) -> bytes:
     """Return what a file has beside the masks: buffers; with a backbone also the last layer."""
     buffers = buffers_of(model)
     beside = Exact(Layout.of(buffers)).encode(buffers)
-    return beside + _head_coding(model, described).body(_head(model), Scene()) if described.backbone else beside
+    return beside + _head_coding(model).body(_head(model), Scene()) if described.backbone else beside
 
 
 def _read_beside(model: nn.Module, described: Description, data: bytes) -> Tensors:
     buffers = Exact(Layout.of(buffers_of(model)))
     if not described.backbone:
         return buffers.decode(data)
-    head = _head_coding(model, described).receive(data[buffers.most_bytes :], Scene())
+    head = _head_coding(model).receive(data[buffers.most_bytes :], Scene())
     return buffers.decode(data[: buffers.most_bytes]) | head
 
 
 def head_as_written(model: nn.Module, described: Description) -> Tensors:
     """Return the parameters of a model's last layer as a reader will have them; none where it is masked."""
-    return _head_coding(model, described).send(_head(model), Scene())[1] if described.backbone else {}
+    return _head_coding(model).send(_head(model), Scene())[1] if described.backbone else {}
 
 
-def _head_coding(model: nn.Module, described: Description) -> Coding:
-    return make_coding(described.head, Layout.of(_head(model)))
+def _head_coding(model: nn.Module) -> Coding:
+    return make_coding(LAST_LAYER, Layout.of(_head(model)))
 
 
 def _head(model: nn.Module) -> Tensors:

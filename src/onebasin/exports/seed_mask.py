@@ -9,7 +9,7 @@ import math
 import struct
 import zlib
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -20,11 +20,14 @@ from onebasin.wire.error import WireError
 from onebasin.wire.numbers import read_number, write_number
 
 MAGIC = b"\x89OBM"
-VERSION = 1
+VERSION = 2
 MOST_DESCRIPTION_BYTES = 1 << 16
 FREE_WEIGHTS = 1 << 20
 MOST_WEIGHTS_A_BYTE = 1 << 12
 """So many weights a byte of the mask are read, beyond the free ones: a short file cannot ask for a large model."""
+
+LAST_LAYER = "uniform 6"
+"""The coding of a backbone's last layer, which is trained rather than masked."""
 
 _HEADER = struct.Struct("<4sBQ")
 _CHECKSUM = struct.Struct("<I")
@@ -38,8 +41,7 @@ class Description(BaseModel):
 
     model: a built-in model's name, or the user's "package.module:factory"; options, input (the shape of one example)
     and classes are what it was built with. supermask: how its weights were drawn and masked. backbone: the digest of
-    the trained weights that are masked instead (training/pretrained.py); backbone_mask: how they are; head: the coding
-    of the last layer, which is not masked then. Files from before it could be chosen have `fp16`.
+    the trained weights that are masked instead (training/pretrained.py); backbone_mask: how they are.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -51,7 +53,6 @@ class Description(BaseModel):
     supermask: Supermask = Supermask()
     backbone: Annotated[str, Field(pattern="^([0-9a-f]{32})?$")] = ""
     backbone_mask: BackboneMask = BackboneMask()
-    head: Literal["fp16", "uniform 6"] = "fp16"
     layers: Annotated[dict[str, Shape], Field(min_length=1)]
 
     @property
@@ -82,7 +83,7 @@ class Description(BaseModel):
 class SeedMask:
     """masks: for each layer the flags, of what is kept. buffers: a body in the `exact` coding of docs/wire-format.md.
 
-    With a backbone, the last layer follows, in the coding that the description names.
+    With a backbone, the last layer follows, in the coding `LAST_LAYER`.
     """
 
     seed: int

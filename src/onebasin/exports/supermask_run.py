@@ -39,7 +39,6 @@ def seed_mask_of(run: Finished) -> SeedMask:
         supermask=trained if isinstance(trained, Supermask) else Supermask(),
         backbone="" if backbone is None or weights is None else weights.digest,
         backbone_mask=BackboneMask(over=trained.over) if isinstance(trained, BackboneMask) else BackboneMask(),
-        head="fp16" if backbone is None else "uniform 6",
         layers=layers,
     )
     masks = {name: _kept(run.model.get_parameter(name), shape) for name, shape in description.flags.items()}

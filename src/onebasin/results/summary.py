@@ -50,6 +50,7 @@ def summarise(config: RunConfig, task: Task, parameters: int, history: Sequence[
             "last10": sum(last) / len(last) if last else None,
         },
         "bytes": history[-1]["bytes"],
+        "decoded": history[-1]["decoded"],
         "bytes_to_target": {target: record and record["bytes"]["total"] for target, record in reached.items()},
         "rounds_to_target": {target: record and record["round"] for target, record in reached.items()},
         **({"privacy": spent} if (spent := budget(config, len(task.parts), len(history))) else {}),

@@ -122,7 +122,7 @@ def canonical(stages: Sequence[Stage]) -> str:
 
 
 class Chain(Coding):
-    """Writes the tensors of one layout by a chain. A body is 4 bytes of fingerprint, then one range-coded stream."""
+    """Writes the tensors of one layout by a chain. A body is 4 bytes of head, then one range-coded stream."""
 
     def __init__(self, text: str, layout: Layout) -> None:
         self.stages = parse_chain(text)
@@ -136,11 +136,12 @@ class Chain(Coding):
         out = SymbolWriter()
         received = self._encode(0, values, self._block(classes), out, scene)
         require_finite(received, tensors)
-        return self._fingerprint + out.finish(), self.layout.split(received)
+        there = self.layout.split(received)
+        return self._head(there) + out.finish(), there
 
     def receive(self, body: bytes, scene: Scene, classes: Classes | None = None) -> Tensors:
         source = SymbolReader(self._coded(body))
-        return self._received(self._decode(0, self._block(classes), source, scene))
+        return self._as_sent(body, self._received(self._decode(0, self._block(classes), source, scene)))
 
     def places(self, scene: Scene) -> Tensors | None:
         stage = known_places(self.stages)

@@ -1,5 +1,7 @@
 """Codecs: how the values of a layout are written as bytes, and what the receiver then holds."""
 
+import struct
+import zlib
 from abc import ABC, abstractmethod
 
 import numpy as np
@@ -8,10 +10,11 @@ from torch import Tensor
 
 from onebasin.updates.block import Classes
 from onebasin.updates.scene import Scene
-from onebasin.wire.error import WireError
+from onebasin.wire.error import Diverged, WireError
 from onebasin.wire.layout import Layout, Tensors
 
-_FINGERPRINT_BYTES = 4
+_FINGERPRINT_BYTES = 2
+_HEAD_BYTES = 4
 
 
 class NotFinite(ValueError):
@@ -21,7 +24,7 @@ class NotFinite(ValueError):
 class Coding(ABC):
     """Says the tensors of one layout in bytes. ``receive(send(x)[0])`` is ``send(x)[1]``, bit for bit.
 
-    A body begins with 4 bytes of fingerprint.
+    A body begins with 4 bytes of head: which coding and layout it is of, and which values the receiver is to hold.
     """
 
     name: str
@@ -44,7 +47,10 @@ class Coding(ABC):
 
     @abstractmethod
     def receive(self, body: bytes, scene: Scene, classes: Classes | None = None) -> Tensors:
-        """Return the tensors in `body`; `WireError` when it is not a body of this coding and layout."""
+        """Return the tensors in `body`; `WireError` when it is not a body of this coding and layout.
+
+        `Diverged` when they are not those that the sender held to be received.
+        """
 
     def places(self, scene: Scene) -> Tensors | None:
         """Return which values are sent in a round, as booleans; None where that is not known beforehand."""
@@ -55,11 +61,24 @@ class Coding(ABC):
     def most_bytes(self) -> int:
         """More bytes than any body takes."""
 
+    def _head(self, received: Tensors) -> bytes:
+        """Return what a body begins with whose receiver will hold these tensors."""
+        return self._fingerprint + _check(received)
+
     def _coded(self, body: bytes) -> memoryview:
-        """Return what follows the fingerprint; `WireError` when that is another."""
-        if body[:_FINGERPRINT_BYTES] != self._fingerprint:
+        """Return what follows the head; `WireError` when that is of another coding or layout."""
+        if body[:_FINGERPRINT_BYTES] != self._fingerprint or len(body) < _HEAD_BYTES:
             raise WireError(f"the body is not {self.name} for this model's layout of {len(self.layout)} tensors")
-        return memoryview(body)[_FINGERPRINT_BYTES:]
+        return memoryview(body)[_HEAD_BYTES:]
+
+    def _as_sent(self, body: bytes, decoded: Tensors) -> Tensors:
+        """Return the decoded tensors; `Diverged` where the body's head was written for others."""
+        if body[_FINGERPRINT_BYTES:_HEAD_BYTES] != _check(decoded):
+            raise Diverged(
+                "the body decodes to other values here than where it was coded: the two sides hold different models, "
+                "or their versions or machines compute differently"
+            )
+        return decoded
 
     def _received(self, values: Tensor) -> Tensors:
         """Return the decoded values as tensors; `WireError` when any is NaN or infinite."""
@@ -74,25 +93,23 @@ class Coding(ABC):
 class Codec(Coding):
     """A coding whose bodies all have one length, and depend on nothing but the tensors.
 
-    A body is 4 bytes of fingerprint, then the coded values in layout order.
+    A body is 4 bytes of head, then the coded values in layout order.
     """
 
     def encode(self, tensors: Tensors) -> bytes:
         """Return the body. `NotFinite` before anything is sent when a value is NaN or infinite (or becomes so)."""
-        self.layout.check(tensors)
-        return self._fingerprint + self._write(tensors)
+        return self._said(tensors)[0]
 
     def decode(self, body: bytes) -> Tensors:
         """Return the tensors in `body`; `WireError` when it is not a body of this codec and layout."""
         coded = self._coded(body)
         size = self.coded_bytes
-        if len(body) != _FINGERPRINT_BYTES + size:
-            raise WireError(f"the body has {len(body)} bytes, not {_FINGERPRINT_BYTES + size}")
-        return self._read(coded)
+        if len(coded) != size:
+            raise WireError(f"the body has {len(body)} bytes, not {_HEAD_BYTES + size}")
+        return self._as_sent(body, self._read(coded))
 
     def send(self, tensors: Tensors, scene: Scene, classes: Classes | None = None) -> tuple[bytes, Tensors]:
-        body = self.encode(tensors)
-        return body, self.decode(body)
+        return self._said(tensors)
 
     def body(self, tensors: Tensors, scene: Scene, classes: Classes | None = None) -> bytes:
         return self.encode(tensors)
@@ -100,9 +117,15 @@ class Codec(Coding):
     def receive(self, body: bytes, scene: Scene, classes: Classes | None = None) -> Tensors:
         return self.decode(body)
 
+    def _said(self, tensors: Tensors) -> tuple[bytes, Tensors]:
+        self.layout.check(tensors)
+        coded = self._write(tensors)
+        received = self._read(memoryview(coded))
+        return self._head(received) + coded, received
+
     @property
     def most_bytes(self) -> int:
-        return _FINGERPRINT_BYTES + self.coded_bytes
+        return _HEAD_BYTES + self.coded_bytes
 
     @property
     @abstractmethod
@@ -134,6 +157,15 @@ def require_finite(values: Tensor, tensors: Tensors) -> None:
         count = int((~torch.isfinite(part)).sum())
         if count:
             raise NotFinite(f"{name} has {count} values that are NaN or infinite, of {tensor.numel()}")
+
+
+def _check(tensors: Tensors) -> bytes:
+    """Return 2 bytes that follow from all values: half a CRC-32, where 0 stands for -0 as well."""
+    checksum = 0
+    for tensor in tensors.values():
+        values = tensor.detach() + 0 if tensor.is_floating_point() else tensor.detach()
+        checksum = zlib.crc32(values.contiguous().view(-1).view(torch.uint8).numpy().data, checksum)
+    return struct.pack("<H", checksum & 0xFFFF)
 
 
 def to_array(data: memoryview, dtype: str) -> np.ndarray:

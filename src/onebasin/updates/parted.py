@@ -16,7 +16,7 @@ from onebasin.wire.numbers import read_number, write_number
 
 
 class Parted(Coding):
-    """A body is 4 bytes of fingerprint, the number of bytes of the first coding's body, that body, and the second's."""
+    """A body is 4 bytes of head, the number of bytes of the first coding's body, that body, and the second's."""
 
     def __init__(
         self,
@@ -42,7 +42,8 @@ class Parted(Coding):
             body, there = part.send(own, self._scene(scene, number), self._classes(classes, number))
             bodies.append(body)
             received |= there
-        return self._fingerprint + write_number(len(bodies[0])) + b"".join(bodies), self._in_order(received)
+        there = self._in_order(received)
+        return self._head(there) + write_number(len(bodies[0])) + b"".join(bodies), there
 
     def receive(self, body: bytes, scene: Scene, classes: Classes | None = None) -> Tensors:
         coded = self._coded(body)
@@ -53,7 +54,7 @@ class Parted(Coding):
         received: Tensors = {}
         for number, part in enumerate(self._parts):
             received |= part.receive(bodies[number], self._scene(scene, number), self._classes(classes, number))
-        return self._in_order(received)
+        return self._as_sent(body, self._in_order(received))
 
     @property
     def most_bytes(self) -> int:

@@ -54,12 +54,12 @@ class Layout:
         return {e.name: part.view(e.shape) for e, part in zip(self.entries, parts, strict=True)}
 
     def fingerprint(self, coding: str) -> bytes:
-        """Return 4 bytes that differ, in all likelihood, between layouts and between codings of one layout."""
+        """Return 2 bytes that differ, in all likelihood, between layouts and between codings of one layout."""
         lines = [
             coding,
             *(f"{e.name} {list(e.shape)} {str(e.dtype).removeprefix('torch.')}" for e in self.entries),
         ]
-        return blake2b("\n".join(lines).encode(), digest_size=4).digest()
+        return blake2b("\n".join(lines).encode(), digest_size=2).digest()
 
     def check(self, tensors: Mapping[str, Tensor]) -> None:
         """Raise `ValueError` naming the first tensor that does not fit."""

@@ -1,7 +1,7 @@
 """The ledger: what crossed, by round, client, direction and kind. It counts messages and estimates nothing."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 from onebasin.wire.error import WireError
@@ -21,18 +21,30 @@ class Entry:
     bytes: int
 
 
+@dataclass(frozen=True)
+class Decoded:
+    """How many replies were decoded, to the very values that their clients coded (`equal`) or to others."""
+
+    equal: int = 0
+    different: int = 0
+
+    def __add__(self, more: "Decoded") -> "Decoded":
+        return Decoded(self.equal + more.equal, self.different + more.different)
+
+
 @dataclass
 class Ledger:
     """Totals since the run began, and the entries of the rounds that were not yet taken by `drain`.
 
     Unicast: every client pays for its own order. Multicast: the orders of one exchange travel together, as one
-    message that carries every distinct section once; replies cost the same either way.
+    message that carries every distinct section once; replies cost the same either way. decoded: of all replies.
     """
 
     by_kind: dict[Direction, dict[Kind, int]] = field(
         default_factory=lambda: {"up": dict.fromkeys(Kind, 0), "down": dict.fromkeys(Kind, 0)}
     )
     multicast_down: int = 0
+    decoded: Decoded = field(default_factory=Decoded)
     _entries: list[Entry] = field(default_factory=list)
 
     def charge(self, round: int, client: int, direction: Direction, message: bytes) -> None:
@@ -85,12 +97,12 @@ class Ledger:
     def to_facts(self) -> dict[str, Any]:
         """Return the totals as JSON values, for a checkpoint."""
         by_kind = {way: {k.name.lower(): n for k, n in kinds.items()} for way, kinds in self.by_kind.items()}
-        return {"by_kind": by_kind, "multicast_down": self.multicast_down}
+        return {"by_kind": by_kind, "multicast_down": self.multicast_down, "decoded": asdict(self.decoded)}
 
     @classmethod
     def from_facts(cls, facts: Mapping[str, Any]) -> "Ledger":
         """Return the ledger that `to_facts` described."""
-        ledger = cls(multicast_down=facts["multicast_down"])
+        ledger = cls(multicast_down=facts["multicast_down"], decoded=Decoded(**facts["decoded"]))
         for way in ledger.by_kind:
             ledger.by_kind[way] = {kind: facts["by_kind"][way][kind.name.lower()] for kind in Kind}
         return ledger

@@ -13,7 +13,7 @@ from onebasin.wire.error import WireError
 from onebasin.wire.numbers import number_bytes, read_number, write_number
 
 MAGIC = b"1B"
-VERSION = 2
+VERSION = 3
 SERVER = 0xFFFFFFFF
 DEFAULT_LIMIT = 1 << 31
 NAMES = (
