@@ -110,8 +110,8 @@ def test_rounds_of_four_weights_by_hand(four: tuple[Server, InProcess, Client]) 
 
     envelope = 2 + 1 + 4 + 1 + 1 + 4  # magic, version, run, round, sender, checksum
     do, seed, report = 2 + 1, 2 + 8, 2 + 1 + 1 + 4 + 8
-    signs = 4 + 4 * 2  # a fingerprint; a magnitude, a bit for how symbols are told and four of three symbols: 40 bits
-    mask = 4 + 4  # a fingerprint; two counts and four flags: less than 32 bits, and where nothing is kept all are 0
+    signs = 4 + 4 * 2  # a head; a magnitude, a bit for how symbols are told and four of three symbols: 40 bits
+    mask = 4 + 4  # a head; two counts and four flags: less than 32 bits, and where nothing is kept all are 0
     assert {len(order) for order in first.values()} == {envelope + do + seed}
     assert {len(order) for order in second.values()} == {envelope + do + seed + 2 + signs}
     assert len(set(second.values())) == 1, "one message for all"

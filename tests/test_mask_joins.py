@@ -31,7 +31,7 @@ def test_a_seed_and_a_mask_are_all_weights(quick_config: MakeConfig) -> None:
     assert weights["fc1.bias"].unique().tolist() == [0]
     assert weights["fc1.weight"].abs().unique().tolist() == [0, pytest.approx((2 / 64) ** 0.5)]
     body = masks.write(weights)
-    assert len(body) < 4 + (4096 + 640) / 8 + 8  # a fingerprint, a bit a weight, two counts
+    assert len(body) < 4 + (4096 + 640) / 8 + 8  # a head, a bit a weight, two counts
     assert all(torch.equal(value, weights[name]) for name, value in masks.read(5, body).items())
     other = masks.read(6, body)
     assert torch.equal(other["fc1.weight"] != 0, weights["fc1.weight"] != 0)

@@ -166,7 +166,7 @@ def test_226_flags_take_their_entropy_in_whole_words(stage: str, size: int) -> N
     bits = sum(math.log2((sizes[name] + 1) * math.comb(sizes[name], kept)) for name, kept in counts.items())
     assert bits == pytest.approx(
         182.36, abs=0.01
-    )  # 7 words of 32 bits, the coder's own last one among them; and a fingerprint
+    )  # 7 words of 32 bits, the coder's own last one among them; and a head
     coding = make_coding(stage, layout)
     body, there = coding.send(change, Scene())
     assert len(body) == size

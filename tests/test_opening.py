@@ -17,6 +17,7 @@ from onebasin.updates.opening import Opening
 from onebasin.updates.scene import Scene
 from onebasin.wire.error import WireError
 from onebasin.wire.layout import Layout
+from onebasin.wire.ledger import Decoded
 
 from .conftest import Point
 
@@ -85,6 +86,23 @@ def test_it_costs_more_first_and_a_resumed_run_equals_one_never_stopped(
     assert_same_run(whole.directory, tmp_path / "cut")
 
 
+def test_an_opening_of_the_uplink_alone_bounds_what_noise_can_change(quadratic: MakeTask) -> None:
+    """Masks over noise of magnitude 0.5 for one round, and of 0.01 from then on; the downlink is a plain codec."""
+    opening = "method.opening={rounds=1,uplink='masked-noise 0.5 mask=signed'}"
+    config = configure("masked-noise 0.01 mask=signed", "fp32", 3, opening, "method.parametrization=masked-noise")
+    played = Played(config, quadratic(TARGETS, [1, 1]))
+    before = torch.tensor(next(iter(played.server.state.slots["weights"].values())).tolist())
+    moved = []
+    for number in (1, 2, 3):
+        played.round(number)
+        after = torch.tensor(played.weights[-1])
+        moved.append(float((after - before).abs().max()))
+        before = after
+    assert 0.01 < moved[0] <= 0.5
+    assert max(moved[1:]) <= 0.01 + 1e-6
+    assert played.server.outcome.decoded == Decoded(equal=2)
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -93,6 +111,11 @@ def test_it_costs_more_first_and_a_resumed_run_equals_one_never_stopped(
         ({"opening": FIRST | {"downlink": "relay"}}, "downlink"),
         ({"opening": FIRST, "uplink": "int8", "downlink": "int8", "trains": "all", "models": "fp32"}, "'int8' is none"),
         ({"opening": {"rounds": 1}}, "uplink"),
+        (
+            {"name": "fedmrn", "opening": {"rounds": 1, "uplink": "sign"}},
+            "'masked-noise', not 'sign scale=all'",
+        ),
+        ({"name": "bicompfl", "opening": {"rounds": 1, "uplink": "sign"}}, "'mrc.*' is none|'supermask' is none"),
     ],
 )
 def test_what_cannot_open_is_refused(changes: dict[str, object], message: str) -> None:

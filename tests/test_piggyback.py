@@ -88,7 +88,7 @@ def test_masks_and_what_is_beside_them_go_by_codings_of_their_own() -> None:
     assert torch.equal(there["s"], (goal > 0).float())
     assert there["a"].tolist() == [1, 2, 3]
     assert there["z"].tolist() == [0.5, -0.5]
-    # 4 of fingerprint, 1 of size; 4 more and 7 flags of 500 (about 52 bits, counts included); 4 more and 5 halves
+    # 4 of head, 1 of size; 4 more and 7 flags of 500 (about 52 bits, counts included); 4 more and 5 halves
     assert len(body) < 5 + 4 + 16 + 4 + 10
     received = coding.receive(body, Scene(reference=reference))
     assert list(received) == ["a", "s", "z"]

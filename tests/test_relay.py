@@ -36,7 +36,7 @@ def test_clients_make_the_servers_model_of_what_all_sent(quadratic: MakeTask) ->
     assert played.holds(0) == played.holds(1) == played.weights[1]  # that of round 3 was not yet sent
     assert played.orders[2][0] == played.orders[2][1]  # one message for all
     said = played.server.state.slots["log"]["3"].numpy().tobytes()
-    body = 4 + 12  # the fingerprint and three floats; a mask of which all is sent and of which nothing is told
+    body = 4 + 12  # the head and three floats; a mask of which all is sent and of which nothing is told
     assert 2 * (3 + body) <= len(said) <= 2 * (3 + body + 4)  # of each client its number, its weight, how many bytes
 
 

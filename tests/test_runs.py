@@ -125,7 +125,7 @@ def test_fedavg_costs_its_closed_form(quick_config: MakeConfig, spies: list[Spy]
     payload = messages * 4 * 4810
     assert result.summary["parameters"] == 4810
     envelope = 2 + 1 + 4 + 1 + 1 + 4  # magic, version, run, round, sender, checksum
-    order_header = envelope + (2 + 1) + (1 + 3 + 4)  # what to do; the model's section, length and fingerprint
+    order_header = envelope + (2 + 1) + (1 + 3 + 4)  # what to do; the model's section, length and head
     reply_header = envelope + (2 + 2 + 1 + 4) + (1 + 3 + 4)  # examples, steps and loss; the update's
     assert (order_header, reply_header) == (24, 30)
     assert result.summary["bytes"]["total"] == payload + messages // 2 * (order_header + reply_header)

@@ -52,12 +52,13 @@ DownlinkName = Annotated[str, BeforeValidator(_downlink)]
 class Opening(Frozen):
     """The first `rounds` of a run, in which other chains say what changed (updates/opening.py).
 
-    For methods whose later rounds train only what is sent: in these all is trained, unless their uplink sends a part.
+    Where later rounds train only what is sent, in these all is trained, unless their uplink sends a part. downlink:
+    the method's, unless given.
     """
 
     rounds: Count
     uplink: CodecName
-    downlink: CodecName
+    downlink: CodecName | None = None
 
 
 class Dense(Frozen):

@@ -310,8 +310,9 @@ class Client:
         chosen = self.config.method.parametrization
         if not isinstance(chosen, MaskedNoise) or not self._says_change(do):
             return None
-        assert isinstance(self.protocol.uplink, Chain)
-        stage = self.protocol.uplink.stages[-1]
+        coding = self.protocol.uplink.at(round)
+        assert isinstance(coding, Chain)
+        stage = coding.stages[-1]
         assert isinstance(stage, NoiseStage)
         noise = stage.draw(self.protocol.parameters.numel, Scene(self.protocol.run, round, client))
         return Masking(self.protocol.parameters.split(noise), stage.signed, chosen.progressive)

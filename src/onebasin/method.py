@@ -266,13 +266,20 @@ class Method(Frozen):
 
     def _opens_with(self, opening: Opening) -> None:
         """Raise `ValueError` for an opening of what does not change from chain to chain."""
-        chains = (self.uplink, self.downlink, opening.uplink, opening.downlink)
+        chains = [self.uplink, opening.uplink]
+        if opening.downlink is not None:
+            chains += [self.downlink, opening.downlink]
         unfit = next((chain for chain in chains if chain in (*CODECS, "none", RELAY) or _drawn(chain)), None)
-        if unfit is not None or self.parametrization.kind != "dense":
+        if self.parametrization.kind not in ("dense", "masked-noise"):
+            unfit = self.parametrization.kind
+        if unfit is not None or self.downlink == RELAY:
             raise ValueError(
-                "opening changes from chains to others, which say how weights change, up and down: "
-                f"{unfit or self.parametrization.kind!r} is none; expected such as 'hadamard | eden 1' and "
-                "parametrization='dense'"
+                "opening changes from chains to others, which say how weights change, up and perhaps down: "
+                f"{unfit or RELAY!r} is none; expected such as 'hadamard | eden 1' and parametrization='dense'"
+            )
+        if self.parametrization.kind == "masked-noise" and not _masks_noise(opening.uplink):
+            raise ValueError(
+                f"opening: parametrization='masked-noise' needs an uplink of 'masked-noise', not {opening.uplink!r}"
             )
 
     def _nothing_else_travels(self) -> None:

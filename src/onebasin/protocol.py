@@ -94,7 +94,8 @@ class Protocol:
             if config.method.opening is not None:
                 first = config.method.opening
                 self.uplink = Opening(first.rounds, make_coding(first.uplink, self.parameters), self.uplink)
-                self.downlink = Opening(first.rounds, make_coding(first.downlink, self.parameters), self.downlink)
+                if first.downlink is not None:
+                    self.downlink = Opening(first.rounds, make_coding(first.downlink, self.parameters), self.downlink)
             self.models = make_codec(config.method.whole, self.parameters)
             coded = self.uplink.most_bytes + self.downlink.most_bytes
         whole = not config.method.federated or config.method.personal or isinstance(self.downlink, Codec)

@@ -43,7 +43,7 @@ def test_where_nothing_was_learned_a_message_is_a_few_bytes() -> None:
     reference = torch.randn(40960, generator=torch.Generator().manual_seed(0))
     chain = Chain("mrc 8", Layout.of({"w": reference}))
     body, received = chain.send({"w": torch.zeros_like(reference)}, Scene(reference=reference))
-    assert len(body) <= 4 + 6 + 10  # the fingerprint; how many stretches of which lengths; a byte for each of ten
+    assert len(body) <= 4 + 6 + 10  # the head; how many stretches of which lengths; a byte for each of ten
     assert received["w"].mean().item() == pytest.approx(torch.sigmoid(reference).mean().item(), abs=0.01)
 
 

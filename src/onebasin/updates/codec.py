@@ -52,6 +52,10 @@ class Coding(ABC):
         `Diverged` when they are not those that the sender held to be received.
         """
 
+    def at(self, round: int) -> "Coding":
+        """Return the coding of a round's messages."""
+        return self
+
     def places(self, scene: Scene) -> Tensors | None:
         """Return which values are sent in a round, as booleans; None where that is not known beforehand."""
         return None

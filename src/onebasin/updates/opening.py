@@ -20,17 +20,17 @@ class Opening(Coding):
         super().__init__(then.layout)
 
     def send(self, tensors: Tensors, scene: Scene, classes: Classes | None = None) -> tuple[bytes, Tensors]:
-        return self._of(scene).send(tensors, scene, classes)
+        return self.at(scene.round).send(tensors, scene, classes)
 
     def receive(self, body: bytes, scene: Scene, classes: Classes | None = None) -> Tensors:
-        return self._of(scene).receive(body, scene, classes)
+        return self.at(scene.round).receive(body, scene, classes)
 
     def places(self, scene: Scene) -> Tensors | None:
-        return self._of(scene).places(scene)
+        return self.at(scene.round).places(scene)
 
     @property
     def most_bytes(self) -> int:
         return max(self._first.most_bytes, self._then.most_bytes)
 
-    def _of(self, scene: Scene) -> Coding:
-        return self._first if scene.round <= self._rounds else self._then
+    def at(self, round: int) -> Coding:
+        return self._first if round <= self._rounds else self._then
