@@ -9,17 +9,17 @@ from onebasin.alignment.sketches import Sketch
 from onebasin.answer import Answer, read_answer, require_buffers_like, within_bounds
 from onebasin.arrivals import Arrivals, Contribution, Said
 from onebasin.assembly import Assembly
-from onebasin.broadcast import Held, begin, held, news, tell
+from onebasin.broadcast import Held, begin, held, tell
 from onebasin.choices import ControlVariates, Privacy, Robust
 from onebasin.cohort import cohort
 from onebasin.combine import WeightedMean
 from onebasin.config import ConfigError, RunConfig
 from onebasin.engines.engine import ClientId, Failure, Reply
-from onebasin.framing import Frame
+from onebasin.orders import Need, brings_model, write_order
 from onebasin.outcome import Outcome
 from onebasin.personal_masks import nothing_in_common
 from onebasin.privacy import SECRET, check_privacy, clipped, noised, secret_of
-from onebasin.protocol import Do, Protocol, Report, write_do, write_seed
+from onebasin.protocol import Do, Protocol, Report
 from onebasin.robust import TooFewReplies, require_replies
 from onebasin.seeds import derive
 from onebasin.state import State
@@ -32,7 +32,6 @@ from onebasin.updates.scene import Scene
 from onebasin.wire.error import Diverged, WireError
 from onebasin.wire.layout import Tensors
 from onebasin.wire.ledger import Decoded
-from onebasin.wire.message import SERVER, Kind, Section
 
 Orders = Mapping[ClientId, bytes]
 
@@ -198,7 +197,7 @@ class Server:
         """Keep what a checked reply brings."""
         weight = self._weight(answer.report)
         asked = self._asked[client]
-        if self._held is not None and _brings_model(asked):
+        if self._held is not None and brings_model(asked):
             self.state.facts["holds"][str(client)] = self._held.version
         self.state.slots.pop(f"frame/{client}", None)
         self.state.facts["frames"].pop(str(client), None)
@@ -297,7 +296,7 @@ class Server:
     def _known_of(self, client: ClientId) -> Classes | None:
         """What a client and the server both know of each value of its update."""
         common = self._held
-        return common.moved if common is not None and _brings_model(self._asked[client]) else None
+        return common.moved if common is not None and brings_model(self._asked[client]) else None
 
     def _remember(self, frames: Mapping[ClientId, Perms]) -> None:
         """Keep the permutations that clients are to be told until they have answered."""
@@ -322,51 +321,19 @@ class Server:
         """
         self._asked = asked
         met = set(self.state.facts["met"])
-        written: dict[tuple[Do, bool, ClientId | None, int | None], bytes] = {}
+        written: dict[Need, bytes] = {}
         orders: dict[ClientId, bytes] = {}
         try:
             for client, do in asked.items():
                 framed = client if f"frame/{client}" in self.state.slots else None
-                key = (do, client not in met, framed, self.state.facts["holds"].get(str(client)))
-                if key not in written:
-                    written[key] = self._order(*key)
-                orders[client] = written[key]
+                need = Need(do, client not in met, framed, self.state.facts["holds"].get(str(client)))
+                if need not in written:
+                    written[need] = write_order(self.protocol, self.method, self.state, self.outcome.round, need)
+                orders[client] = written[need]
         except NotFinite as error:
             self.outcome.failures |= dict.fromkeys(asked, f"the common model cannot be sent: {error}")
             return {}
         if self.has_model:
-            met.update(client for client, do in asked.items() if _brings_model(do))
+            met.update(client for client, do in asked.items() if brings_model(do))
             self.state.facts["met"] = sorted(met)
         return orders
-
-    def _order(self, do: Do, first: bool, framed: ClientId | None, version: int | None) -> bytes:
-        sections = [write_do(do)]
-        slots = self.state.slots
-        if _brings_model(do) and self.has_model:
-            kind = Kind.INIT if first else Kind.UPDATE
-            seed = self.state.facts["base"]
-            untouched = seed is not None and self.outcome.round == 1
-            common = self._held
-            if common is not None:
-                sections.extend(news(self.protocol, self.state, common, version, seed))
-            elif untouched and seed is not None:
-                sections.append(write_seed(seed))
-            else:
-                if self.method.personal and seed is not None:  # who has no mask of its own yet begins with that
-                    sections.append(write_seed(seed))
-                body = self.protocol.downlink.body(slots["weights"], Scene())
-                sections.append(Section(kind, "weights", body))
-            if len(self.protocol.buffers) and not untouched:
-                sections.append(Section(kind, "buffers", self.protocol.exact.encode(slots["buffers"])))
-        if Do.TRAIN in do and "control" in slots:
-            body = self.protocol.downlink.body(slots["control"], Scene())
-            sections.append(Section(Kind.UPDATE, "control", body))
-        if framed is not None:
-            frame = Frame(self.state.facts["frames"][str(framed)], slots[f"frame/{framed}"])
-            sections.append(Section(Kind.ALIGN, "permutation", self.protocol.framing.write_permutations(frame)))
-        return self.protocol.write(self.outcome.round, SERVER, sections)
-
-
-def _brings_model(do: Do) -> bool:
-    """Whether an order to train begins from the common model: what is asked for is the change to it."""
-    return Do.TRAIN in do and not do & (Do.SEND_MODEL | Do.KEEP_MODEL)
