@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from onebasin.alignment.layers import is_linear
-from onebasin.alignment.models import State, check_finite, trained
+from onebasin.alignment.models import State, check_finite, each_once, named_like, trained
 from onebasin.alignment.running import forward
 from onebasin.seeds import generator
 from onebasin.symmetry.find import find_permutations
@@ -41,6 +41,7 @@ def balance(
     `find_permutations`.
     """
     check_finite(trained(model, state), "state")
+    given, state = state, each_once(model, state)
     spec = spec or find_permutations(model, inputs)
     said = forward(model, state, inputs)
     both = [sides for sides in (_sides(model, spec, name) for name in spec.groups) if all(sides)]
@@ -50,7 +51,7 @@ def balance(
         for sides in rescalable:
             into, out = (_energy(side, balanced) for side in sides)
             balanced = _scaled(balanced, sides, torch.where((into > 0) & (out > 0), (out / into) ** 0.25, 1.0))
-    return balanced if _near(forward(model, balanced, inputs), said) else dict(state)
+    return named_like(model, given, balanced if _near(forward(model, balanced, inputs), said) else state)
 
 
 Sides = tuple[list[Occurrence], list[Occurrence]]

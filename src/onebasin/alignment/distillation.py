@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call
 from torch.nn import functional as F
 
-from onebasin.alignment.models import AlignmentError, State, check_finite
+from onebasin.alignment.models import AlignmentError, State, check_finite, each_once, named_like
 from onebasin.modes import evaluation_mode
 from onebasin.seeds import generator
+from onebasin.stateless import stateless_call
 
 BATCH = 256
 RATE = 1e-3
@@ -30,6 +30,7 @@ def distil(
     """
     if len(inputs) != len(teach) or not len(inputs):
         raise AlignmentError(f"teach: {len(teach)} rows for {len(inputs)} inputs; expected one for each")
+    given, state = state, each_once(model, state)
     names = dict(model.named_parameters())
     weights = {name: state[name].detach().clone().requires_grad_() for name in names}
     rest = {name: value for name, value in state.items() if name not in weights}
@@ -39,7 +40,7 @@ def distil(
     with evaluation_mode(model), torch.enable_grad():
         for _ in range(steps):
             batch = torch.randint(len(inputs), (min(BATCH, len(inputs)),), generator=draws)
-            said = F.log_softmax(functional_call(model, {**rest, **weights}, (inputs[batch],)), -1)
+            said = F.log_softmax(stateless_call(model, {**rest, **weights}, (inputs[batch],)), -1)
             loss = F.kl_div(said, wanted[batch], reduction="none", log_target=True).sum(-1).mean()
             optimizer.zero_grad(set_to_none=True)
             loss.backward()  # type: ignore[no-untyped-call]
@@ -47,4 +48,5 @@ def distil(
             schedule.step()
     learned = {name: value.detach() for name, value in weights.items()}
     check_finite(learned, "distilled")
-    return {name: learned[name] if name in learned else value.clone() for name, value in state.items()}
+    after = {name: learned[name] if name in learned else value.clone() for name, value in state.items()}
+    return named_like(model, given, after)

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from onebasin.alignment.layers import Rows, channel_dim, fitted_layers, is_linear, rows_of
 from onebasin.alignment.merging import average, shares
-from onebasin.alignment.models import AlignmentError, State, check_finite, trained
+from onebasin.alignment.models import AlignmentError, State, check_finite, each_once, named_like, trained
 from onebasin.alignment.running import forward, watched
 from onebasin.seeds import generator
 
@@ -59,6 +59,7 @@ def least_squares(
         raise AlignmentError(f"ridge: {ridge}; expected more than 0")
     for position, state in enumerate(states):
         check_finite(trained(model, state), f"model {position + 1} of {len(states)}")
+    given, states = states[0], [each_once(model, state) for state in states]
     share = shares(len(states), weights)
     wanted = _mean_outputs(model, states, inputs, share, anchor, agreement, seed)
     if teach is not None:
@@ -74,7 +75,7 @@ def least_squares(
 
     with watched(model, [name for name in layers if name in wanted.outputs], before=fit):
         forward(model, merged, inputs)
-    return merged
+    return named_like(model, given, merged)
 
 
 @dataclass

@@ -40,6 +40,34 @@ def trained(model: nn.Module, state: State) -> dict[str, Tensor]:
     return {name: state[name] for name, _ in model.named_parameters() if name in state}
 
 
+def each_once(model: nn.Module, state: State) -> dict[str, Tensor]:
+    """Return a state without the second names of tensors that the model has twice, as tied embeddings are.
+
+    `AlignmentError` where a state has other values under the second name.
+    """
+    firsts = _firsts(model, state)
+    for name, first in firsts.items():
+        if not torch.equal(state[name], state[first]):
+            raise AlignmentError(f"{name}: has other values than {first}; the model has one tensor by both names")
+    return {name: tensor for name, tensor in state.items() if name not in firsts}
+
+
+def named_like(model: nn.Module, given: State, found: State) -> dict[str, Tensor]:
+    """Return what was found for a state `each_once`, under all names and in the order that the given state has."""
+    firsts = _firsts(model, given)
+    return {name: found[firsts[name]].clone() if name in firsts else found[name] for name in given}
+
+
+def _firsts(model: nn.Module, state: State) -> dict[str, str]:
+    """The second names in a state, each with the first of the same tensor."""
+    first: dict[int, str] = {}
+    seconds: dict[str, str] = {}
+    for name, tensor in (*model.named_parameters(remove_duplicate=False), *model.named_buffers(remove_duplicate=False)):
+        if name in state and first.setdefault(id(tensor), name) != name:
+            seconds[name] = first[id(tensor)]
+    return seconds
+
+
 def parameters(spec: PermutationSpec, state: State) -> dict[str, Tensor]:
     """Return what models are matched by: the parameters in float32 on the CPU, each shared tensor once."""
     return {

@@ -18,7 +18,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from onebasin.alignment.layers import channel_dim, fitted_layers, is_linear, rows_of
 from onebasin.alignment.matching import match
 from onebasin.alignment.merging import shares
-from onebasin.alignment.models import AlignmentError, State, check_finite, trained
+from onebasin.alignment.models import AlignmentError, State, check_finite, each_once, named_like, trained
 from onebasin.alignment.running import forward, watched
 from onebasin.symmetry.expressions import Expression, Fixed
 from onebasin.symmetry.find import find_permutations
@@ -91,7 +91,7 @@ def restore(
     keep their mean. Running statistics of normalisation layers are computed anew in the same pass.
     """
     check_way(method)
-    state = {name: value.clone() for name, value in merged.items()}
+    state = {name: value.clone() for name, value in each_once(model, merged).items()}
 
     def set_scale(name: str, module: nn.Module, output: Tensor) -> Tensor | None:
         dim = channel_dim(module, output)
@@ -124,7 +124,7 @@ def restore(
     with watched(model, names, before=reset), watched(model, layers, after=set_scale):
         forward(model, state, inputs)
     check_finite(trained(model, state), "repaired")
-    return state
+    return named_like(model, merged, state)
 
 
 def check_way(method: str) -> None:

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call
 from torch.nn.functional import cross_entropy
 
 from onebasin.modes import evaluation_mode
+from onebasin.stateless import stateless_call
 from onebasin.tasks.examples import Split
 
 
@@ -98,7 +98,7 @@ def evaluate_together(
             wanted = targets.flatten()
             said = torch.zeros(())
             for state, weight in members:
-                logits = functional_call(model, dict(state), (inputs,)).flatten(0, -2)
+                logits = stateless_call(model, state, (inputs,)).flatten(0, -2)
                 said = said + torch.softmax(logits.double(), -1) * (weight / total)
             correct += int((said.argmax(1) == wanted).sum())
             loss -= float(said.gather(1, wanted.unsqueeze(1)).clamp_min(1e-30).log().sum())
