@@ -459,6 +459,25 @@ def test_least_squares_can_stop_after_some_rounds(quick_config: Callable[..., Ru
     assert weights[1][1] != weights[0][1]
 
 
+def test_least_squares_can_serve_meetings_alone(quick_config: Callable[..., RunConfig], tmp_path: Path) -> None:
+    """All meet in round 1 and one comes in round 3; in rounds 2 and 4 models have begun from one point."""
+    own = ("method.start=local", "method.frame=weights", "method.probes=noise", "method.probes.count=50")
+    late = ("federation.late=1", "federation.join_round=3", "federation.rounds=4", "method.combine=least-squares")
+    ways = {"meetings": "meetings", "all": "0", "first": "1"}
+    losses = {}
+    for way, rounds in ways.items():
+        config = quick_config("fedavg", *own, *late, f"method.combine.rounds={rounds}")
+        losses[way] = [line["loss"] for line in ob.run(config, out=tmp_path / way).history]
+    assert losses["meetings"][0] == losses["all"][0]
+    assert losses["meetings"][:2] == losses["first"][:2]
+    assert losses["meetings"][1] != losses["all"][1]
+    assert losses["meetings"][2] != losses["first"][2]
+    shared = quick_config("fedavg", "method.combine=least-squares", "method.combine.rounds=meetings", *own[2:])
+    average = quick_config("fedavg", *own[2:])
+    found = [ob.run(each, out=tmp_path / str(n)).history[-1]["loss"] for n, each in enumerate((shared, average))]
+    assert found[0] == pytest.approx(found[1], rel=1e-6)
+
+
 def test_a_balanced_merge_says_the_same_and_is_trained_on_from_elsewhere(
     quick_config: Callable[..., RunConfig], tmp_path: Path
 ) -> None:

@@ -76,7 +76,7 @@ class Assembly:
             models = [self._reordered(one, found[one.client]) if one.client in found else one for one in models]
         combine, after = self._method.combine, dict(slots)
         heard = {one.client: sketches[one.client] for one in models if one.client in sketches}
-        if isinstance(combine, LeastSquares) and combine.serves(round):
+        if isinstance(combine, LeastSquares) and combine.serves(round, fresh):
             probes, spec = self._framing.probes(heard), self._framing.spec if combine.balance else None
             merged = by_least_squares(self._model, combine, models, probes, heard, spec, self._seed)
         else:

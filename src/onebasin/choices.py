@@ -236,7 +236,8 @@ class LeastSquares(Frozen):
     balance: make neurons' incoming and outgoing weights equally large, which changes nothing that is said: for models
     that are trained on at a high rate (alignment/balance.py).
     distil: steps of gradient descent towards the targets on the same probes, afterwards (alignment/distillation.py).
-    rounds: only in so many rounds, the first ones, and the mean afterwards; 0: in all.
+    rounds: only in so many rounds, the first ones, and the mean afterwards; 0: in all; `meetings`: in those in which
+    somebody's own model joins those that are in the common one, or all meet.
     """
 
     kind: Literal["least-squares"] = "least-squares"
@@ -245,10 +246,12 @@ class LeastSquares(Frozen):
     agreement: Annotated[float, Field(ge=0)] | Literal["auto"] = 2.0
     balance: bool = False
     distil: Annotated[int, Field(ge=0)] = 0
-    rounds: Annotated[int, Field(ge=0)] = 0
+    rounds: Annotated[int, Field(ge=0)] | Literal["meetings"] = 0
 
-    def serves(self, round: int) -> bool:
-        """Whether it combines the replies of a round."""
+    def serves(self, round: int, meeting: bool) -> bool:
+        """Whether it combines the replies of a round. meeting: some of them are models that were never combined."""
+        if self.rounds == "meetings":
+            return meeting
         return not self.rounds or round <= self.rounds
 
 
