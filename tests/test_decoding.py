@@ -16,6 +16,8 @@ from onebasin.state import State
 from onebasin.tasks.task import load_task
 from onebasin.updates.catalogue import make_codec
 from onebasin.updates.chain import Chain
+from onebasin.updates.codec import NotFinite
+from onebasin.updates.dense import Exact
 from onebasin.updates.scene import Scene
 from onebasin.wire.error import Diverged
 from onebasin.wire.layout import Layout
@@ -32,7 +34,7 @@ def test_a_body_says_which_values_its_receiver_is_to_hold() -> None:
     codec = make_codec("fp32", Layout.of(one))
     body = codec.encode(one)
     assert body[2:4] == struct.pack("<H", zlib.crc32(struct.pack("<f", 1.0)) & 0xFFFF)
-    with pytest.raises(Diverged, match="decodes to other values here than where it was coded"):
+    with pytest.raises(Diverged, match="gives other values here than where it was written"):
         codec.decode(body[:4] + struct.pack("<f", 1.5))
 
 
@@ -92,24 +94,58 @@ def test_a_server_with_another_model_than_its_clients_takes_nothing_of_them(quic
     assert all(torch.equal(after[name], scores + 1) for name, scores in before.items())
 
 
-def test_a_client_that_holds_something_else_is_told_the_whole_model(quick_config: MakeConfig) -> None:
-    """What moved before is what masks are coded by: a client that remembers it otherwise reads other changes."""
+@pytest.mark.parametrize("start", ["shared-seed", "broadcast"])
+@pytest.mark.parametrize("forgotten", ["held", "moved"])
+def test_a_client_that_holds_something_else_is_told_the_whole_model(
+    start: str, forgotten: str, quick_config: MakeConfig
+) -> None:
+    """Another model under the same changes; or another memory of what moved, by which masks are coded."""
     chain = "error-feedback | top-k 0.05 | sign"
-    config = quick_config("fedavg", f"method.uplink={chain}", f"method.downlink={chain}", "federation.rounds=5")
+    chains = (f"method.uplink={chain}", f"method.downlink={chain}", f"method.start={start}")
+    config = quick_config("fedavg", *chains, "federation.rounds=5")
     played = Played(config, load_task(config))
     for number in (1, 2):
         played.round(number)
     state = played.engine.state_of(1)
-    forgotten = {"moved": torch.zeros_like(state.slots["moved"]["moved"])}
-    played.engine.put_state(1, State({**state.slots, "moved": forgotten}, state.facts))
+    other = {name: value + 0.5 if forgotten == "held" else 0 * value for name, value in state.slots[forgotten].items()}
+    played.engine.put_state(1, State({**state.slots, forgotten: other}, state.facts))
     replies = dict(played.engine.exchange(played.server.open(3)))
     lost = replies[1]
     assert isinstance(lost, Failure)
     assert lost.reason.startswith("Diverged: ")
     played.server.close(iter(replies.items()))
-    assert played.server.outcome.decoded == Decoded(equal=3)
+    assert played.server.outcome.decoded == Decoded(equal=3, different=1)
     played.round(4)
     sizes = {client: len(order) for client, order in played.orders[-1].items()}
     assert sizes[1] > 4 * played.server.protocol.parameters.numel > 8 * sizes[0]
     held = [State.from_bytes(played.engine.read_state(client)).slots["held"] for client in range(4)]
     assert all(torch.equal(each[name], value) for each in held for name, value in held[0].items())
+    played.round(5)
+    sizes = {client: len(order) for client, order in played.orders[-1].items()}
+    assert sizes[1] == sizes[0]
+
+
+def test_a_server_whose_model_is_another_takes_no_change_to_it(quick_config: MakeConfig) -> None:
+    chain = "error-feedback | top-k 0.05 | sign"
+    config = quick_config("fedavg", f"method.uplink={chain}", f"method.downlink={chain}")
+    played = Played(config, load_task(config))
+    played.round(1)
+    replies = list(played.engine.exchange(played.server.open(2)))
+    holds = dict(played.server.state.facts["holds"])
+    for weights in played.server.state.slots["weights"].values():
+        weights += 0.5
+    played.server.close(replies)
+    assert played.server.outcome.decoded == Decoded(different=4)
+    assert played.server.state.facts["holds"] == holds, "who wrote such a reply had read its order"
+
+
+def test_what_is_finite_and_coded_as_infinite_is_not_sent() -> None:
+    most = {"w": torch.tensor([torch.finfo(torch.float32).max, 0.0])}
+    with pytest.raises(NotFinite, match="w has 1 values"):
+        make_codec("int8", Layout.of(most)).encode(most)
+
+
+def test_numbers_of_one_byte_are_sent_as_they_are() -> None:
+    values = {"b": torch.tensor([1.0, -0.0, 3.0]).to(torch.float8_e4m3fn)}
+    codec = Exact(Layout.of(values))
+    assert torch.equal(codec.decode(codec.encode(values))["b"].float(), values["b"].float())

@@ -90,10 +90,11 @@ def test_a_run_that_relays_goes_on_as_if_never_stopped(quick_config: MakeConfig,
 
 def test_what_is_no_relay_is_refused(quadratic: MakeTask) -> None:
     played = Played(configure("top-k 1.0 | sign", "relay"), quadratic(TARGETS, [1, 1]))
+    protocol, before = played.server.protocol, held(played.server.state)
+    assert before is not None
+    weights, moved = before.weights, before.moved
     played.round(1)
-    protocol, slots = played.server.protocol, played.server.state.slots
-    weights, moved = slots["held"], slots["moved"]["moved"].numpy()
-    body = slots["log"]["1"].numpy().tobytes()
+    body = played.server.state.slots["log"]["1"].numpy().tobytes()
     assert relayed(protocol, body, 1, weights, moved).keys() == weights.keys()
     for cut in range(len(body)):
         if cut != len(body) // 2:  # there, one of the two is whole

@@ -274,6 +274,17 @@ def test_a_damaged_checkpoint_is_named(quick_config: MakeConfig, tmp_path: Path)
         ob.run(resume=tmp_path / "run")
 
 
+def test_a_run_of_a_version_with_other_messages_is_not_gone_on_with(quick_config: MakeConfig, tmp_path: Path) -> None:
+    with pytest.raises(Cut):
+        ob.run(quick_config("fedavg"), out=tmp_path / "run", observers=[CutAfter(1)])
+    manifest = tmp_path / "run" / "checkpoint" / "manifest.json"
+    facts = json.loads(manifest.read_bytes())
+    del facts["wire"], facts["ledger"]["decoded"]
+    manifest.write_text(json.dumps(facts))
+    with pytest.raises(ValueError, match=r"manifest\.json: the run is of another version of onebasin, whose messages"):
+        ob.run(resume=tmp_path / "run")
+
+
 def test_what_is_missing_or_foreign_is_not_papered_over(quick_config: MakeConfig, tmp_path: Path) -> None:
     path = ob.run(quick_config("scaffold"), out=tmp_path / "run").directory
     text = (path / "config.toml").read_text()

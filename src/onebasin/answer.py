@@ -105,7 +105,7 @@ def _model(protocol: Protocol, message: Message, body: bytes, scene: Scene, clas
     if message.section("seed") is not None and protocol.own_masks is not None:
         return protocol.own_masks.read(read_seed(message), body)
     if message.section("seed") is not None:
-        learned = protocol.uplink.receive(body, replace(scene, reference=None))
+        learned = protocol.uplink.receive(body, replace(scene, reference=None, held=None))
         return {name: value + learned[name] for name, value in protocol.initial(read_seed(message))[0].items()}
     if message.section("update") is not None:
         return protocol.uplink.receive(body, scene, classes)

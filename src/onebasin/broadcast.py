@@ -32,6 +32,9 @@ from onebasin.wire.numbers import read_number, write_number
 
 _SLACK = 64
 CLASSES = 4
+ASTRAY = -1
+"""The version of a client that made another model of the changes than all others: what it is told next is the whole."""
+
 MEMORY = "downlink/"
 """What the slots begin with in which the server's chain keeps what it remembers."""
 
@@ -98,7 +101,7 @@ def tell(protocol: Protocol, state: State, round: int, said: Sequence[Said] = ()
 def _said(protocol: Protocol, state: State, before: Held, goal: Tensors, round: int) -> Held:
     """Say by what a model is to change; return what all then hold. The state gets what was said, and what was left."""
     memory = {slot.removeprefix(MEMORY): flatten(kept) for slot, kept in state.slots.items() if slot.startswith(MEMORY)}
-    scene = Scene(protocol.run, round, SERVER, memory)
+    scene = Scene(protocol.run, round, SERVER, memory, held=flatten(before.weights))
     change = {name: value - before.weights[name] for name, value in goal.items()}
     body, received = protocol.downlink.send(change, scene, before.moved)
     for slot in [slot for slot in state.slots if slot.startswith(MEMORY)]:
@@ -133,6 +136,8 @@ def news(protocol: Protocol, state: State, now: Held, version: int | None, seed:
 
     The shorter of the two: what changed, or all of it. seed: that of version 0, if a model can be told by a seed.
     """
+    if version == ASTRAY:
+        return _whole(protocol, now, first=False)
     told = None
     if version is None and seed is not None and not state.facts["since"]:
         told = [write_seed(seed), _changes(state, 0)]
@@ -210,4 +215,5 @@ def _next_weights(protocol: Protocol, now: Held, body: bytes, round: int) -> Ten
     """The weights after the change of one round."""
     if protocol.relays:
         return relayed(protocol, body, round, now.weights, now.moved)
-    return now.plus(protocol.downlink.receive(body, Scene(protocol.run, round, SERVER), now.moved))
+    scene = Scene(protocol.run, round, SERVER, held=flatten(now.weights))
+    return now.plus(protocol.downlink.receive(body, scene, now.moved))

@@ -242,13 +242,13 @@ class Client:
                     update = noised(update, private.noise * private.clip, facts[SECRET], work.round)
             body, remembered = self._coded(work, update, state, flatten(work.reference))
             sections.append(Section(Kind.UPDATE, "update", body))
-            slots |= remembered
+            slots = _with_memory(slots, remembered)
         if Do.SEND_MODEL in work.do and self.protocol.seeded:
             seed = self._own_seed(work.client)
             began = self.protocol.initial(seed)[0]
             body, remembered = self._coded(work, {n: w - began[n] for n, w in trained.weights.items()}, state, None)
             sections += [write_seed(seed), Section(Kind.UPDATE, "update", body)]
-            slots |= remembered
+            slots = _with_memory(slots, remembered)
         elif Do.SEND_MODEL in work.do and self.protocol.own_masks is not None:
             body = self.protocol.own_masks.write(trained.weights)
             sections += [write_seed(self._own_seed(work.client)), Section(Kind.UPDATE, "update", body)]
@@ -280,7 +280,8 @@ class Client:
         memory = {
             slot.removeprefix(MEMORY): flatten(kept) for slot, kept in state.slots.items() if slot.startswith(MEMORY)
         }
-        scene = Scene(self.protocol.run, work.round, work.client, memory, reference=reference)
+        held = reference if self.protocol.tells_changes else None
+        scene = Scene(self.protocol.run, work.round, work.client, memory, reference=reference, held=held)
         body = self.protocol.uplink.body(update, scene, None if work.held is None else work.held.moved)
         return body, {f"{MEMORY}{stage}": self.protocol.parameters.split(kept) for stage, kept in scene.kept.items()}
 
@@ -340,3 +341,8 @@ class Client:
         }
         body, received = self.protocol.uplink.send(change, Scene())
         return body, {name: own[name] + received[name] for name in own}
+
+
+def _with_memory(slots: dict[str, Tensors], remembered: dict[str, Tensors]) -> dict[str, Tensors]:
+    """The slots with what the uplink's chain remembers now in the place of what it did."""
+    return {slot: kept for slot, kept in slots.items() if not slot.startswith(MEMORY)} | remembered

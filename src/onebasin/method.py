@@ -270,12 +270,14 @@ class Method(Frozen):
         if opening.downlink is not None:
             chains += [self.downlink, opening.downlink]
         unfit = next((chain for chain in chains if chain in (*CODECS, "none", RELAY) or _drawn(chain)), None)
-        if self.parametrization.kind not in ("dense", "masked-noise"):
-            unfit = self.parametrization.kind
-        if unfit is not None or self.downlink == RELAY:
+        if unfit is not None:
             raise ValueError(
                 "opening changes from chains to others, which say how weights change, up and perhaps down: "
-                f"{unfit or RELAY!r} is none; expected such as 'hadamard | eden 1' and parametrization='dense'"
+                f"{unfit!r} is none; expected such as 'hadamard | eden 1'"
+            )
+        if self.parametrization.kind not in ("dense", "masked-noise"):
+            raise ValueError(
+                f"opening is for parametrization='dense' or 'masked-noise', not {self.parametrization.kind!r}"
             )
         if self.parametrization.kind == "masked-noise" and not _masks_noise(opening.uplink):
             raise ValueError(

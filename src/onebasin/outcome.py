@@ -13,8 +13,8 @@ from onebasin.wire.ledger import Decoded
 class Outcome:
     """What a round brought: the reports of those who answered, and the reasons of those who did not.
 
-    remarks: what was done to answers that were not taken as they came. decoded: how many replies said the values here
-    that their clients coded, and how many others.
+    remarks: what was done to answers that were not taken as they came. decoded: how many messages said, where they were
+    read, the values that were meant, and how many others.
     """
 
     round: int

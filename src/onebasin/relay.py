@@ -47,7 +47,7 @@ def relayed(protocol: Protocol, body: bytes, round: int, weights: Tensors, moved
                 f"a relayed update is of client {client}, after that of {last}, of {protocol.clients} clients"
             )
         last = client
-        scene = Scene(protocol.run, round, client, reference=began)
+        scene = Scene(protocol.run, round, client, reference=began, held=began)
         mean.add(protocol.uplink.receive(body[at : at + size], scene, moved), float(weight))
         at += size
     if not mean.weight:

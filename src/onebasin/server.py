@@ -9,7 +9,7 @@ from onebasin.alignment.sketches import Sketch
 from onebasin.answer import Answer, read_answer, require_buffers_like, within_bounds
 from onebasin.arrivals import Arrivals, Contribution, Said
 from onebasin.assembly import Assembly
-from onebasin.broadcast import Held, begin, held, tell
+from onebasin.broadcast import ASTRAY, Held, begin, held, tell
 from onebasin.choices import ControlVariates, Privacy, Robust
 from onebasin.cohort import cohort
 from onebasin.combine import WeightedMean
@@ -40,9 +40,6 @@ NUMBERS = frozenset({"weights", "control", "momentum", "second"})
 
 EXPECTED = (TooFewReplies, NotFinite)
 """What may keep well-formed replies from being put together; any other error may, where their numbers are extreme."""
-
-LOST = (WireError.__name__, Diverged.__name__)
-"""What the reasons of clients begin with that may no longer hold what they are thought to."""
 
 
 class Server:
@@ -125,18 +122,17 @@ class Server:
             waiting.discard(client)
             if isinstance(reply, Failure):
                 self.outcome.failures[client] = reply.reason
-                if reply.reason.startswith(LOST):
-                    self._give_up_what_is_held(client)
+                if reply.reason.startswith(WireError.__name__):  # it may no longer hold what it is thought to
+                    self.state.facts["holds"].pop(str(client), None)
+                if reply.reason.startswith(Diverged.__name__):
+                    self.state.facts["holds"][str(client)] = ASTRAY
+                    self.outcome.decoded += Decoded(different=1)
                 continue
             try:
                 answer = self._checked(client, reply)
             except WireError as error:
                 self.outcome.failures[client] = f"{type(error).__name__}: {error}"
-                if isinstance(error, Diverged):
-                    self.outcome.decoded += Decoded(different=1)
-                    self._give_up_what_is_held(client)
                 continue
-            self.outcome.decoded += Decoded(equal=int(answer.is_coded))
             reports[client] = answer.report
             if answer.control is not None:
                 control.add(answer.control, 1.0)
@@ -156,7 +152,12 @@ class Server:
     def _checked(self, client: ClientId, reply: bytes) -> Answer:
         """Return what a reply says, as far as it may; `WireError`."""
         asked = self._asked[client]
-        answer = read_answer(self.protocol, reply, asked, self._scene(client), self._known_of(client))
+        try:
+            answer = read_answer(self.protocol, reply, asked, self._scene(client), self._known_of(client))
+        except Diverged:
+            self.outcome.decoded += Decoded(different=1)
+            raise
+        self.outcome.decoded += Decoded(equal=int(answer.is_coded))
         if self.has_model:
             require_buffers_like(answer, self.state.slots["buffers"])
         if self._noisy and answer.model is not None:  # codecs may have made it longer
@@ -166,10 +167,6 @@ class Server:
             if remark:
                 self.outcome.remarks[client] = remark
         return answer
-
-    def _give_up_what_is_held(self, client: ClientId) -> None:
-        """Have a client hear of the whole model next time, as if it had never been told of any."""
-        self.state.facts["holds"].pop(str(client), None)
 
     def _first_request(self, client: ClientId) -> Do:
         """What a client is asked for at first: what it learned from the common model, or from its own."""
@@ -291,7 +288,8 @@ class Server:
     def _scene(self, client: ClientId) -> Scene:
         """What a client and the server both know of its reply: also the model from which it began."""
         began = flatten(self.state.slots["weights"]) if self.has_model else None
-        return Scene(self.protocol.run, self.outcome.round, client, reference=began)
+        held = began if self.protocol.tells_changes and brings_model(self._asked[client]) else None
+        return Scene(self.protocol.run, self.outcome.round, client, reference=began, held=held)
 
     def _known_of(self, client: ClientId) -> Classes | None:
         """What a client and the server both know of each value of its update."""

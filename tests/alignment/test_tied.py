@@ -95,5 +95,5 @@ def test_a_model_is_left_as_it_was(kind: type[nn.Module]) -> None:
 
 
 def test_a_name_that_is_none_of_the_models_is_refused() -> None:
-    with pytest.raises(AlignmentError, match="the model has no tensor 'third.weight'"):
+    with pytest.raises(AlignmentError, match=r"the model has no tensor 'third.weight'"):
         forward(TiedEmbedding(), {"third.weight": torch.zeros(1)}, torch.arange(3))

@@ -31,8 +31,8 @@ def distil(
     if len(inputs) != len(teach) or not len(inputs):
         raise AlignmentError(f"teach: {len(teach)} rows for {len(inputs)} inputs; expected one for each")
     given, state = state, each_once(model, state)
-    names = dict(model.named_parameters())
-    weights = {name: state[name].detach().clone().requires_grad_() for name in names}
+    names = dict(model.named_parameters(remove_duplicate=False)).keys() & state.keys()
+    weights = {name: state[name].detach().clone().requires_grad_() for name in sorted(names)}
     rest = {name: value for name, value in state.items() if name not in weights}
     optimizer = torch.optim.Adam(weights.values(), RATE)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, max(steps, 1))

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
+from onebasin.stateless import second_names
 from onebasin.symmetry.spec import PermutationSpec
 
 State = Mapping[str, Tensor]
@@ -45,27 +46,17 @@ def each_once(model: nn.Module, state: State) -> dict[str, Tensor]:
 
     `AlignmentError` where a state has other values under the second name.
     """
-    firsts = _firsts(model, state)
-    for name, first in firsts.items():
-        if not torch.equal(state[name], state[first]):
-            raise AlignmentError(f"{name}: has other values than {first}; the model has one tensor by both names")
-    return {name: tensor for name, tensor in state.items() if name not in firsts}
+    try:
+        seconds = second_names(model, state)
+    except ValueError as error:
+        raise AlignmentError(str(error)) from None
+    return {name: tensor for name, tensor in state.items() if name not in seconds}
 
 
 def named_like(model: nn.Module, given: State, found: State) -> dict[str, Tensor]:
     """Return what was found for a state `each_once`, under all names and in the order that the given state has."""
-    firsts = _firsts(model, given)
-    return {name: found[firsts[name]].clone() if name in firsts else found[name] for name in given}
-
-
-def _firsts(model: nn.Module, state: State) -> dict[str, str]:
-    """The second names in a state, each with the first of the same tensor."""
-    first: dict[int, str] = {}
-    seconds: dict[str, str] = {}
-    for name, tensor in (*model.named_parameters(remove_duplicate=False), *model.named_buffers(remove_duplicate=False)):
-        if name in state and first.setdefault(id(tensor), name) != name:
-            seconds[name] = first[id(tensor)]
-    return seconds
+    seconds = second_names(model, given)
+    return {name: found[seconds[name]].clone() if name in seconds else found[name] for name in given}
 
 
 def parameters(spec: PermutationSpec, state: State) -> dict[str, Tensor]:

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from onebasin.alignment.models import AlignmentError, State, each_once
+from onebasin.alignment.models import AlignmentError, State
 from onebasin.modes import evaluation_mode
 from onebasin.stateless import stateless_call
 from onebasin.symmetry.sandbox import examples, outputs_of
@@ -25,10 +25,10 @@ def forward(model: nn.Module, state: State, inputs: object) -> Tensor:
     inputs: a tensor, a tuple of arguments or a dict of keyword arguments. The first tensor of several is returned.
     Errors: `AlignmentError` when the model does not take the inputs.
     """
-    example, once = one_example(inputs), each_once(model, state)
+    example = one_example(inputs)
     with evaluation_mode(model):
         try:
-            returned = stateless_call(model, once, example.args, example.kwargs)
+            returned = stateless_call(model, state, example.args, example.kwargs)
         except Exception as error:  # a user's model may raise anything
             raise AlignmentError(f"the model does not take the inputs: {type(error).__name__}: {error}") from error
     found = outputs_of(returned)

@@ -14,6 +14,7 @@ from onebasin.durable import write_whole
 from onebasin.engines.engine import ClientId, Engine
 from onebasin.state import State, StateError
 from onebasin.wire.ledger import Ledger
+from onebasin.wire.message import VERSION
 
 MANIFEST = "manifest.json"
 
@@ -47,6 +48,7 @@ def save_checkpoint(
     write_whole(folder / server_file, server.to_bytes())
     clients = {**known, **engine.save(folder, stamp)}
     manifest = {
+        "wire": VERSION,
         "run": run,
         "round": round,
         "server": server_file,
@@ -72,6 +74,11 @@ def load_checkpoint(folder: Path, run: str) -> Checkpoint | None:
     path = manifest_path
     try:
         manifest: dict[str, Any] = json.loads(manifest_path.read_bytes())
+        if manifest.get("wire") != VERSION:
+            raise CheckpointError(
+                f"{path}: the run is of another version of onebasin, whose messages have another format than "
+                f"version {VERSION}; it cannot go on with this one"
+            )
         if manifest["run"] != run:
             raise CheckpointError(f"{path}: the checkpoint is of run {manifest['run']}, not of {run}")
         path = folder / manifest["server"]

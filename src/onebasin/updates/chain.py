@@ -137,11 +137,11 @@ class Chain(Coding):
         received = self._encode(0, values, self._block(classes), out, scene)
         require_finite(received, tensors)
         there = self.layout.split(received)
-        return self._head(there) + out.finish(), there
+        return self._head(there, scene) + out.finish(), there
 
     def receive(self, body: bytes, scene: Scene, classes: Classes | None = None) -> Tensors:
         source = SymbolReader(self._coded(body))
-        return self._as_sent(body, self._received(self._decode(0, self._block(classes), source, scene)))
+        return self._as_sent(body, self._received(self._decode(0, self._block(classes), source, scene)), scene)
 
     def places(self, scene: Scene) -> Tensors | None:
         stage = known_places(self.stages)

@@ -65,9 +65,9 @@ class Coding(ABC):
     def most_bytes(self) -> int:
         """More bytes than any body takes."""
 
-    def _head(self, received: Tensors) -> bytes:
-        """Return what a body begins with whose receiver will hold these tensors."""
-        return self._fingerprint + _check(received)
+    def _head(self, received: Tensors, scene: Scene) -> bytes:
+        """Return what a body begins with whose receiver will decode these tensors."""
+        return self._fingerprint + _check(received, scene.held)
 
     def _coded(self, body: bytes) -> memoryview:
         """Return what follows the head; `WireError` when that is of another coding or layout."""
@@ -75,12 +75,12 @@ class Coding(ABC):
             raise WireError(f"the body is not {self.name} for this model's layout of {len(self.layout)} tensors")
         return memoryview(body)[_HEAD_BYTES:]
 
-    def _as_sent(self, body: bytes, decoded: Tensors) -> Tensors:
+    def _as_sent(self, body: bytes, decoded: Tensors, scene: Scene) -> Tensors:
         """Return the decoded tensors; `Diverged` where the body's head was written for others."""
-        if body[_FINGERPRINT_BYTES:_HEAD_BYTES] != _check(decoded):
+        if body[_FINGERPRINT_BYTES:_HEAD_BYTES] != _check(decoded, scene.held):
             raise Diverged(
-                "the body decodes to other values here than where it was coded: the two sides hold different models, "
-                "or their versions or machines compute differently"
+                "the body gives other values here than where it was written: what was known beforehand is not the "
+                "same, or another version or machine computes differently"
             )
         return decoded
 
@@ -102,30 +102,27 @@ class Codec(Coding):
 
     def encode(self, tensors: Tensors) -> bytes:
         """Return the body. `NotFinite` before anything is sent when a value is NaN or infinite (or becomes so)."""
-        return self._said(tensors)[0]
+        return self.body(tensors, Scene())
 
     def decode(self, body: bytes) -> Tensors:
         """Return the tensors in `body`; `WireError` when it is not a body of this codec and layout."""
+        return self.receive(body, Scene())
+
+    def send(self, tensors: Tensors, scene: Scene, classes: Classes | None = None) -> tuple[bytes, Tensors]:
+        self.layout.check(tensors)
+        coded = self._write(tensors)
+        try:
+            received = self._read(memoryview(coded))
+        except WireError as error:  # what is finite may be coded as what is not
+            raise NotFinite(str(error)) from None
+        return self._head(received, scene) + coded, received
+
+    def receive(self, body: bytes, scene: Scene, classes: Classes | None = None) -> Tensors:
         coded = self._coded(body)
         size = self.coded_bytes
         if len(coded) != size:
             raise WireError(f"the body has {len(body)} bytes, not {_HEAD_BYTES + size}")
-        return self._as_sent(body, self._read(coded))
-
-    def send(self, tensors: Tensors, scene: Scene, classes: Classes | None = None) -> tuple[bytes, Tensors]:
-        return self._said(tensors)
-
-    def body(self, tensors: Tensors, scene: Scene, classes: Classes | None = None) -> bytes:
-        return self.encode(tensors)
-
-    def receive(self, body: bytes, scene: Scene, classes: Classes | None = None) -> Tensors:
-        return self.decode(body)
-
-    def _said(self, tensors: Tensors) -> tuple[bytes, Tensors]:
-        self.layout.check(tensors)
-        coded = self._write(tensors)
-        received = self._read(memoryview(coded))
-        return self._head(received) + coded, received
+        return self._as_sent(body, self._read(coded), scene)
 
     @property
     def most_bytes(self) -> int:
@@ -163,11 +160,15 @@ def require_finite(values: Tensor, tensors: Tensors) -> None:
             raise NotFinite(f"{name} has {count} values that are NaN or infinite, of {tensor.numel()}")
 
 
-def _check(tensors: Tensors) -> bytes:
-    """Return 2 bytes that follow from all values: half a CRC-32, where 0 stands for -0 as well."""
+def _check(tensors: Tensors, held: Tensor | None) -> bytes:
+    """Return 2 bytes that follow from all values: half a CRC-32, where 0 stands for -0 as well.
+
+    held: what they are added to first.
+    """
     checksum = 0
-    for tensor in tensors.values():
-        values = tensor.detach() + 0 if tensor.is_floating_point() else tensor.detach()
+    for tensor in tensors.values() if held is None else [flatten(tensors) + held]:
+        signed = tensor.is_floating_point() and tensor.itemsize > 1  # those of one byte cannot be added to
+        values = tensor.detach() + 0 if signed else tensor.detach()
         checksum = zlib.crc32(values.contiguous().view(-1).view(torch.uint8).numpy().data, checksum)
     return struct.pack("<H", checksum & 0xFFFF)
 

@@ -11,7 +11,7 @@ from onebasin.wire.layout import Tensors
 class Opening(Coding):
     """Messages of the first `rounds` rounds are of one coding, later ones of another; both bodies say which they are.
 
-    What the first remembers of its last message (error feedback) is not passed on.
+    What the first remembers of its last message (error feedback) is passed on if the other has the same stage.
     """
 
     def __init__(self, rounds: int, first: Coding, then: Coding) -> None:

@@ -43,7 +43,7 @@ class Parted(Coding):
             bodies.append(body)
             received |= there
         there = self._in_order(received)
-        return self._head(there) + write_number(len(bodies[0])) + b"".join(bodies), there
+        return self._head(there, scene) + write_number(len(bodies[0])) + b"".join(bodies), there
 
     def receive(self, body: bytes, scene: Scene, classes: Classes | None = None) -> Tensors:
         coded = self._coded(body)
@@ -54,7 +54,7 @@ class Parted(Coding):
         received: Tensors = {}
         for number, part in enumerate(self._parts):
             received |= part.receive(bodies[number], self._scene(scene, number), self._classes(classes, number))
-        return self._as_sent(body, self._in_order(received))
+        return self._as_sent(body, self._in_order(received), scene)
 
     @property
     def most_bytes(self) -> int:
@@ -63,7 +63,7 @@ class Parted(Coding):
     def _scene(self, scene: Scene, number: int) -> Scene:
         """What both sides know, of one part alone; neither part may remember anything."""
         reference = None if scene.reference is None else scene.reference[self._places[number]]
-        return replace(scene, memory={}, kept={}, reference=reference)
+        return replace(scene, memory={}, kept={}, reference=reference, held=None)
 
     def _classes(self, classes: Classes | None, number: int) -> Classes | None:
         return None if classes is None else classes[self._places[number].numpy()]

@@ -15,7 +15,8 @@ class Scene:
     """What both sides know of a message before they read it: the run, the round, and who sends.
 
     memory: vectors that the sender kept from its last message, by stage. kept: what it is to keep until its next one,
-    filled while encoding. reference: the model that both sides hold, where the message says how another differs.
+    filled while encoding. reference: the model that both sides hold, where the message says how another differs. held:
+    what both hold bit for bit and what is said is added to; the receiver is to come to the same sum.
     """
 
     run: int = 0
@@ -24,6 +25,7 @@ class Scene:
     memory: dict[str, Tensor] = field(default_factory=dict)
     kept: dict[str, Tensor] = field(default_factory=dict)
     reference: Tensor | None = None
+    held: Tensor | None = None
 
     def generator(self, stage: str, shared: bool = False) -> torch.Generator:
         """Draws that sender and receiver make alike; shared: all senders of a round, too."""

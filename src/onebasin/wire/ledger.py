@@ -23,7 +23,10 @@ class Entry:
 
 @dataclass(frozen=True)
 class Decoded:
-    """How many replies were decoded, to the very values that their clients coded (`equal`) or to others."""
+    """How many replies were decoded, to the very values that their clients coded (`equal`) or to others.
+
+    A client that decodes its order to others counts as one that differs, too.
+    """
 
     equal: int = 0
     different: int = 0
