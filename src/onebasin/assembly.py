@@ -77,7 +77,8 @@ class Assembly:
         combine, after = self._method.combine, dict(slots)
         heard = {one.client: sketches[one.client] for one in models if one.client in sketches}
         if isinstance(combine, LeastSquares) and combine.serves(round, fresh):
-            probes, spec = self._framing.probes(heard), self._framing.spec if combine.balance else None
+            probes = self._framing.probes(heard, [one.state for one in models])
+            spec = self._framing.spec if combine.balance else None
             merged = by_least_squares(self._model, combine, models, probes, heard, spec, self._seed)
         else:
             merged = self._together(arrivals, models)
@@ -87,7 +88,8 @@ class Assembly:
                 merged = merged | after["weights"]
         if self._method.repair != "none" and (fresh or self._method.alignment.every_round):
             told = self._told(arrivals, frames) if self._method.repair_targets == "clients" else None
-            merged = repaired(self._model, merged, models, told, self._framing.probes(heard), self._method.repair)
+            probes = self._framing.probes(heard, [one.state for one in models])
+            merged = repaired(self._model, merged, models, told, probes, self._method.repair)
         after["weights"], after["buffers"] = self._split(merged)
         return after
 

@@ -322,11 +322,12 @@ class Privacy(Frozen):
 class Probes(Frozen):
     """The inputs that a server asks models with.
 
-    noise: smooth, from a seed. sketch: drawn from what clients say about their inputs (`rank` directions, at a
-    resolution `shrink` times lower). public: the examples that the task sets aside, without their labels.
+    noise: smooth, or uniform tokens, from a seed. sketch: drawn from what clients say about their inputs (`rank`
+    directions, at a resolution `shrink` times lower). public: the examples that the task sets aside, without their
+    labels. generated: text that the clients' language models write themselves.
     """
 
-    kind: Literal["noise", "sketch", "public"] = "sketch"
+    kind: Literal["noise", "sketch", "public", "generated"] = "sketch"
     count: Count = 2000
     rank: Annotated[int, Field(ge=1, le=1000)] = 20
     shrink: Annotated[int, Field(ge=1, le=64)] = 2

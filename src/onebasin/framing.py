@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import struct
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from hashlib import blake2b
@@ -50,6 +50,12 @@ class Framing:
         self._method: Method = config.method
         self._task, self._model = task, model
         self._seed = derive(config.seed, "probes")
+        tokens = task.dataset.sequence and not task.dataset.train.inputs.is_floating_point()
+        if self._method.probed and self._method.probes.kind == "generated" and not tokens:
+            raise ConfigError(
+                f"method.probes='generated' is text that language models write; {task.dataset.name} has none: use "
+                "'sketch' or 'noise'"
+            )
 
     @cached_property
     def spec(self) -> PermutationSpec:
@@ -77,7 +83,7 @@ class Framing:
         if not inputs.is_floating_point():
             raise ConfigError(
                 "method.probes='sketch' and targets='experts' describe real inputs, and this data's are tokens; "
-                "use method.probes='noise' and method.combine.targets='mean'"
+                "use method.probes='generated' or 'noise', and method.combine.targets='mean'"
             )
         chosen = self._method.probes
         return SketchForm(tuple(inputs.shape[1:]), self._task.dataset.classes, chosen.rank, chosen.shrink)
@@ -96,9 +102,16 @@ class Framing:
             return probes.noise(tuple(inputs.shape[1:]), count, self._seed)
         return probes.tokens(inputs.shape[1], self._task.dataset.classes, count, self._seed)
 
-    def probes(self, sketches: Mapping[int, Sketch]) -> Tensor:
-        """Return the inputs that the server asks models with; sketches: those it knows, by client."""
+    def probes(self, sketches: Mapping[int, Sketch], states: Sequence[Tensors]) -> Tensor:
+        """Return the inputs that the server asks models with.
+
+        sketches: those it knows, by client. states: the models that are to be combined.
+        """
         chosen = self._method.probes
+        if chosen.kind == "generated":
+            length = self._task.dataset.train.inputs.shape[1]
+            model = self._task.workspace()
+            return probes.continued(model, states, length, self._task.dataset.classes, chosen.count, self._seed)
         if chosen.kind == "noise":
             return self.synthetic(chosen.count)
         if chosen.kind == "public":

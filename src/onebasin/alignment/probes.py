@@ -1,11 +1,15 @@
-"""Synthetic inputs to ask networks with, from nothing but a seed."""
+"""Synthetic inputs to ask networks with, from nothing but a seed, or from the networks themselves."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
+from onebasin.alignment.models import State
+from onebasin.alignment.running import forward
 from onebasin.seeds import generator
 
 COARSE = 4
@@ -39,3 +43,23 @@ def noise(shape: tuple[int, ...], count: int, seed: int) -> Tensor:
 def tokens(length: int, vocabulary: int, count: int, seed: int) -> Tensor:
     """Return `count` sequences of uniformly drawn tokens, int64 [count, length]."""
     return torch.randint(vocabulary, (count, length), generator=generator(seed, "tokens"))
+
+
+@torch.no_grad()
+def continued(model: nn.Module, states: Sequence[State], length: int, vocabulary: int, count: int, seed: int) -> Tensor:
+    """Return `count` sequences that language models write: each its part, from a first token that is drawn uniformly.
+
+    states: of models [n, positions] -> [n, positions, vocabulary], whose logits at a place are of the token that
+    follows. The next token is drawn from what a model says of all before it: int64 [count, length], like real text as
+    far as the models are good, where uniform tokens are unlike any.
+    """
+    draws = generator(seed, "continued")
+    parts = []
+    for index, state in enumerate(states):
+        share = len(range(index, count, len(states)))
+        text = torch.randint(vocabulary, (share, 1), generator=draws)
+        while share and text.shape[1] < length:
+            chances = torch.softmax(forward(model, state, text)[:, -1].float(), -1)
+            text = torch.cat([text, torch.multinomial(chances, 1, generator=draws)], 1)
+        parts.append(text if share else text.new_empty(0, length))
+    return torch.cat(parts)
