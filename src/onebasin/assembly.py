@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import cache
 
 from torch import nn
 
@@ -76,10 +77,10 @@ class Assembly:
             models = [self._reordered(one, found[one.client]) if one.client in found else one for one in models]
         combine, after = self._method.combine, dict(slots)
         heard = {one.client: sketches[one.client] for one in models if one.client in sketches}
+        probes = cache(lambda: self._framing.probes(heard, [one.state for one in models]))
         if isinstance(combine, LeastSquares) and combine.serves(round, fresh):
-            probes = self._framing.probes(heard, [one.state for one in models])
             spec = self._framing.spec if combine.balance else None
-            merged = by_least_squares(self._model, combine, models, probes, heard, spec, self._seed)
+            merged = by_least_squares(self._model, combine, models, probes(), heard, spec, self._seed)
         else:
             merged = self._together(arrivals, models)
             if not fresh:
@@ -88,8 +89,7 @@ class Assembly:
                 merged = merged | after["weights"]
         if self._method.repair != "none" and (fresh or self._method.alignment.every_round):
             told = self._told(arrivals, frames) if self._method.repair_targets == "clients" else None
-            probes = self._framing.probes(heard, [one.state for one in models])
-            merged = repaired(self._model, merged, models, told, probes, self._method.repair)
+            merged = repaired(self._model, merged, models, told, probes(), self._method.repair)
         after["weights"], after["buffers"] = self._split(merged)
         return after
 

@@ -23,6 +23,7 @@ from onebasin.relay import relayed, write_relay
 from onebasin.state import State
 from onebasin.updates.block import Classes
 from onebasin.updates.codec import NotFinite, flatten
+from onebasin.updates.memory import recalled, remembering
 from onebasin.updates.scene import Scene
 from onebasin.wire.entropy import SymbolReader, SymbolWriter
 from onebasin.wire.error import WireError
@@ -100,14 +101,10 @@ def tell(protocol: Protocol, state: State, round: int, said: Sequence[Said] = ()
 
 def _said(protocol: Protocol, state: State, before: Held, goal: Tensors, round: int) -> Held:
     """Say by what a model is to change; return what all then hold. The state gets what was said, and what was left."""
-    memory = {slot.removeprefix(MEMORY): flatten(kept) for slot, kept in state.slots.items() if slot.startswith(MEMORY)}
-    scene = Scene(protocol.run, round, SERVER, memory, held=flatten(before.weights))
+    scene = Scene(protocol.run, round, SERVER, recalled(state.slots, MEMORY), held=flatten(before.weights))
     change = {name: value - before.weights[name] for name, value in goal.items()}
     body, received = protocol.downlink.send(change, scene, before.moved)
-    for slot in [slot for slot in state.slots if slot.startswith(MEMORY)]:
-        del state.slots[slot]
-    for stage, kept in scene.kept.items():
-        state.slots[f"{MEMORY}{stage}"] = protocol.parameters.split(kept)
+    state.slots = remembering(state.slots, MEMORY, scene.kept, protocol.parameters)
     _log(protocol, state, round, body)
     return before.changed(round, before.plus(received))
 

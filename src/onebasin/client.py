@@ -24,6 +24,7 @@ from onebasin.training.weights import buffers_of, clone, copy_into, parameters_o
 from onebasin.updates.chain import Chain
 from onebasin.updates.codec import flatten
 from onebasin.updates.masked_noise import MaskedNoise as NoiseStage
+from onebasin.updates.memory import recalled, remembering
 from onebasin.updates.scene import Scene
 from onebasin.wire.error import WireError
 from onebasin.wire.layout import Tensors
@@ -240,15 +241,15 @@ class Client:
                 if private.at == "client":
                     facts[SECRET] = secret_of(facts, private, self.config.seed, work.client)
                     update = noised(update, private.noise * private.clip, facts[SECRET], work.round)
-            body, remembered = self._coded(work, update, state, flatten(work.reference))
+            body, kept = self._coded(work, update, state, flatten(work.reference))
             sections.append(Section(Kind.UPDATE, "update", body))
-            slots = _with_memory(slots, remembered)
+            slots = remembering(slots, MEMORY, kept, self.protocol.parameters)
         if Do.SEND_MODEL in work.do and self.protocol.seeded:
             seed = self._own_seed(work.client)
             began = self.protocol.initial(seed)[0]
-            body, remembered = self._coded(work, {n: w - began[n] for n, w in trained.weights.items()}, state, None)
+            body, kept = self._coded(work, {n: w - began[n] for n, w in trained.weights.items()}, state, None)
             sections += [write_seed(seed), Section(Kind.UPDATE, "update", body)]
-            slots = _with_memory(slots, remembered)
+            slots = remembering(slots, MEMORY, kept, self.protocol.parameters)
         elif Do.SEND_MODEL in work.do and self.protocol.own_masks is not None:
             body = self.protocol.own_masks.write(trained.weights)
             sections += [write_seed(self._own_seed(work.client)), Section(Kind.UPDATE, "update", body)]
@@ -275,15 +276,13 @@ class Client:
 
     def _coded(
         self, work: Work, update: Tensors, state: State, reference: torch.Tensor | None
-    ) -> tuple[bytes, dict[str, Tensors]]:
-        """Return an update as bytes, and the slots of what its chain remembers. reference: the server has it, too."""
-        memory = {
-            slot.removeprefix(MEMORY): flatten(kept) for slot, kept in state.slots.items() if slot.startswith(MEMORY)
-        }
+    ) -> tuple[bytes, dict[str, torch.Tensor]]:
+        """Return an update as bytes, and what its chain is to remember. reference: the server has it, too."""
+        memory = recalled(state.slots, MEMORY)
         held = reference if self.protocol.tells_changes else None
         scene = Scene(self.protocol.run, work.round, work.client, memory, reference=reference, held=held)
         body = self.protocol.uplink.body(update, scene, None if work.held is None else work.held.moved)
-        return body, {f"{MEMORY}{stage}": self.protocol.parameters.split(kept) for stage, kept in scene.kept.items()}
+        return body, scene.kept
 
     def _in_frame(self, state: State, frame: Frame | None) -> State:
         """Return the state with its neurons in the frame's order, unless they are in it already."""
@@ -341,8 +340,3 @@ class Client:
         }
         body, received = self.protocol.uplink.send(change, Scene())
         return body, {name: own[name] + received[name] for name in own}
-
-
-def _with_memory(slots: dict[str, Tensors], remembered: dict[str, Tensors]) -> dict[str, Tensors]:
-    """The slots with what the uplink's chain remembers now in the place of what it did."""
-    return {slot: kept for slot, kept in slots.items() if not slot.startswith(MEMORY)} | remembered

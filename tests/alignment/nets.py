@@ -60,3 +60,17 @@ def noisy(state: dict[str, Tensor], share: float, seed: int = 9) -> dict[str, Te
         else value
         for name, value in state.items()
     }
+
+
+class OneLayerTwice(nn.Module):
+    """A layer that is called under two names."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.one, self.two, self.out = nn.Linear(4, 8), nn.Linear(8, 8), nn.Linear(8, 3)
+        self.three = self.two
+
+    def forward(self, x: Tensor) -> Tensor:
+        hidden = torch.relu(self.two(torch.relu(self.one(x))))
+        out: Tensor = self.out(torch.relu(self.three(hidden)))
+        return out

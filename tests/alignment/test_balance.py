@@ -13,7 +13,7 @@ from onebasin.alignment import AlignmentError
 from onebasin.alignment.running import forward
 from onebasin.tasks.models import built_in
 
-from .nets import perceptron
+from .nets import OneLayerTwice, perceptron
 
 
 def test_two_neurons_by_hand() -> None:
@@ -60,27 +60,12 @@ def test_a_channel_is_rescaled_through_pooling_and_flattening() -> None:
     torch.testing.assert_close(into, out, rtol=1e-3, atol=1e-6)
 
 
-class Twice(nn.Module):
-    """A layer that is called under two names."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.first, self.second, self.out = nn.Linear(5, 8), nn.Linear(8, 8), nn.Linear(8, 3)
-        self.third = self.second
-
-    def forward(self, x: Tensor) -> Tensor:
-        for layer in (self.first, self.second, self.third):
-            x = layer(x).relu()
-        said: Tensor = self.out(x)
-        return said
-
-
 def test_what_has_two_names_keeps_the_one_that_it_is_given_by() -> None:
     torch.manual_seed(1)
-    model = Twice()
+    model = OneLayerTwice()
     state = {name: value.detach() for name, value in model.named_parameters()}
     state["out.weight"] = 20 * state["out.weight"]
-    inputs = torch.randn(9, 5)
+    inputs = torch.randn(9, 4)
     balanced = ob.balance(model, state, inputs)
     assert list(balanced) == list(state)
     torch.testing.assert_close(forward(model, balanced, inputs), forward(model, state, inputs), rtol=1e-3, atol=1e-4)

@@ -13,17 +13,7 @@ from onebasin.alignment.models import AlignmentError
 from onebasin.alignment.repair import statistics
 from onebasin.alignment.running import forward
 
-
-class OneLayerTwice(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.one, self.two, self.out = nn.Linear(4, 8), nn.Linear(8, 8), nn.Linear(8, 3)
-        self.three = self.two
-
-    def forward(self, x: Tensor) -> Tensor:
-        hidden = torch.relu(self.two(torch.relu(self.one(x))))
-        out: Tensor = self.out(torch.relu(self.three(hidden)))
-        return out
+from .nets import OneLayerTwice
 
 
 class TiedEmbedding(nn.Module):

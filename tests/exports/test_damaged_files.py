@@ -104,14 +104,14 @@ def test_some_hundred_changed_files(tmp_path: Path) -> None:
     file, example = original()
     found = outcomes(file, example, 300, tmp_path)
     assert set(found) <= {"refused", "another model", "same"}, found
-    assert found["refused"] > 200
+    assert found["refused"] > 270, "changes of the statistics, and of the last layer, are refused as well"
 
 
 def test_some_hundred_changed_files_over_a_backbone(tmp_path: Path) -> None:
     file, trained = over_a_backbone(tmp_path)
     found = outcomes(file, torch.randn(1, 1, 4, 4), 300, tmp_path, backbone=trained)
     assert set(found) <= {"refused", "another model", "same"}, found
-    assert found["refused"] > 200
+    assert found["refused"] > 270, "changes of the statistics, and of the last layer, are refused as well"
 
 
 @pytest.mark.slow
@@ -125,4 +125,4 @@ def test_ten_thousand_changed_files(what: str, tmp_path: Path) -> None:
     found = outcomes(file, example, 10_000, tmp_path, model, trained)
     assert set(found) <= {"refused", "another model", "same"}, found
     print(dict(found))
-    assert found["refused"] > 7_000
+    assert found["refused"] > 9_000

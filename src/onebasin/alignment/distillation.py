@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from onebasin.alignment.models import AlignmentError, State, check_finite, each_once, named_like
+from onebasin.alignment.models import AlignmentError, State, check_finite, each_once, named_like, trained
 from onebasin.modes import evaluation_mode
 from onebasin.seeds import generator
 from onebasin.stateless import stateless_call
@@ -31,8 +31,7 @@ def distil(
     if len(inputs) != len(teach) or not len(inputs):
         raise AlignmentError(f"teach: {len(teach)} rows for {len(inputs)} inputs; expected one for each")
     given, state = state, each_once(model, state)
-    names = dict(model.named_parameters(remove_duplicate=False)).keys() & state.keys()
-    weights = {name: state[name].detach().clone().requires_grad_() for name in sorted(names)}
+    weights = {name: value.detach().clone().requires_grad_() for name, value in trained(model, state).items()}
     rest = {name: value for name, value in state.items() if name not in weights}
     optimizer = torch.optim.Adam(weights.values(), RATE)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, max(steps, 1))

@@ -38,7 +38,8 @@ def check_finite(state: State, who: str) -> None:
 
 def trained(model: nn.Module, state: State) -> dict[str, Tensor]:
     """Return the model's parameters among the tensors of a state; buffers may be masks of infinities."""
-    return {name: state[name] for name, _ in model.named_parameters() if name in state}
+    names = (name for name, _ in model.named_parameters(remove_duplicate=False))
+    return {name: state[name] for name in names if name in state}
 
 
 def each_once(model: nn.Module, state: State) -> dict[str, Tensor]:

@@ -45,7 +45,6 @@ def tokens(length: int, vocabulary: int, count: int, seed: int) -> Tensor:
     return torch.randint(vocabulary, (count, length), generator=generator(seed, "tokens"))
 
 
-@torch.no_grad()
 def continued(model: nn.Module, states: Sequence[State], length: int, vocabulary: int, count: int, seed: int) -> Tensor:
     """Return `count` sequences that language models write: each its part, from a first token that is drawn uniformly.
 
@@ -55,11 +54,11 @@ def continued(model: nn.Module, states: Sequence[State], length: int, vocabulary
     """
     draws = generator(seed, "continued")
     parts = []
-    for index, state in enumerate(states):
+    for index, state in enumerate(states[:count]):
         share = len(range(index, count, len(states)))
         text = torch.randint(vocabulary, (share, 1), generator=draws)
-        while share and text.shape[1] < length:
+        while text.shape[1] < length:
             chances = torch.softmax(forward(model, state, text)[:, -1].float(), -1)
             text = torch.cat([text, torch.multinomial(chances, 1, generator=draws)], 1)
-        parts.append(text if share else text.new_empty(0, length))
+        parts.append(text)
     return torch.cat(parts)
