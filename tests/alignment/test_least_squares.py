@@ -52,11 +52,23 @@ def twice() -> nn.Module:
     )
 
 
+class Recurrent(nn.Module):
+    """Two recurrent layers, read off at the last step."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gru, self.fc = nn.GRU(4, 6, 2, batch_first=True), nn.Linear(6, 3)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        return torch.as_tensor(self.fc(self.gru(inputs)[0][:, -1]))
+
+
 CASES: list[tuple[Callable[[], nn.Module], Tensor]] = [
     (lambda: perceptron(6, 20, 20, 4), torch.randn(200, 6, generator=DRAWS)),
     (lambda: perceptron(6, 20, 20, 4, norm=True), torch.randn(200, 6, generator=DRAWS)),
     (convolutional, torch.randn(64, 1, 8, 8, generator=DRAWS)),
     (twice, torch.randn(64, 2, 8, 8, generator=DRAWS)),
+    (Recurrent, torch.randn(100, 9, 4, generator=DRAWS)),
 ]
 
 

@@ -20,6 +20,16 @@ def fitted_layers(model: nn.Module) -> dict[str, nn.Module]:
 
     Layers that share a parameter with another, or compute it from others, are left out.
     """
+    return {
+        name: module
+        for name, module in unshared(model).items()
+        if (weight := module._parameters.get("weight")) is not None
+        and (is_linear(module) or (isinstance(module, Norm) and weight.ndim == 1))
+    }
+
+
+def unshared(model: nn.Module) -> dict[str, nn.Module]:
+    """Return the modules whose own parameters are no other's."""
     uses: dict[int, int] = {}
     for module in model.modules():
         for parameter in module._parameters.values():
@@ -28,9 +38,7 @@ def fitted_layers(model: nn.Module) -> dict[str, nn.Module]:
     return {
         name: module
         for name, module in model.named_modules()
-        if (weight := module._parameters.get("weight")) is not None
-        and (is_linear(module) or (isinstance(module, Norm) and weight.ndim == 1))
-        and all(uses[id(p)] == 1 for p in module._parameters.values() if p is not None)
+        if all(uses[id(p)] == 1 for p in module._parameters.values() if p is not None)
     }
 
 
@@ -69,6 +77,21 @@ class Rows:
         total = output.numel() // max(output.shape[dim], 1)
         chosen = torch.arange(total) if total <= most else torch.randperm(total, generator=draws)[:most].sort().values
         return cls(chosen, max(total // max(len(output), 1), 1))
+
+    @classmethod
+    def whole(cls, output: Tensor, most: int, draws: torch.Generator) -> Rows:
+        """Draw whole sequences of an output [sequences, steps, channels], one or as many as make up `most` rows."""
+        sequences, steps = output.shape[:2]
+        fitting = max(1, most // max(steps, 1))
+        chosen = torch.arange(sequences)
+        if sequences > fitting:
+            chosen = torch.randperm(sequences, generator=draws)[:fitting].sort().values
+        return cls((chosen[:, None] * steps + torch.arange(steps)).flatten(), steps)
+
+    @property
+    def examples(self) -> Tensor:
+        """Those of which whole sequences were drawn."""
+        return self.indices[:: self.positions] // self.positions
 
     def of(self, output: Tensor, dim: int) -> Tensor:
         """[rows, channels] of an output."""

@@ -18,14 +18,14 @@ from torch import Tensor, nn
 from onebasin.alignment.layers import Rows, channel_dim, fitted_layers, is_linear, rows_of
 from onebasin.alignment.merging import average, shares
 from onebasin.alignment.models import AlignmentError, State, check_finite, each_once, named_like, trained
+from onebasin.alignment.recurrence import by_sequence, fit_gates, listen, recurrent_layers
+from onebasin.alignment.ridge import Ridge
 from onebasin.alignment.running import forward, watched
 from onebasin.seeds import generator
 
 RIDGE = 0.003
 AGREEMENT = 2.0
 MOST_ROWS = 20_000
-LARGE = 1024
-"""Layers with more inputs are summed in single precision."""
 
 
 def least_squares(
@@ -48,8 +48,8 @@ def least_squares(
     neuron agrees with the anchor's (their correlation on the probes, to the power of `agreement`: 2 is the share of
     the variance that one explains of the other; where it is large, the anchor's neurons remain). None: it counts fully.
     teach: what the whole model should return for the inputs instead of the mean output (see `experts.consult`).
-    Embeddings, recurrent and transposed layers, and weights that layers share, keep their average; so does what the
-    probes do not reach. Errors: `AlignmentError`.
+    Embeddings, transposed layers, weights that layers share, and recurrent layers that are given a first state, packed
+    sequences or single ones, keep their average; so does what the probes do not reach. Errors: `AlignmentError`.
     """
     if len(states) == 0 or (anchor is not None and not 0 <= anchor < len(states)):
         raise AlignmentError(f"anchor: {anchor} of {len(states)} models; expected one of them")
@@ -65,15 +65,18 @@ def least_squares(
     if teach is not None:
         wanted.teach(teach)
     merged = {name: value.clone() for name, value in average(states, weights).items()}
-    layers = fitted_layers(model)
 
     def fit(name: str, module: nn.Module, given: Tensor) -> None:
-        if is_linear(module):
-            _fit_linear(module, given, wanted.rows[name], wanted.outputs[name], ridge)
+        rows, outputs = wanted.rows[name], wanted.outputs[name]
+        if isinstance(module, nn.RNNBase):
+            heard = by_sequence(module, given)[rows.examples]
+            fit_gates(module, heard, outputs.reshape(*heard.shape[:2], -1), ridge)
+        elif is_linear(module):
+            _fit_linear(module, given, rows, outputs, ridge)
         else:
-            _fit_norm(module, given, wanted.rows[name], wanted.outputs[name], ridge)
+            _fit_norm(module, given, rows, outputs, ridge)
 
-    with watched(model, [name for name in layers if name in wanted.outputs], before=fit):
+    with watched(model, list(wanted.outputs), before=fit):
         forward(model, merged, inputs)
     return named_like(model, given, merged)
 
@@ -106,7 +109,7 @@ def _mean_outputs(
     seed: int,
 ) -> _Wanted:
     """One forward of each model; the anchor's first, so that the others can be compared with it."""
-    wanted, layers = _Wanted(), fitted_layers(model)
+    wanted = _Wanted()
     draws = generator(seed, "rows")
     order = list(range(len(states)))
     if anchor is not None:
@@ -115,7 +118,7 @@ def _mean_outputs(
     reference: dict[str, Tensor] = {}
     total: dict[str, Tensor] = {}
     for index in order:
-        for name, rows in _look(model, states[index], inputs, list(layers), wanted, draws).items():
+        for name, rows in _look(model, states[index], inputs, wanted, draws).items():
             weight = torch.tensor(share[index])
             if anchor is not None and name != wanted.last:
                 weight = weight * _correlation(rows, reference.setdefault(name, rows)) ** agreement
@@ -125,21 +128,35 @@ def _mean_outputs(
     return wanted
 
 
-def _look(
-    model: nn.Module, state: State, inputs: object, layers: list[str], wanted: _Wanted, draws: torch.Generator
-) -> dict[str, Tensor]:
+def _look(model: nn.Module, state: State, inputs: object, wanted: _Wanted, draws: torch.Generator) -> dict[str, Tensor]:
     """What a model's layers say, at the rows that are drawn when a layer is first seen; note which returns."""
     seen: dict[str, Tensor] = {}
+    taken: dict[str, Tensor] = {}
     latest: list[tuple[str, Tensor]] = []
+    recurrent = recurrent_layers(model)
+
+    def take(name: str, module: nn.Module, given: Tensor) -> None:
+        taken[name] = given
+
+    def hear(name: str, module: nn.RNNBase, output: Tensor) -> None:
+        if name not in taken or taken[name].ndim != 3:
+            return
+        rows = wanted.rows.get(name) or Rows.whole(by_sequence(module, output), MOST_ROWS, draws)
+        said, replayed = listen(module, by_sequence(module, taken[name])[rows.examples])
+        if torch.allclose(replayed, by_sequence(module, output)[rows.examples], 1e-3, 1e-4):
+            wanted.rows[name], seen[name] = rows, said.flatten(0, 1).float()
 
     def keep(name: str, module: nn.Module, output: Tensor) -> None:
+        if isinstance(module, nn.RNNBase):
+            hear(name, module, output)
+            return
         dim = channel_dim(module, output)
         if name not in wanted.rows:
             wanted.rows[name] = Rows.drawn(output, dim, MOST_ROWS, draws)
         seen[name] = wanted.rows[name].of(output, dim).float()
         latest[:] = [(name, output)]
 
-    with watched(model, layers, after=keep):
+    with watched(model, recurrent, before=take), watched(model, [*fitted_layers(model), *recurrent], after=keep):
         returned = forward(model, state, inputs)
     if latest and latest[0][1] is returned:
         wanted.last = latest[0][0]
@@ -156,36 +173,19 @@ def _correlation(rows: Tensor, reference: Tensor) -> Tensor:
 
 
 def _fit_linear(module: nn.Module, given: Tensor, rows: Rows, wanted: Tensor, ridge: float) -> None:
-    """Ridge regression of the wanted rows on the layer's inputs, group by group, towards the weights it has."""
+    """Ridge regression of the wanted rows on the layer's inputs, group by group."""
     weight, bias = module._parameters["weight"], module._parameters.get("bias")
     assert weight is not None
     groups = int(getattr(module, "groups", 1))
-    before = weight.reshape(groups, weight.shape[0] // groups, -1)
-    if bias is not None:
-        before = torch.cat([before, bias.reshape(groups, -1, 1)], -1)
-    size = before.shape[-1]
-    exact = torch.float64 if size <= LARGE else torch.float32
-    gram = torch.zeros(groups, size, size, dtype=exact)
-    cross = torch.zeros(groups, size, before.shape[1], dtype=exact)
-    count = 0
+    regression = Ridge(
+        weight.reshape(groups, weight.shape[0] // groups, -1), None if bias is None else bias.reshape(groups, -1)
+    )
     for where, patches in rows.patches(module, given):
-        left = wanted[where].reshape(len(patches), groups, -1).to(exact)
-        taken = patches.to(exact)
-        if bias is not None:
-            taken = torch.cat([taken, torch.ones(*taken.shape[:2], 1, dtype=exact)], -1)
-        missing = left - torch.einsum("rgi,goi->rgo", taken, before.to(exact))
-        gram += torch.einsum("rgi,rgj->gij", taken, taken)
-        cross += torch.einsum("rgi,rgo->gio", taken, missing)
-        count += len(patches)
-    if not count:
-        return
-    pull = ridge * gram.diagonal(dim1=-2, dim2=-1).mean(-1).clamp_min(1e-12)
-    gram = gram.double() + pull.double()[:, None, None] * torch.eye(size, dtype=torch.float64)
-    after = (before.double() + torch.linalg.solve(gram, cross.double()).mT).to(weight.dtype)
-    if bias is not None:
-        bias.copy_(after[..., -1].reshape(bias.shape))
-        after = after[..., :-1]
-    weight.copy_(after.reshape(weight.shape))
+        regression.add(patches, wanted[where].reshape(len(patches), groups, -1))
+    found, shift = regression.solve(ridge)
+    weight.copy_(found.reshape(weight.shape))
+    if bias is not None and shift is not None:
+        bias.copy_(shift.reshape(bias.shape))
 
 
 def _fit_norm(module: nn.Module, given: Tensor, rows: Rows, wanted: Tensor, ridge: float) -> None:

@@ -55,11 +55,12 @@ def watched(
     handles = []
 
     def hook(name: str, tell: Watcher, late: bool) -> Callable[..., Any]:
-        def show(module: nn.Module, taken: Any, returned: Any = None) -> Any:
-            if (name, late) in called:
+        def show(module: nn.Module, args: Any, kwargs: Any, returned: Any = None) -> Any:
+            tensors = outputs_of(returned if late else (args, kwargs))
+            if (name, late) in called or not tensors:
                 return None
             called.add((name, late))
-            told = tell(name, module, outputs_of(returned if late else taken)[0])
+            told = tell(name, module, tensors[0])
             return told if late else None
 
         return show
@@ -67,9 +68,9 @@ def watched(
     modules = dict(model.named_modules())
     for name in names:
         if before is not None:
-            handles.append(modules[name].register_forward_pre_hook(hook(name, before, False)))
+            handles.append(modules[name].register_forward_pre_hook(hook(name, before, False), with_kwargs=True))
         if after is not None:
-            handles.append(modules[name].register_forward_hook(hook(name, after, True)))
+            handles.append(modules[name].register_forward_hook(hook(name, after, True), with_kwargs=True))
     try:
         yield
     finally:

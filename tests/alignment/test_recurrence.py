@@ -1,0 +1,117 @@
+from collections.abc import Callable
+from itertools import product
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.rnn import pack_padded_sequence
+
+from onebasin.alignment import average
+from onebasin.alignment.least_squares import least_squares
+from onebasin.alignment.recurrence import fit_gates, listen, recurrent_layers
+from onebasin.alignment.running import forward
+
+from .nets import noisy, seeded
+
+DRAWS = torch.Generator().manual_seed(4)
+KINDS: list[Callable[..., nn.RNNBase]] = [
+    nn.GRU,
+    nn.LSTM,
+    nn.RNN,
+    lambda *sizes, **options: nn.RNN(*sizes, nonlinearity="relu", **options),
+]
+
+
+@pytest.mark.parametrize(("kind", "bias", "both"), list(product(KINDS, (True, False), (True, False))))
+@torch.no_grad()
+def test_gates_replayed_are_what_the_module_returns(kind: Callable[..., nn.RNNBase], bias: bool, both: bool) -> None:
+    module = seeded(lambda: kind(3, 5, num_layers=2, bias=bias, bidirectional=both, batch_first=True), 1)
+    inputs = torch.randn(4, 7, 3, generator=DRAWS)
+    _, returned = listen(module, inputs)
+    torch.testing.assert_close(returned, module(inputs)[0])
+
+
+@pytest.mark.parametrize(("kind", "bias", "both"), list(product(KINDS, (True, False), (True, False))))
+@torch.no_grad()
+def test_gates_that_another_module_has_are_fitted_exactly(
+    kind: Callable[..., nn.RNNBase], bias: bool, both: bool
+) -> None:
+    """What one module's gates say can be said by another of its kind, for any inputs: with no pull, it is found."""
+
+    def build() -> nn.RNNBase:
+        return kind(3, 5, num_layers=2, bias=bias, bidirectional=both, batch_first=True).double()
+
+    teacher, pupil = seeded(build, 1), seeded(build, 2)
+    inputs, others = torch.randn(2, 200, 7, 3, generator=DRAWS, dtype=torch.float64)
+    fit_gates(pupil, inputs, listen(teacher, inputs)[0], 1e-12)
+    torch.testing.assert_close(pupil(others)[0], teacher(others)[0], rtol=1e-3, atol=1e-3)
+
+
+@torch.no_grad()
+def test_a_gate_by_hand() -> None:
+    """One neuron, one step: w = w0 + x t / (x x + r mean(x x, h h)), t the missing 10 - 4; the state before is 0."""
+    module = nn.RNN(1, 1, bias=False, batch_first=True)
+    for weight in module.parameters():
+        weight.fill_(2.0)
+    fit_gates(module, torch.tensor([[[2.0]]]), torch.tensor([[[10.0]]]), 0.5)
+    assert [weight.item() for weight in module.parameters()] == pytest.approx([2 + 2 * 6 / (4 + 0.5 * 2), 2.0])
+
+
+class Tagger(nn.Module):
+    """A recurrent layer and a linear one at every step, called as the case says."""
+
+    def __init__(self, call: str, recurrent: nn.RNNBase) -> None:
+        super().__init__()
+        self.call, self.recurrent, self.fc = call, recurrent, nn.Linear(6, 3)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        said: Tensor
+        if self.call == "packed":
+            packed = pack_padded_sequence(inputs, torch.full((len(inputs),), inputs.shape[1]), batch_first=True)
+            return torch.as_tensor(self.fc(input=self.recurrent(packed)[0].data))
+        if self.call == "first state":
+            said = self.recurrent(inputs, inputs.new_ones(1, len(inputs), 6))[0]
+        elif self.call == "time first":
+            said = self.recurrent(inputs.transpose(0, 1))[0].transpose(0, 1)
+        elif self.call == "single":
+            said = torch.stack([self.recurrent(one)[0] for one in inputs])
+        else:
+            said = self.recurrent(input=inputs)[0]
+        return torch.as_tensor(self.fc(said))
+
+
+def states_of(call: str) -> tuple[nn.Module, list[dict[str, Tensor]]]:
+    def build() -> nn.Module:
+        return Tagger(call, nn.GRU(4, 6, batch_first=call != "time first"))
+
+    return seeded(build, 0), [noisy(seeded(build, 0).state_dict(), 0.5, seed) for seed in range(4)]
+
+
+@pytest.mark.parametrize("call", ["by name", "time first"])
+def test_a_merged_network_reads_on_as_the_models_do(call: str) -> None:
+    """It says more nearly what they say on average than their average does, of sequences that it was not fitted to."""
+    model, states = states_of(call)
+    probes, others = torch.randn(2, 300, 12, 4, generator=DRAWS)
+    mean = torch.stack([forward(model, state, others) for state in states]).mean(0)
+    plain = (forward(model, average(states), others) - mean).square().mean()
+    merged = least_squares(model, states, probes)
+    fitted = (forward(model, merged, others) - mean).square().mean()
+    assert fitted < 0.5 * plain
+    assert not torch.equal(merged["recurrent.weight_hh_l0"], average(states)["recurrent.weight_hh_l0"])
+
+
+@pytest.mark.parametrize("call", ["first state", "packed", "single"])
+def test_recurrences_that_cannot_be_replayed_keep_their_average(call: str) -> None:
+    model, states = states_of(call)
+    probes = torch.randn(20, 12, 4, generator=DRAWS)
+    merged, mean = least_squares(model, states, probes), average(states)
+    for name in ("weight_ih_l0", "weight_hh_l0", "bias_ih_l0", "bias_hh_l0"):
+        torch.testing.assert_close(merged[f"recurrent.{name}"], mean[f"recurrent.{name}"])
+    assert not torch.equal(merged["fc.weight"], mean["fc.weight"])
+
+
+def test_tied_and_projected_recurrences_are_left_out() -> None:
+    one, other = nn.GRU(4, 4), nn.GRU(4, 4)
+    other.weight_hh_l0 = one.weight_hh_l0
+    model = nn.ModuleList([one, other, nn.LSTM(4, 4, proj_size=2), nn.LSTM(4, 4)])
+    assert list(recurrent_layers(model)) == ["3"]
