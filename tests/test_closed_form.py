@@ -113,6 +113,24 @@ def test_diloco_outer_step_by_hand(quadratic: MakeTask) -> None:
     assert trace == [[3.0, 6.0, -6.0], [4.25, 8.5, -8.5]]
 
 
+@pytest.mark.parametrize("method", ["fedavgm", "diloco", "fedadam"])
+def test_a_fragment_s_optimiser_steps_when_the_fragment_is_sent(quadratic: MakeTask, method: str) -> None:
+    """One value a round, in turn: it moves as in rounds of all values; the others and their memory stand still."""
+    overrides = {
+        "fedavgm": ("method.combine.beta=0.5",),
+        "diloco": ("method.combine.beta=0.5", "method.combine.rate=1.0", "training.keep_optimizer=false"),
+        "fedadam": ("method.combine.beta1=0.5", "method.combine.tau=2.0", "method.combine.rate=1.0"),
+    }[method]
+    *_, whole = play(configure(method, 1, 2, *overrides), quadratic(TARGETS, [1, 1]))
+    parts = "method.uplink=fragment 3 by=size | fp32"
+    *_, trace = play(configure(method, 1, 6, *overrides, parts), quadratic(TARGETS, [1, 1]))
+    expected = [0.0, 0.0, 0.0]
+    for round, weights in enumerate(trace):
+        lap, place = divmod(round, 3)
+        expected[place] = whole[lap][place]
+        assert weights == pytest.approx(expected, rel=1e-6)
+
+
 def test_fedadam_by_hand(quadratic: MakeTask) -> None:
     # d = [2,4,-4], beta1 = 0, beta2 = 3/4, tau = 2: v = 3/4 * 4 + 1/4 d^2 = [4,7,7]; w = d / (sqrt(v) + 2)
     overrides = ("method.combine.beta1=0.0", "method.combine.beta2=0.75", "method.combine.tau=2.0")

@@ -60,14 +60,15 @@ class Assembly:
         slots: Slots,
         sketches: Mapping[ClientId, Sketch],
         frames: dict[ClientId, Perms],
+        part: Tensors | None = None,
     ) -> Slots:
         """Return the slots with the next common `weights` and `buffers`.
 
-        frames: of the clients that were permuted on their own side; those found here are added to it. `TooFewReplies`
-        where a robust combination has not enough of them.
+        frames: of the clients that were permuted on their own side; those found here are added to it. part: which
+        values the replies could say, None for all. `TooFewReplies` where a robust combination has not enough of them.
         """
         if not self.whole:
-            return self._from_means(arrivals, slots)
+            return self._from_means(arrivals, slots, part)
         common = slots["weights"] | slots["buffers"] if "weights" in slots else None
         models = arrivals.models
         fresh = any(not one.met for one in models)
@@ -85,7 +86,7 @@ class Assembly:
             merged = self._together(arrivals, models)
             if not fresh:
                 change = {name: merged[name] - before for name, before in slots["weights"].items()}
-                after = apply_update(combine, after, change)
+                after = apply_update(combine, after, change, part=part)
                 merged = merged | after["weights"]
         if self._method.repair != "none" and (fresh or self._method.alignment.every_round):
             told = self._told(arrivals, frames) if self._method.repair_targets == "clients" else None
@@ -102,10 +103,11 @@ class Assembly:
         arrivals.remarks |= {models[index].client: f"left out by {combine.kind}" for index in left_out}
         return merged
 
-    def _from_means(self, arrivals: Arrivals, slots: Slots) -> Slots:
+    def _from_means(self, arrivals: Arrivals, slots: Slots, part: Tensors | None) -> Slots:
         after = dict(slots)
         if arrivals.update.weight:
-            after = apply_update(self._method.combine, after, arrivals.update.result(), arrivals.update.weight)
+            update, weight = arrivals.update.result(), arrivals.update.weight
+            after = apply_update(self._method.combine, after, update, weight, part)
         if arrivals.model.weight:
             arrived, weight = arrivals.model.result(), arrivals.model.weight
             if arrivals.update.weight:

@@ -148,7 +148,7 @@ class Client:
             correction = {name: c - mine[name] for name, c in server_control.items()}
         objective = self.config.method.objective
         proximal = objective.mu if isinstance(objective, Proximal) else 0.0
-        free, masking = self._free(do, message.round, client), self._masking(do, message.round, client)
+        free, masking = self._free(do, message.round), self._masking(do, message.round, client)
         start = Start(weights, buffers, state.slots.get("optimizer", {}), proximal, correction, free, masking)
         return Work(client, message.round, do, start, own, frame, server_control, common, in_common)
 
@@ -299,11 +299,11 @@ class Client:
             known = first_held(0, self.protocol.initial(read_seed(message))[0])
         return heard(self.protocol, message, known)
 
-    def _free(self, do: Do, round: int, client: int) -> Tensors | None:
+    def _free(self, do: Do, round: int) -> Tensors | None:
         """Which values an order trains, where only those are that its reply can say; None for all."""
         if self.config.method.trains == "all" or not self._says_change(do):
             return None
-        return self.protocol.uplink.places(Scene(self.protocol.run, round, client))
+        return self.protocol.part(round)
 
     def _masking(self, do: Do, round: int, client: int) -> Masking | None:
         """The noise that the reply to an order will be masked of, where that is what is trained."""

@@ -13,6 +13,7 @@ from onebasin.choices import (
     MajorityVote,
     MeanMask,
     Momentum,
+    Nesterov,
     Overlap,
     Robust,
 )
@@ -64,15 +65,30 @@ class WeightedMean:
 
 
 def apply_update(
-    combine: Combine, slots: dict[str, Tensors], update: Tensors, weight: float = 1.0
+    combine: Combine, slots: dict[str, Tensors], update: Tensors, weight: float = 1.0, part: Tensors | None = None
 ) -> dict[str, Tensors]:
     """Return the slots after the mean update was applied to `slots["weights"]`; `slots` is not changed.
 
     weight: of all those together whose mean it is; where all count alike, their number.
+    part: which values the round was about, as booleans; the others, and what the optimiser remembers of them, stand
+    still (Streaming DiLoCo's fragments have an optimiser each). None for all.
     Least squares looks at whole models, not at updates; where there is nothing else, its mean is applied as it is.
 
     The optimiser's own memory is in the slots `momentum` and `second`. Sources are on the pages in `methods/`.
     """
+    before = dict(slots)
+    if isinstance(combine, Momentum | Nesterov | Adaptive):
+        before.setdefault("momentum", _filled(slots["weights"], 0.0))
+    if isinstance(combine, Adaptive):
+        before.setdefault("second", _filled(slots["weights"], combine.tau**2))
+    after = _applied(combine, before, update, weight)
+    if part is not None:
+        for slot in after.keys() & {"weights", "momentum", "second"}:
+            after[slot] = {n: torch.where(part[n], after[slot][n], old) for n, old in before[slot].items()}
+    return after
+
+
+def _applied(combine: Combine, slots: dict[str, Tensors], update: Tensors, weight: float) -> dict[str, Tensors]:
     after = dict(slots)
     weights = slots["weights"]
     if isinstance(combine, Average | Robust | LeastSquares):
@@ -94,9 +110,9 @@ def apply_update(
     if isinstance(combine, MajorityVote):
         after["weights"] = _each(weights, lambda n: weights[n] + combine.rate * torch.sign(update[n]))
         return after
-    momentum = slots.get("momentum") or _filled(weights, 0.0)
+    momentum = slots["momentum"]
     if isinstance(combine, Adaptive):
-        second = slots.get("second") or _filled(weights, combine.tau**2)
+        second = slots["second"]
         m = _each(weights, lambda n: combine.beta1 * momentum[n] + (1 - combine.beta1) * update[n])
         v = _each(weights, lambda n: _second_moment(combine, second[n], update[n] ** 2))
         after["momentum"], after["second"] = m, v

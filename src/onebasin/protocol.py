@@ -23,6 +23,7 @@ from onebasin.updates.codec import Codec, Coding
 from onebasin.updates.dense import Exact, Fp32
 from onebasin.updates.opening import Opening
 from onebasin.updates.parted import Parted
+from onebasin.updates.scene import Scene
 from onebasin.wire.error import WireError
 from onebasin.wire.layout import Layout, Tensors
 from onebasin.wire.message import Kind, Message, Section, decode_message, encode_message
@@ -116,6 +117,10 @@ class Protocol:
             return make_coding(method.uplink, self.parameters)
         scores, beside = partial(make_coding, method.uplink), partial(make_codec, method.whole)
         return Parted(self.parameters, is_score, scores, beside)
+
+    def part(self, round: int) -> Tensors | None:
+        """Which values the replies of a round can say, as booleans, the same for all clients; None for any value."""
+        return self.uplink.places(Scene(self.run, round, 0))
 
     def initial(self, seed: int) -> tuple[Tensors, Tensors]:
         """Return the weights and buffers that a model begins with."""

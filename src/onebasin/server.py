@@ -271,7 +271,12 @@ class Server:
             deviation = private.noise * private.clip
             self._arrivals.update.change(lambda summed: noised(summed, deviation, secret, self.outcome.round))
         slots = self.assembly.next_model(
-            self.outcome.round, self._arrivals, self.state.slots, self._sketches(), self._frames
+            self.outcome.round,
+            self._arrivals,
+            self.state.slots,
+            self._sketches(),
+            self._frames,
+            self.protocol.part(self.outcome.round),
         )
         if "control" in slots and replies:  # SCAFFOLD, algorithm 1, line 17: c + |S|/N * mean change
             mean, share = control.result(), replies / self.clients
