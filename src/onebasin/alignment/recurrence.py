@@ -3,7 +3,7 @@
 A gate is a linear map of a layer's input and of its own state one step before, and a nonlinearity. What the gates
 should say decides by itself which states follow (`Pass.replay`), so each step's input and last state are known before
 the weights are, and these follow by ridge regression, as those of other layers do.
-Layers: Elman 1990 (`nn.RNN`); Hochreiter, Schmidhuber 1997 (`nn.LSTM`); Cho et al. 2014 (`nn.GRU`, arXiv 1406.1078).
+Layers: Elman 1990 (`nn.RNN`); Hochreiter, Schmidhuber 1997 (`nn.LSTM`); Cho et al. 2014 (`nn.GRU`).
 """
 
 from __future__ import annotations
