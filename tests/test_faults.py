@@ -14,6 +14,7 @@ from benchmarks.hostile import Campaign
 from benchmarks.mutations import WAYS, mutate
 
 import onebasin as ob
+from onebasin.alignment.models import NotFiniteWeights
 from onebasin.client import Client
 from onebasin.config import RunConfig
 from onebasin.engines.engine import EngineError, Reply
@@ -159,6 +160,22 @@ def test_a_round_whose_numbers_make_no_sense_does_not_count(quadratic: MakeTask,
     assert all("cannot be put together" in reason for reason in made.server.outcome.failures.values())
     assert kept[2] == kept[1]
     assert all(math.isfinite(value) for value in made.weights)
+
+
+def test_a_merge_that_has_no_finite_weights_does_not_count(
+    quick_config: MakeConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def overflow(*_: object) -> None:
+        raise NotFiniteWeights("merged by least squares: 0.weight has weights that are NaN or infinite")
+
+    monkeypatch.setattr("onebasin.assembly.by_least_squares", overflow)
+    config = quick_config("fedavg", "method.start=local", "method.frame=weights", "method.combine=least-squares")
+    task = load_task(config)
+    server, engine = Server(config, task), InProcess(Client(config, task))
+    server.close(engine.exchange(server.open(1)))
+    assert set(server.outcome.failures) == set(range(config.task.clients))
+    assert all("cannot be put together: merged by" in reason for reason in server.outcome.failures.values())
+    assert not server.has_model
 
 
 def test_a_whole_model_that_no_merge_can_take_is_left_out(quick_config: MakeConfig) -> None:

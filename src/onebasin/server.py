@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import torch
 
+from onebasin.alignment.models import NotFiniteWeights
 from onebasin.alignment.sketches import Sketch
 from onebasin.answer import Answer, read_answer, require_buffers_like, within_bounds
 from onebasin.arrivals import Arrivals, Contribution, Said
@@ -38,7 +39,7 @@ Orders = Mapping[ClientId, bytes]
 NUMBERS = frozenset({"weights", "control", "momentum", "second"})
 """The slots whose values are finite, or the round that made them does not count."""
 
-EXPECTED = (TooFewReplies, NotFinite)
+EXPECTED = (TooFewReplies, NotFinite, NotFiniteWeights)
 """What may keep well-formed replies from being put together; any other error may, where their numbers are extreme."""
 
 

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence
 
-from onebasin.alignment import average
+from onebasin.alignment import AlignmentError, average
 from onebasin.alignment.least_squares import least_squares
 from onebasin.alignment.recurrence import fit_gates, listen, recurrent_layers
 from onebasin.alignment.running import forward
@@ -108,6 +108,17 @@ def test_recurrences_that_cannot_be_replayed_keep_their_average(call: str) -> No
     for name in ("weight_ih_l0", "weight_hh_l0", "bias_ih_l0", "bias_hh_l0"):
         torch.testing.assert_close(merged[f"recurrent.{name}"], mean[f"recurrent.{name}"])
     assert not torch.equal(merged["fc.weight"], mean["fc.weight"])
+
+
+def test_models_that_say_infinite_things_are_no_model() -> None:
+    def build() -> nn.Module:
+        return Tagger("by name", nn.RNN(4, 6, nonlinearity="relu", batch_first=True))
+
+    states = [{name: 9 * value for name, value in seeded(build, seed).state_dict().items()} for seed in range(3)]
+    with pytest.raises(
+        AlignmentError, match="merged by least squares: fc\\.weight has weights that are NaN or infinite"
+    ):
+        least_squares(seeded(build, 0), states, torch.randn(10, 200, 4, generator=DRAWS))
 
 
 def test_tied_and_projected_recurrences_are_left_out() -> None:

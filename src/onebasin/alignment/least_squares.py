@@ -49,7 +49,8 @@ def least_squares(
     the variance that one explains of the other; where it is large, the anchor's neurons remain). None: it counts fully.
     teach: what the whole model should return for the inputs instead of the mean output (see `experts.consult`).
     Embeddings, transposed layers, weights that layers share, and recurrent layers that are given a first state, packed
-    sequences or single ones, keep their average; so does what the probes do not reach. Errors: `AlignmentError`.
+    sequences or single ones, keep their average; so does what the probes do not reach. Errors: `AlignmentError`, also
+    where what the models say of the probes is so large that no finite weights follow.
     """
     if len(states) == 0 or (anchor is not None and not 0 <= anchor < len(states)):
         raise AlignmentError(f"anchor: {anchor} of {len(states)} models; expected one of them")
@@ -78,6 +79,7 @@ def least_squares(
 
     with watched(model, list(wanted.outputs), before=fit):
         forward(model, merged, inputs)
+    check_finite(trained(model, merged), "merged by least squares")
     return named_like(model, given, merged)
 
 

@@ -15,6 +15,10 @@ class AlignmentError(ValueError):
     """Models that cannot be aligned; the message names the model, the tensor, what it is and what it should be."""
 
 
+class NotFiniteWeights(AlignmentError):
+    """Weights that are NaN or infinite, as no model can use them."""
+
+
 def check_model(spec: PermutationSpec, state: State, who: str) -> None:
     """Raise `AlignmentError` if a tensor of the spec is missing, has another shape, or has NaN or infinite weights."""
     for name, entry in spec.tensors.items():
@@ -30,10 +34,10 @@ def check_model(spec: PermutationSpec, state: State, who: str) -> None:
 
 
 def check_finite(state: State, who: str) -> None:
-    """Raise `AlignmentError` if a tensor has NaN or infinite values."""
+    """Raise `NotFiniteWeights` if a tensor has NaN or infinite values."""
     for name, tensor in state.items():
         if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
-            raise AlignmentError(f"{who}: {name} has weights that are NaN or infinite")
+            raise NotFiniteWeights(f"{who}: {name} has weights that are NaN or infinite")
 
 
 def trained(model: nn.Module, state: State) -> dict[str, Tensor]:
