@@ -60,7 +60,7 @@ class Assembly:
         slots: Slots,
         sketches: Mapping[ClientId, Sketch],
         frames: dict[ClientId, Perms],
-        part: Tensors | None = None,
+        part: Tensors | None,
     ) -> Slots:
         """Return the slots with the next common `weights` and `buffers`.
 

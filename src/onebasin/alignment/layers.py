@@ -75,17 +75,13 @@ class Rows:
     def drawn(cls, output: Tensor, dim: int, most: int, draws: torch.Generator) -> Rows:
         """Draw `most` rows, or all if there are no more."""
         total = output.numel() // max(output.shape[dim], 1)
-        chosen = torch.arange(total) if total <= most else torch.randperm(total, generator=draws)[:most].sort().values
-        return cls(chosen, max(total // max(len(output), 1), 1))
+        return cls(_some(total, most, draws), max(total // max(len(output), 1), 1))
 
     @classmethod
     def whole(cls, output: Tensor, most: int, draws: torch.Generator) -> Rows:
         """Draw whole sequences of an output [sequences, steps, channels], one or as many as make up `most` rows."""
         sequences, steps = output.shape[:2]
-        fitting = max(1, most // max(steps, 1))
-        chosen = torch.arange(sequences)
-        if sequences > fitting:
-            chosen = torch.randperm(sequences, generator=draws)[:fitting].sort().values
+        chosen = _some(sequences, max(1, most // max(steps, 1)), draws)
         return cls((chosen[:, None] * steps + torch.arange(steps)).flatten(), steps)
 
     @property
@@ -111,6 +107,11 @@ class Rows:
                 unfolded = unfold(module, inputs[begin : begin + step])
                 rows = unfolded[self.indices[where] - begin * self.positions]
                 yield slice(int(where[0]), int(where[-1]) + 1), rows
+
+
+def _some(total: int, most: int, draws: torch.Generator) -> Tensor:
+    """All numbers below the total, or `most` of them, drawn, in order."""
+    return torch.arange(total) if total <= most else torch.randperm(total, generator=draws)[:most].sort().values
 
 
 def unfold(module: _ConvNd, inputs: Tensor) -> Tensor:

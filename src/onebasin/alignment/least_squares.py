@@ -9,7 +9,7 @@ ICLR 2023 (arXiv 2212.09849), section 3 (RegMean); Nasery, Hayase, Koh, Oh: PLea
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -77,7 +77,7 @@ def least_squares(
         else:
             _fit_norm(module, given, rows, outputs, ridge)
 
-    with watched(model, list(wanted.outputs), before=fit):
+    with watched(model, wanted.outputs, before=fit):
         forward(model, merged, inputs)
     check_finite(trained(model, merged), "merged by least squares")
     return named_like(model, given, merged)
@@ -111,7 +111,7 @@ def _mean_outputs(
     seed: int,
 ) -> _Wanted:
     """One forward of each model; the anchor's first, so that the others can be compared with it."""
-    wanted = _Wanted()
+    wanted, layers, recurrent = _Wanted(), fitted_layers(model), recurrent_layers(model)
     draws = generator(seed, "rows")
     order = list(range(len(states)))
     if anchor is not None:
@@ -120,7 +120,7 @@ def _mean_outputs(
     reference: dict[str, Tensor] = {}
     total: dict[str, Tensor] = {}
     for index in order:
-        for name, rows in _look(model, states[index], inputs, wanted, draws).items():
+        for name, rows in _look(model, states[index], inputs, layers, recurrent, wanted, draws).items():
             weight = torch.tensor(share[index])
             if anchor is not None and name != wanted.last:
                 weight = weight * _correlation(rows, reference.setdefault(name, rows)) ** agreement
@@ -130,12 +130,19 @@ def _mean_outputs(
     return wanted
 
 
-def _look(model: nn.Module, state: State, inputs: object, wanted: _Wanted, draws: torch.Generator) -> dict[str, Tensor]:
+def _look(
+    model: nn.Module,
+    state: State,
+    inputs: object,
+    layers: Collection[str],
+    recurrent: Collection[str],
+    wanted: _Wanted,
+    draws: torch.Generator,
+) -> dict[str, Tensor]:
     """What a model's layers say, at the rows that are drawn when a layer is first seen; note which returns."""
     seen: dict[str, Tensor] = {}
     taken: dict[str, Tensor] = {}
     latest: list[tuple[str, Tensor]] = []
-    recurrent = recurrent_layers(model)
 
     def take(name: str, module: nn.Module, given: Tensor) -> None:
         taken[name] = given
@@ -158,7 +165,7 @@ def _look(model: nn.Module, state: State, inputs: object, wanted: _Wanted, draws
         seen[name] = wanted.rows[name].of(output, dim).float()
         latest[:] = [(name, output)]
 
-    with watched(model, recurrent, before=take), watched(model, [*fitted_layers(model), *recurrent], after=keep):
+    with watched(model, recurrent, before=take), watched(model, [*layers, *recurrent], after=keep):
         returned = forward(model, state, inputs)
     if latest and latest[0][1] is returned:
         wanted.last = latest[0][0]
@@ -184,10 +191,7 @@ def _fit_linear(module: nn.Module, given: Tensor, rows: Rows, wanted: Tensor, ri
     )
     for where, patches in rows.patches(module, given):
         regression.add(patches, wanted[where].reshape(len(patches), groups, -1))
-    found, shift = regression.solve(ridge)
-    weight.copy_(found.reshape(weight.shape))
-    if bias is not None and shift is not None:
-        bias.copy_(shift.reshape(bias.shape))
+    regression.solve(ridge, weight, bias)
 
 
 def _fit_norm(module: nn.Module, given: Tensor, rows: Rows, wanted: Tensor, ridge: float) -> None:
@@ -208,20 +212,11 @@ def _fit_norm(module: nn.Module, given: Tensor, rows: Rows, wanted: Tensor, ridg
         scale = scale * now / old
         mean.copy_(seen.mean(0))
         variance.copy_(seen.var(0, correction=0))
-    before = torch.stack([scale, shift], -1)
+    regression = Ridge(scale.reshape(-1, 1, 1), None if bias is None else shift.unsqueeze(-1))
     weight.fill_(1.0)
     if bias is not None:
         bias.zero_()
     output = module.forward(given)
-    normal = rows.of(output, channel_dim(module, output)).double()
-    ones = torch.ones_like(normal)
-    columns = torch.stack([normal, ones] if bias is not None else [normal], -1)
-    start = before[..., : columns.shape[-1]]
-    missing = wanted.double() - (columns * start).sum(-1)
-    gram = torch.einsum("rci,rcj->cij", columns, columns)
-    pull = ridge * gram.diagonal(dim1=-2, dim2=-1).mean(-1).clamp_min(1e-12)
-    gram = gram + pull[:, None, None] * torch.eye(columns.shape[-1], dtype=torch.float64)
-    after = start + torch.linalg.solve(gram, torch.einsum("rci,rc->ci", columns, missing))
-    weight.copy_(after[..., 0].to(weight.dtype))
-    if bias is not None:
-        bias.copy_(after[..., 1].to(bias.dtype))
+    normal = rows.of(output, channel_dim(module, output))
+    regression.add(normal.unsqueeze(-1), wanted.unsqueeze(-1))
+    regression.solve(ridge, weight, bias)

@@ -32,6 +32,16 @@ class Map:
     def __call__(self, values: Tensor) -> Tensor:
         return functional.linear(values, self.weight, self.bias)
 
+    def rows(self, some: slice) -> Map:
+        """Some of its outputs alone, in the same memory."""
+        return Map(self.weight[some], None if self.bias is None else self.bias[some])
+
+    def fit(self, taken: Tensor, wanted: Tensor, ridge: float) -> None:
+        """Have it say what is wanted [rows, outputs] of what is taken [rows, inputs]."""
+        regression = Ridge(self.weight.unsqueeze(0), None if self.bias is None else self.bias.unsqueeze(0))
+        regression.add(taken.unsqueeze(1), wanted.unsqueeze(1))
+        regression.solve(ridge, self.weight, self.bias)
+
 
 @dataclass(frozen=True)
 class Pass:
@@ -98,39 +108,26 @@ class Pass:
         """Give the maps the weights that say what is wanted, of these inputs and of the states that follow from it."""
         _, states, _ = self.replay(len(wanted), wanted.shape[1], lambda step, _: wanted[:, step])
         heard, own, said = inputs.flatten(0, 1), states.flatten(0, 1), wanted.flatten(0, 1)
-        many, width = self.summed, inputs.shape[-1]
-        both = torch.cat([self.into.weight[:many], self.across.weight[:many]], 1)
-        offset = None
-        if self.into.bias is not None and self.across.bias is not None:
-            offset = self.into.bias[:many] + self.across.bias[:many]
-        weight, bias = _regress(torch.cat([heard, own], 1), said[:, :many], both, offset, ridge)
-        self.into.weight[:many], self.across.weight[:many] = weight[:, :width], weight[:, width:]
-        if self.into.bias is not None and bias is not None and offset is not None:
-            self.into.bias[:many] += bias - offset
-        if many == len(self.into.weight):
-            return
-        apart = said[:, many:].chunk(2, -1)
-        for taken, part, one in zip((heard, own), apart, (self.into, self.across), strict=True):
-            offset = None if one.bias is None else one.bias[many:]
-            weight, bias = _regress(taken, part, one.weight[many:], offset, ridge)
-            one.weight[many:] = weight
-            if one.bias is not None and bias is not None:
-                one.bias[many:] = bias
-
-
-def _regress(
-    taken: Tensor, wanted: Tensor, weight: Tensor, bias: Tensor | None, ridge: float
-) -> tuple[Tensor, Tensor | None]:
-    regression = Ridge(weight.unsqueeze(0), None if bias is None else bias.unsqueeze(0))
-    regression.add(taken.unsqueeze(1), wanted.unsqueeze(1))
-    found, shift = regression.solve(ridge)
-    return found[0], None if shift is None else shift[0]
+        many = self.summed
+        into, across = self.into.rows(slice(many)), self.across.rows(slice(many))
+        left = said[:, :many] if across.bias is None else said[:, :many] - across.bias
+        both = Map(torch.cat([into.weight, across.weight], 1), into.bias)
+        both.fit(torch.cat([heard, own], 1), left, ridge)
+        into.weight.copy_(both.weight[:, : heard.shape[1]])
+        across.weight.copy_(both.weight[:, heard.shape[1] :])
+        if many < len(self.into.weight):
+            of_input, of_state = said[:, many:].chunk(2, -1)
+            self.into.rows(slice(many, None)).fit(heard, of_input, ridge)
+            self.across.rows(slice(many, None)).fit(own, of_state, ridge)
 
 
 def recurrent_layers(model: nn.Module) -> dict[str, nn.RNNBase]:
     """Return the recurrent layers whose state is what they return (no projection), and that share no parameter."""
-    found = {name: module for name, module in unshared(model).items() if isinstance(module, nn.RNNBase)}
-    return {name: module for name, module in found.items() if module.proj_size == 0}
+    return {
+        name: module
+        for name, module in unshared(model).items()
+        if isinstance(module, nn.RNNBase) and module.proj_size == 0
+    }
 
 
 def by_sequence(module: nn.RNNBase, values: Tensor) -> Tensor:
@@ -163,15 +160,10 @@ def fit_gates(module: nn.RNNBase, inputs: Tensor, wanted: Tensor, ridge: float) 
 
 
 def _layers(module: nn.RNNBase) -> Iterator[list[Pass]]:
-    for layer in range(module.num_layers):
-        directions = []
-        for suffix in ["", "_reverse"][: 1 + module.bidirectional]:
-            maps = [
-                Map(
-                    getattr(module, f"weight_{kind}_l{layer}{suffix}"),
-                    getattr(module, f"bias_{kind}_l{layer}{suffix}", None),
-                )
-                for kind in ("ih", "hh")
-            ]
-            directions.append(Pass(module.mode, bool(suffix), *maps))
-        yield directions
+    directions: list[Pass] = []
+    for into, across, *biases in module.all_weights:
+        into_bias, across_bias = biases or (None, None)
+        directions.append(Pass(module.mode, bool(directions), Map(into, into_bias), Map(across, across_bias)))
+        if len(directions) == 1 + module.bidirectional:
+            yield directions
+            directions = []

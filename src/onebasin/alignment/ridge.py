@@ -32,11 +32,13 @@ class Ridge:
         self._gram += torch.einsum("rgi,rgj->gij", taken, taken)
         self._cross += torch.einsum("rgi,rgo->gio", taken, missing)
 
-    def solve(self, ridge: float) -> tuple[Tensor, Tensor | None]:
-        """Return weight and bias; ridge: the pull to what they were, in units of the mean square of an input."""
+    def solve(self, ridge: float, weight: Tensor, bias: Tensor | None) -> None:
+        """Overwrite a layer's parameters; ridge: the pull to what was, in units of the mean square of an input."""
         size = self._gram.shape[-1]
         pull = ridge * self._gram.diagonal(dim1=-2, dim2=-1).mean(-1).clamp_min(1e-12)
         gram = self._gram.double() + pull.double()[:, None, None] * torch.eye(size, dtype=torch.float64)
-        step = torch.linalg.solve(gram, self._cross.double()).mT
-        after = (self._before.double() + step).to(self._before.dtype)
-        return (after[..., :-1], after[..., -1]) if self._biased else (after, None)
+        after = self._before.double() + torch.linalg.solve(gram, self._cross.double()).mT
+        if bias is not None:
+            bias.copy_(after[..., -1].reshape(bias.shape))
+            after = after[..., :-1]
+        weight.copy_(after.reshape(weight.shape))

@@ -56,8 +56,7 @@ def watched(
 
     def hook(name: str, tell: Watcher, late: bool) -> Callable[..., Any]:
         def show(module: nn.Module, args: Any, kwargs: Any, returned: Any = None) -> Any:
-            tensors = outputs_of(returned if late else (args, kwargs))
-            if (name, late) in called or not tensors:
+            if (name, late) in called or not (tensors := outputs_of(returned if late else (args, kwargs))):
                 return None
             called.add((name, late))
             told = tell(name, module, tensors[0])
