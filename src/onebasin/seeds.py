@@ -1,4 +1,7 @@
-"""Seeds: every random choice of a run is named by a path from the run's seed."""
+"""Seeds: every random choice of a run is named by a path from a number: the run's seed, or, for what codecs draw, its
+64 bits that follow from the whole configuration (`Protocol.run`). So two runs of one seed that differ in anything share
+their data, starts and batches, and not what their codecs draw.
+"""
 
 from hashlib import blake2b
 
