@@ -74,20 +74,3 @@ def quick_config() -> Callable[..., RunConfig]:
         return read_config(base, overrides)
 
     return make
-
-
-class Stop(Exception):
-    """A run that is stopped."""
-
-
-class StopAfter:
-    """An observer that stops a run after a round."""
-
-    def __init__(self, round: int) -> None:
-        self._round = round
-
-    def on_reply(self, round: int, answered: int, asked: int) -> None: ...
-
-    def on_round(self, record: dict[str, Any]) -> None:
-        if record["round"] == self._round:
-            raise Stop

@@ -23,7 +23,7 @@ from onebasin.wire.error import Diverged
 from onebasin.wire.layout import Layout
 from onebasin.wire.ledger import Decoded
 
-from .conftest import Stop, StopAfter
+from .stopped_runs import Stop, StopAfter
 
 MakeConfig = Callable[..., RunConfig]
 MASKED = ("fedpm", "klms", "bicompfl", "fedmrn", "fedmask", "zampling", "fedpfn")

@@ -30,7 +30,7 @@ from onebasin.wire.error import WireError
 from onebasin.wire.layout import Layout
 from onebasin.wire.message import SERVER, decode_message
 
-from .conftest import Stop, StopAfter
+from .stopped_runs import Stop, StopAfter
 from .test_personal_scores import SKEWED, served
 
 MakeConfig = Callable[..., RunConfig]

@@ -27,6 +27,8 @@ from onebasin.tasks.task import Task, load_task
 from onebasin.wire.message import Section, decode_message, encode_message
 from onebasin.wire.permutations import coded_bytes
 
+from .stopped_runs import Stop, StopWithin, assert_same_run
+
 MakeConfig = Callable[..., RunConfig]
 INPUTS = torch.randn(120, 5, generator=torch.Generator().manual_seed(0))
 
@@ -242,16 +244,14 @@ def test_a_client_that_vanishes_between_signature_and_model_tries_again() -> Non
 def test_a_resumed_run_equals_one_never_stopped(
     engine: str, choices: tuple[str, ...], quick_config: MakeConfig, tmp_path: Path
 ) -> None:
-    from .test_runs import Cut, CutAfter, assert_same_run
-
     settings = (f"engine.kind={engine}", "engine.workers=2", "training.keep_optimizer=true", "training.momentum=0.5")
     late = ("federation.late=1", "federation.join_round=3", "federation.rounds=4", "method.start=local")
     config = quick_config("fedavg", *settings, *late, *(f"method.{choice}" for choice in choices))
     whole = ob.run(config, ["engine.kind=single"], out=tmp_path / "whole")
     for after in (1, 2):
         cut = tmp_path / f"cut{after}"
-        with pytest.raises(Cut):
-            ob.run(config, out=cut, observers=[CutAfter(after)])
+        with pytest.raises(Stop):
+            ob.run(config, out=cut, observers=[StopWithin(after + 1)])
         ob.run(config, resume=cut)
         assert_same_run(whole.directory, cut)
 
@@ -259,8 +259,6 @@ def test_a_resumed_run_equals_one_never_stopped(
 def test_reused_phases_change_nothing(
     quick_config: MakeConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from .test_runs import assert_same_run
-
     config = quick_config("scaffold", "training.momentum=0.0")
     plain = ob.run(config, out=tmp_path / "plain")
     monkeypatch.setenv("ONEBASIN_REUSE", str(tmp_path / "reuse"))

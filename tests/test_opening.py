@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 import torch
+from tests.stopped_runs import Stop, StopWithin, assert_same_run
 from tests.test_chains_in_rounds import TARGETS, MakeTask, Played, configure
-from tests.test_runs import Cut, CutAfter, assert_same_run
 
 import onebasin as ob
 from onebasin.config import ConfigError, RunConfig
@@ -84,8 +84,8 @@ def test_it_costs_more_first_and_a_resumed_run_equals_one_never_stopped(
     totals = [line["bytes"]["total"] for line in whole.history]
     assert totals[1] - totals[0] > 5 * (totals[4] - totals[3])
 
-    with pytest.raises(Cut):
-        ob.run(config, out=tmp_path / "cut", observers=[CutAfter(2)])
+    with pytest.raises(Stop):
+        ob.run(config, out=tmp_path / "cut", observers=[StopWithin(3)])
     ob.run(config, resume=tmp_path / "cut")
     assert_same_run(whole.directory, tmp_path / "cut")
 

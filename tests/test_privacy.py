@@ -24,7 +24,7 @@ from onebasin.server import Server
 from onebasin.tasks.task import Task
 from onebasin.wire.message import decode_message
 
-from .conftest import Stop, StopAfter
+from .stopped_runs import Stop, StopAfter
 
 MakeTask = Callable[[list[list[float]], list[int]], Task]
 MakeConfig = Callable[..., RunConfig]

@@ -17,7 +17,7 @@ from onebasin.tasks.task import load_task
 from onebasin.wire.error import WireError
 from onebasin.wire.message import decode_message
 
-from .conftest import Stop, StopAfter
+from .stopped_runs import Stop, StopAfter
 from .test_chains_in_rounds import TARGETS, MakeTask, Played, configure
 
 MakeConfig = Callable[..., RunConfig]

@@ -26,6 +26,8 @@ from onebasin.results.run_directory import RunDirectoryError
 from onebasin.tasks.metrics import evaluate
 from onebasin.tasks.task import load_task
 
+from .stopped_runs import Stop, StopWithin, assert_same_model, assert_same_run
+
 MakeConfig = Callable[..., RunConfig]
 
 
@@ -149,24 +151,6 @@ def test_the_pool_and_the_single_process_give_the_same_bits(quick_config: MakeCo
     assert_same_run(single.directory, pool.directory)
 
 
-class Cut(Exception):
-    """A run that ends where it must not."""
-
-
-class CutAfter:
-    """An observer that ends the run in the middle of a round."""
-
-    def __init__(self, round: int) -> None:
-        self._round = round
-
-    def on_reply(self, round: int, answered: int, asked: int) -> None:
-        if round > self._round and answered == 2:
-            raise Cut
-
-    def on_round(self, record: dict[str, Any]) -> None:
-        pass
-
-
 @pytest.mark.parametrize(
     ("method", "engine"),
     [
@@ -185,8 +169,8 @@ def test_a_resumed_run_equals_one_never_stopped(
     config = quick_config(method, f"engine.kind={engine}", "engine.workers=2", "federation.rounds=4")
     whole = ob.run(config, out=tmp_path / "whole")
     if method != "centralised":
-        with pytest.raises(Cut):
-            ob.run(config, out=tmp_path / "cut", observers=[CutAfter(2)])
+        with pytest.raises(Stop):
+            ob.run(config, out=tmp_path / "cut", observers=[StopWithin(3)])
     else:
         with pytest.raises(ZeroDivisionError):
             ob.run(config, out=tmp_path / "cut", observers=[RaiseAt(2)])
@@ -226,8 +210,8 @@ def test_a_killed_run_goes_on_to_the_same_end(engine: str, quick_config: MakeCon
 def test_half_written_lines_are_taken_back(quick_config: MakeConfig, tmp_path: Path) -> None:
     config = quick_config("fedavg")
     whole = ob.run(config, out=tmp_path / "whole")
-    with pytest.raises(Cut):
-        ob.run(config, out=tmp_path / "cut", observers=[CutAfter(1)])
+    with pytest.raises(Stop):
+        ob.run(config, out=tmp_path / "cut", observers=[StopWithin(2)])
     with (tmp_path / "cut" / "history.jsonl").open("a") as file:
         file.write('{"round": 2, "accur')
     with (tmp_path / "cut" / "ledger.csv").open("a") as file:
@@ -251,12 +235,14 @@ def test_a_directory_is_not_written_over_or_mistaken(quick_config: MakeConfig, t
 def test_a_directory_in_use_is_left_alone(quick_config: MakeConfig, tmp_path: Path) -> None:
     path = tmp_path / "run"
 
-    class Intruder(CutAfter):
+    class Intruder:
+        def on_reply(self, round: int, answered: int, asked: int) -> None: ...
+
         def on_round(self, record: dict[str, Any]) -> None:
             with pytest.raises(RunDirectoryError, match="is in use: another process is running it"):
                 ob.run(resume=path)
 
-    assert len(ob.run(quick_config("fedavg"), out=path, observers=[Intruder(9)]).history) == 3
+    assert len(ob.run(quick_config("fedavg"), out=path, observers=[Intruder()]).history) == 3
 
 
 def test_what_cannot_start_leaves_no_directory(quick_config: MakeConfig, tmp_path: Path) -> None:
@@ -266,8 +252,8 @@ def test_what_cannot_start_leaves_no_directory(quick_config: MakeConfig, tmp_pat
 
 
 def test_a_damaged_checkpoint_is_named(quick_config: MakeConfig, tmp_path: Path) -> None:
-    with pytest.raises(Cut):
-        ob.run(quick_config("scaffold"), out=tmp_path / "run", observers=[CutAfter(1)])
+    with pytest.raises(Stop):
+        ob.run(quick_config("scaffold"), out=tmp_path / "run", observers=[StopWithin(2)])
     damaged = tmp_path / "run" / "checkpoint" / "server-000001.safetensors"
     damaged.write_bytes(damaged.read_bytes()[:-100])
     with pytest.raises(ValueError, match=r"server-000001\.safetensors: the checkpoint is damaged"):
@@ -275,8 +261,8 @@ def test_a_damaged_checkpoint_is_named(quick_config: MakeConfig, tmp_path: Path)
 
 
 def test_a_run_of_a_version_with_other_messages_is_not_gone_on_with(quick_config: MakeConfig, tmp_path: Path) -> None:
-    with pytest.raises(Cut):
-        ob.run(quick_config("fedavg"), out=tmp_path / "run", observers=[CutAfter(1)])
+    with pytest.raises(Stop):
+        ob.run(quick_config("fedavg"), out=tmp_path / "run", observers=[StopWithin(2)])
     manifest = tmp_path / "run" / "checkpoint" / "manifest.json"
     facts = json.loads(manifest.read_bytes())
     del facts["wire"], facts["ledger"]["decoded"]
@@ -383,21 +369,3 @@ def test_run_directory_has_what_is_promised(quick_config: MakeConfig, tmp_path: 
     saved = safetensors.torch.load_file(tmp_path / "run" / "model.safetensors")
     assert all(torch.equal(saved[name], p) for name, p in result.model.state_dict().items())
     assert len(list((tmp_path / "run" / "checkpoint").iterdir())) == 2, "only the last round's files are kept"
-
-
-def assert_same_model(a: Path, b: Path) -> None:
-    first, second = (safetensors.torch.load_file(path / "model.safetensors") for path in (a, b))
-    assert first.keys() == second.keys()
-    assert all(torch.equal(first[name], second[name]) for name in first)
-
-
-def assert_same_run(a: Path, b: Path) -> None:
-    """Same weights, ledger and history, but for the clock."""
-    assert (a / "ledger.csv").read_bytes() == (b / "ledger.csv").read_bytes()
-    histories = [
-        [{**json.loads(line), "seconds": 0} for line in (path / "history.jsonl").read_text().splitlines()]
-        for path in (a, b)
-    ]
-    assert histories[0] == histories[1]
-    if (a / "model.safetensors").exists():
-        assert_same_model(a, b)

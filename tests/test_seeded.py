@@ -17,7 +17,7 @@ from onebasin.updates.scene import Scene
 from onebasin.wire.error import WireError
 from onebasin.wire.message import SERVER, Kind, Section, decode_message, encode_message
 
-from .conftest import Stop, StopAfter
+from .stopped_runs import Stop, StopAfter
 from .test_chains_in_rounds import TARGETS, MakeTask, Played
 
 CHAIN = "error-feedback | top-k 0.1 | sign"

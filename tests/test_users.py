@@ -25,6 +25,8 @@ from onebasin.server import Server
 from onebasin.tasks.task import Task, load_task
 from onebasin.wire.message import decode_message, encode_message
 
+from .stopped_runs import Stop, StopWithin
+
 HERE = Path(__file__).parent
 MakeConfig = Callable[..., RunConfig]
 
@@ -49,21 +51,10 @@ def test_own_data_and_model_train_in_every_engine(own: Mapping[str, Any], tmp_pa
 
 
 def test_a_cut_run_of_an_own_model_goes_on_to_the_same_bits(own: Mapping[str, Any], tmp_path: Path) -> None:
-    class Cut(Exception):
-        pass
-
-    class CutAfterTwo:
-        def on_reply(self, round: int, answered: int, asked: int) -> None:
-            if round == 3:
-                raise Cut
-
-        def on_round(self, record: dict[str, Any]) -> None:
-            pass
-
     base = {"method": "diloco", "task": dict(own), "federation": {"rounds": 4}}
     whole = ob.run(base, out=tmp_path / "whole")
-    with pytest.raises(Cut):
-        ob.run(base, out=tmp_path / "cut", observers=[CutAfterTwo()])
+    with pytest.raises(Stop):
+        ob.run(base, out=tmp_path / "cut", observers=[StopWithin(3)])
     resumed = ob.run(resume=tmp_path / "cut")
     assert whole.model is not None
     assert resumed.model is not None
