@@ -19,6 +19,11 @@ settings.register_profile("quick", deadline=None, max_examples=60, derandomize="
 settings.load_profile("quick")
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add the flag that records golden traces anew."""
+    parser.addoption("--rewrite-traces", action="store_true", help="record tests/golden/traces anew")
+
+
 @pytest.fixture(autouse=True)
 def same_draws() -> None:
     """Have every test draw the same from torch's global generator, whatever ran before it."""
