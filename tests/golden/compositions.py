@@ -5,15 +5,7 @@ from collections.abc import Mapping, Sequence
 WEIGHTS = "WEIGHTS"
 """Stands for the directory of a model that was trained beforehand."""
 
-PAGES: Mapping[str, Sequence[str]] = {
-    name: ()
-    for name in (
-        "adopt-one", "best-client", "bicompfl", "centralised", "dgc", "diloco", "drive", "ensemble", "fedadam",
-        "fedavg", "fedavgm", "fedmask", "fedmrn", "fedpaq", "fedpara", "fedpfn", "fedpm", "fedprox", "fedyogi",
-        "klms", "local-only", "onebasin", "powersgd", "scaffold", "signsgd", "sparseloco", "sparta",
-        "streaming-diloco", "stc", "zampling",
-    )
-} | {"piggyback": (f"task.weights={WEIGHTS}",)}  # fmt: skip
+PAGES: Mapping[str, Sequence[str]] = dict.fromkeys(("adopt-one", "best-client", "bicompfl", "centralised", "dgc", "diloco", "drive", "ensemble", "fedadam", "fedavg", "fedavgm", "fedmask", "fedmrn", "fedpaq", "fedpara", "fedpfn", "fedpm", "fedprox", "fedyogi", "klms", "local-only", "onebasin", "powersgd", "scaffold", "signsgd", "sparseloco", "sparta", "streaming-diloco", "stc", "zampling"), ()) | {"piggyback": (f"task.weights={WEIGHTS}",)}  # fmt: skip
 """The method -> its changes beside `COMMON`."""
 
 _BATCH_NORM = "task.model.norm=batch"

@@ -14,6 +14,7 @@ from typing import Any
 from unittest.mock import patch
 
 import torch
+from tests.golden.compositions import WEIGHTS, every
 
 import onebasin as ob
 from onebasin.engines.engine import Reply
@@ -22,7 +23,6 @@ from onebasin.results.run_directory import RunDirectory
 from onebasin.state import State
 from onebasin.wire.layout import Tensors
 from onebasin.wire.ledger import Ledger
-from tests.golden.compositions import WEIGHTS, every
 
 FIXED = {"ATEN_CPU_CAPABILITY": "default", "MKL_CBWR": "COMPATIBLE", "OMP_NUM_THREADS": "1"}
 """What the environment must have before torch is imported."""

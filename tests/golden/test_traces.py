@@ -10,10 +10,10 @@ import sys
 from pathlib import Path
 
 import pytest
-
-from onebasin.methods import METHODS
 from tests.golden.compositions import PAGES, every
 from tests.golden.record import FIXED
+
+from onebasin.methods import METHODS
 
 TRACES = Path(__file__).parent / "traces"
 GROUPS = 4
