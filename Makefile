@@ -18,7 +18,7 @@ test: $(READY)
 flower: $(FLOWER)/.ready
 
 test-flower: $(FLOWER)/.ready
-	$(FLOWER)/bin/pytest -m "flower and not slow" tests/flower
+	$(FLOWER)/bin/pytest -m "flower and not slow" tests/apps/flower
 
 lint: $(READY)
 	$(BIN)/ruff format --check src tests benchmarks

@@ -16,8 +16,8 @@ from onebasin.alignment.least_squares import least_squares
 from onebasin.alignment.probes import noise
 from onebasin.alignment.responses import Responses
 from onebasin.alignment.signatures import decode_signatures, encode_signatures
-from onebasin.tasks.models.convolutional import lenet5
-from onebasin.tasks.models.residual import resnet20
+from onebasin.learning.models.convolutional import lenet5
+from onebasin.learning.models.residual import resnet20
 
 VGG16 = (64, 64, "M", 128, 128, "M", 256, 256, 256, "M", 512, 512, 512, "M", 512, 512, 512, "M")
 PICTURE = torch.zeros(2, 3, 32, 32)

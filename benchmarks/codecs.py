@@ -9,9 +9,9 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from onebasin.updates.catalogue import make_coding
-from onebasin.updates.scene import Scene
-from onebasin.wire.layout import Layout
+from onebasin.codecs.context import Scene
+from onebasin.codecs.named_codecs import make_coding
+from onebasin.core.layout import Layout
 
 VALUES = 10_000_000
 CHAINS = (

@@ -19,13 +19,13 @@ import torch
 
 from benchmarks.mutations import mutate
 from benchmarks.tiny import make
-from onebasin.client import Client
-from onebasin.engines.engine import Failure, Reply
-from onebasin.engines.in_process import InProcess
-from onebasin.federation import in_order
-from onebasin.outcome import Outcome
-from onebasin.server import Server
-from onebasin.state import State
+from onebasin.core.state import State
+from onebasin.federation.client.client import Client
+from onebasin.federation.engines.engine import Failure, Reply
+from onebasin.federation.engines.in_process import InProcess
+from onebasin.federation.round_loop import in_order
+from onebasin.federation.round_result import Outcome
+from onebasin.federation.server.server import Server
 from onebasin.wire.error import WireError
 
 LOCAL = "method.start=local"

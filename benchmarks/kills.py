@@ -16,7 +16,7 @@ from pathlib import Path
 from random import Random
 
 import onebasin as ob
-from onebasin.config import RunConfig
+from onebasin.federation.run_config import RunConfig
 
 CHAIN = "error-feedback | top-k 0.05 | sign"
 PARTS = (("single", False, 10), ("pool", False, 2), ("pool", True, 8))

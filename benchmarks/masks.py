@@ -8,11 +8,11 @@ from rich.console import Console
 from rich.table import Table
 from torch import nn
 
-from onebasin.choices import Anchored, Dense, MaskedNoise, Parametrization, Supermask
-from onebasin.tasks.models.convolutional import lenet5
-from onebasin.training.masking import Masking, standing_in
-from onebasin.training.parametrization import parametrize
-from onebasin.training.weights import clone, parameters_of
+from onebasin.learning.models.convolutional import lenet5
+from onebasin.learning.parametrizations.masked_update import Masking, standing_in
+from onebasin.learning.parametrizations.parametrize import parametrize
+from onebasin.methods.settings import Anchored, Dense, MaskedNoise, Parametrization, Supermask
+from onebasin.networks.weights import clone, parameters_of
 
 BATCH, STEPS, REPEATS = 128, 8, 5
 WAYS: dict[str, Parametrization] = {

@@ -8,10 +8,10 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.workload import make_config, make_task
-from onebasin.client import Client
-from onebasin.engines.in_process import InProcess
-from onebasin.federation import in_order
-from onebasin.server import Server
+from onebasin.federation.client.client import Client
+from onebasin.federation.engines.in_process import InProcess
+from onebasin.federation.round_loop import in_order
+from onebasin.federation.server.server import Server
 
 COUNTS = (10, 100, 1000)
 ROUNDS = 2

@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from onebasin.tasks.metrics import loss_of
-from onebasin.tasks.task import Task
+from onebasin.learning.metrics import loss_of
+from onebasin.learning.task import Task
 
 sys.path.append(str(Path(__file__).parents[1] / ".bench"))
 

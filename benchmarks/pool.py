@@ -7,12 +7,12 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.workload import EXAMPLES, make_config, ratio
-from onebasin.client import Client
-from onebasin.engines.engine import Engine
-from onebasin.engines.in_process import InProcess
-from onebasin.engines.pool import Pool
-from onebasin.server import Server
-from onebasin.tasks.task import load_task
+from onebasin.federation.client.client import Client
+from onebasin.federation.engines.engine import Engine
+from onebasin.federation.engines.in_process import InProcess
+from onebasin.federation.engines.pool import Pool
+from onebasin.federation.server.server import Server
+from onebasin.learning.task import load_task
 
 CLIENTS, REPEATS = 10, 7
 WORKLOAD = f"benchmarks.workload:dataset_of_{CLIENTS}_clients"

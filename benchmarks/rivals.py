@@ -28,11 +28,11 @@ from torch import nn
 import onebasin as ob
 from benchmarks.pfl_setup import installed, simulate
 from benchmarks.torchft_diloco import Recipe, train
-from onebasin.config import RunConfig
-from onebasin.reading import read_config
-from onebasin.seeds import derive
-from onebasin.tasks.metrics import evaluate, loss_of
-from onebasin.tasks.task import Task, load_task
+from onebasin.core.seeds import derive
+from onebasin.federation.read_config import read_config
+from onebasin.federation.run_config import RunConfig
+from onebasin.learning.metrics import evaluate, loss_of
+from onebasin.learning.task import Task, load_task
 
 ROUNDS, EPOCHS, BATCH, RATE, MU = 20, 5, 32, 0.05, 0.1
 ADAMW = {"lr": 1e-3, "weight_decay": 0.01}

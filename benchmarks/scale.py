@@ -13,11 +13,11 @@ from rich.table import Table
 
 from benchmarks.hostile import resident
 from benchmarks.workload import make_config, make_task
-from onebasin.client import Client
-from onebasin.engines.in_process import InProcess
-from onebasin.federation import federate
+from onebasin.federation.client.client import Client
+from onebasin.federation.engines.in_process import InProcess
+from onebasin.federation.round_loop import federate
+from onebasin.federation.server.server import Server
 from onebasin.results.run_directory import RunDirectory
-from onebasin.server import Server
 from onebasin.wire.ledger import Ledger
 
 CLIENTS, COHORT, ROUNDS, EXAMPLES = 1000, 100, 20, 64

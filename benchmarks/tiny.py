@@ -3,10 +3,10 @@
 import torch
 from torch import nn
 
-from onebasin.config import RunConfig
-from onebasin.reading import read_config
-from onebasin.tasks.dataset import Dataset, Split
-from onebasin.tasks.task import Task, load_task
+from onebasin.federation.read_config import read_config
+from onebasin.federation.run_config import RunConfig
+from onebasin.learning.data.load import Dataset, Split
+from onebasin.learning.task import Task, load_task
 
 
 def dataset() -> Dataset:

@@ -11,8 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from onebasin.tasks.metrics import loss_of
-from onebasin.tasks.task import Task
+from onebasin.learning.metrics import loss_of
+from onebasin.learning.task import Task
 
 OUTER = {"lr": 0.7, "momentum": 0.9, "nesterov": True}
 

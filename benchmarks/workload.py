@@ -6,10 +6,10 @@ from time import process_time
 
 import torch
 
-from onebasin.config import RunConfig
-from onebasin.reading import read_config
-from onebasin.tasks.dataset import Dataset, Split
-from onebasin.tasks.task import Task
+from onebasin.federation.read_config import read_config
+from onebasin.federation.run_config import RunConfig
+from onebasin.learning.data.load import Dataset, Split
+from onebasin.learning.task import Task
 
 BATCH = 32
 EXAMPLES = 320

@@ -9,10 +9,10 @@ import torch
 from hypothesis import settings
 from torch import Tensor, nn
 
-from onebasin.config import RunConfig
-from onebasin.reading import read_config
-from onebasin.tasks.dataset import Dataset, Split
-from onebasin.tasks.task import Task
+from onebasin.federation.read_config import read_config
+from onebasin.federation.run_config import RunConfig
+from onebasin.learning.data.load import Dataset, Split
+from onebasin.learning.task import Task
 
 # In continuous integration the same examples every time; elsewhere new ones.
 settings.register_profile("quick", deadline=None, max_examples=60, derandomize="CI" in os.environ)
@@ -58,7 +58,7 @@ def squared_distance(outputs: Tensor, targets: Tensor) -> Tensor:
 @pytest.fixture
 def quadratic(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Task]:
     """Make a task from one target and one number of examples for each client."""
-    monkeypatch.setattr("onebasin.training.local.loss_of", squared_distance)
+    monkeypatch.setattr("onebasin.learning.local_training.loss_of", squared_distance)
 
     def make(targets: list[list[float]], examples: list[int]) -> Task:
         rows = torch.tensor([t for t, n in zip(targets, examples, strict=True) for _ in range(n)])

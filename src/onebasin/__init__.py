@@ -4,41 +4,41 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from onebasin.alignment.balance import balance
     from onebasin.alignment.cycle_consistent import refine
     from onebasin.alignment.least_squares import least_squares
     from onebasin.alignment.matching import match
     from onebasin.alignment.merging import align, merge
     from onebasin.alignment.repair import repair
+    from onebasin.alignment.rescaling import balance
     from onebasin.alignment.responses import Responses
-    from onebasin.config import ConfigError, RunConfig
-    from onebasin.exports.rebuilding import ModelFileError, load
-    from onebasin.launch import Run, run
-    from onebasin.reading import read_config
+    from onebasin.apps.run import Run, run
+    from onebasin.federation.read_config import read_config
+    from onebasin.federation.run_config import ConfigError, RunConfig
+    from onebasin.learning.data.load import Dataset, Split
+    from onebasin.results.exports.rebuilding import ModelFileError, load
     from onebasin.symmetry.find import find_permutations
     from onebasin.symmetry.spec import PermutationSpec
-    from onebasin.tasks.dataset import Dataset, Split
 
 _HOMES = {
-    "ConfigError": "config",
-    "Dataset": "tasks.dataset",
-    "ModelFileError": "exports.rebuilding",
+    "ConfigError": "federation.run_config",
+    "Dataset": "learning.data.load",
+    "ModelFileError": "results.exports.rebuilding",
     "PermutationSpec": "symmetry.spec",
     "Responses": "alignment.responses",
-    "Run": "launch",
-    "RunConfig": "config",
-    "Split": "tasks.dataset",
+    "Run": "apps.run",
+    "RunConfig": "federation.run_config",
+    "Split": "learning.data.load",
     "align": "alignment.merging",
-    "balance": "alignment.balance",
+    "balance": "alignment.rescaling",
     "find_permutations": "symmetry.find",
     "least_squares": "alignment.least_squares",
-    "load": "exports.rebuilding",
+    "load": "results.exports.rebuilding",
     "match": "alignment.matching",
     "merge": "alignment.merging",
-    "read_config": "reading",
+    "read_config": "federation.read_config",
     "refine": "alignment.cycle_consistent",
     "repair": "alignment.repair",
-    "run": "launch",
+    "run": "apps.run",
 }
 
 __all__ = [

@@ -1,3 +1,3 @@
-from onebasin.cli import main
+from onebasin.apps.cli import main
 
 main()

@@ -1,14 +1,13 @@
 import pytest
 import torch
+from tests.alignment.nets import convolutional, noisy, perceptron, seeded
+from tests.alignment.test_merging import nearness
 from torch import nn
 
 import onebasin as ob
 from onebasin.alignment import AlignmentError, align
 from onebasin.alignment.cycle_consistent import _Space, refine
 from onebasin.alignment.models import parameters
-
-from .nets import convolutional, noisy, perceptron, seeded
-from .test_merging import nearness
 
 
 def test_the_value_is_the_sum_over_pairs() -> None:

@@ -2,14 +2,13 @@ from collections.abc import Callable
 
 import pytest
 import torch
+from tests.alignment.nets import convolutional, noisy, perceptron, seeded
 from torch import Tensor, nn
 
 import onebasin as ob
 from onebasin.alignment import AlignmentError, average
+from onebasin.alignment.forward_hooks import forward
 from onebasin.alignment.least_squares import least_squares
-from onebasin.alignment.running import forward
-
-from .nets import convolutional, noisy, perceptron, seeded
 
 DRAWS = torch.Generator().manual_seed(2)
 

@@ -4,14 +4,13 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.alignment.nets import convolutional, noisy, perceptron, seeded
 from tests.symmetry.convolutional_nets import VGG16, Grouped, ResNet20, vgg
 from tests.symmetry.sequence_nets import GPT
 from torch import Tensor, nn
 
 import onebasin as ob
 from onebasin.alignment.matching import best_order
-
-from .nets import convolutional, noisy, perceptron, seeded
 
 CASES: list[tuple[Callable[[], nn.Module], tuple[int, ...]]] = [
     (lambda: perceptron(16, 40, 40, 40, 5), (3, 16)),

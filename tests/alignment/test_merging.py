@@ -1,10 +1,9 @@
 import pytest
 import torch
+from tests.alignment.nets import noisy, perceptron, seeded
 
 import onebasin as ob
 from onebasin.alignment import AlignmentError, align, average
-
-from .nets import noisy, perceptron, seeded
 
 
 @pytest.mark.parametrize("count", [2, 3, 5])

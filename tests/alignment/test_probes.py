@@ -9,8 +9,8 @@ from torch import Tensor, nn
 
 import onebasin as ob
 from onebasin.alignment.probes import continued
-from onebasin.config import ConfigError, RunConfig
-from onebasin.tasks.models import built_in
+from onebasin.federation.run_config import ConfigError, RunConfig
+from onebasin.learning.models import built_in
 
 
 class Next(nn.Module):

@@ -3,15 +3,14 @@ from itertools import product
 
 import pytest
 import torch
+from tests.alignment.nets import noisy, seeded
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence
 
 from onebasin.alignment import AlignmentError, average
+from onebasin.alignment.forward_hooks import forward
 from onebasin.alignment.least_squares import least_squares
 from onebasin.alignment.recurrence import fit_gates, listen, recurrent_layers
-from onebasin.alignment.running import forward
-
-from .nets import noisy, seeded
 
 DRAWS = torch.Generator().manual_seed(4)
 KINDS: list[Callable[..., nn.RNNBase]] = [

@@ -2,14 +2,13 @@ from collections.abc import Callable
 
 import pytest
 import torch
+from tests.alignment.nets import convolutional, perceptron, seeded
 from torch import Tensor, nn
 
 import onebasin as ob
 from onebasin.alignment import AlignmentError
+from onebasin.alignment.forward_hooks import forward
 from onebasin.alignment.repair import restore, statistics, statistics_spec
-from onebasin.alignment.running import forward
-
-from .nets import convolutional, perceptron, seeded
 
 INPUTS = torch.randn(300, 6, generator=torch.Generator().manual_seed(1))
 

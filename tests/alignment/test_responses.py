@@ -2,13 +2,12 @@ from collections.abc import Callable
 
 import pytest
 import torch
+from tests.alignment.nets import Sequences, convolutional, noisy, perceptron, seeded
 from torch import Tensor, nn
 
 import onebasin as ob
 from onebasin.alignment import AlignmentError
 from onebasin.alignment.responses import Responses, standardised
-
-from .nets import Sequences, convolutional, noisy, perceptron, seeded
 
 DRAWS = torch.Generator().manual_seed(4)
 CASES: list[tuple[Callable[[], nn.Module], Tensor]] = [

@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from onebasin.alignment import AlignmentError
-from onebasin.alignment.experts import consult
+from onebasin.alignment.ensemble_targets import consult
 from onebasin.alignment.probes import noise, tokens
 from onebasin.alignment.sketches import Sketch, SketchForm, draw, log_density, shares_of, sketch
 

@@ -5,15 +5,14 @@ from typing import Any
 
 import pytest
 import torch
+from tests.alignment.nets import OneLayerTwice
 from torch import Tensor, nn
 
 import onebasin as ob
 from onebasin.alignment.distillation import distil
+from onebasin.alignment.forward_hooks import forward
 from onebasin.alignment.models import AlignmentError
 from onebasin.alignment.repair import statistics
-from onebasin.alignment.running import forward
-
-from .nets import OneLayerTwice
 
 
 class TiedEmbedding(nn.Module):

@@ -2,11 +2,15 @@
 
 from collections.abc import Mapping, Sequence
 
+from onebasin.methods.pages import METHODS
+
 WEIGHTS = "WEIGHTS"
 """Stands for the directory of a model that was trained beforehand."""
 
-PAGES: Mapping[str, Sequence[str]] = dict.fromkeys(("adopt-one", "best-client", "bicompfl", "centralised", "dgc", "diloco", "drive", "ensemble", "fedadam", "fedavg", "fedavgm", "fedmask", "fedmrn", "fedpaq", "fedpara", "fedpfn", "fedpm", "fedprox", "fedyogi", "klms", "local-only", "onebasin", "powersgd", "scaffold", "signsgd", "sparseloco", "sparta", "streaming-diloco", "stc", "zampling"), ()) | {"piggyback": (f"task.weights={WEIGHTS}",)}  # fmt: skip
-"""The method -> its changes beside `COMMON`."""
+PAGES: Mapping[str, Sequence[str]] = {
+    name: (f"task.weights={WEIGHTS}",) if name == "piggyback" else () for name in METHODS
+}
+"""Every method -> its changes beside `COMMON`."""
 
 _BATCH_NORM = "task.model.norm=batch"
 _LOCAL = "method.start=local"

@@ -17,11 +17,11 @@ import torch
 from tests.golden.compositions import WEIGHTS, every
 
 import onebasin as ob
-from onebasin.engines.engine import Reply
-from onebasin.engines.in_process import InProcess
+from onebasin.core.layout import Tensors
+from onebasin.core.state import State
+from onebasin.federation.engines.engine import Reply
+from onebasin.federation.engines.in_process import InProcess
 from onebasin.results.run_directory import RunDirectory
-from onebasin.state import State
-from onebasin.wire.layout import Tensors
 from onebasin.wire.ledger import Ledger
 
 FIXED = {"ATEN_CPU_CAPABILITY": "default", "MKL_CBWR": "COMPATIBLE", "OMP_NUM_THREADS": "1"}

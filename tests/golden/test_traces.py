@@ -10,17 +10,11 @@ import sys
 from pathlib import Path
 
 import pytest
-from tests.golden.compositions import PAGES, every
+from tests.golden.compositions import every
 from tests.golden.record import FIXED
-
-from onebasin.methods import METHODS
 
 TRACES = Path(__file__).parent / "traces"
 GROUPS = 4
-
-
-def test_every_method_page_is_traced() -> None:
-    assert set(PAGES) == set(METHODS)
 
 
 @pytest.mark.parametrize("group", range(GROUPS))

@@ -3,12 +3,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.report.conftest import build_run
 
 from onebasin.report.against import against_figure, write_against
 from onebasin.report.arms import ReportError
 from onebasin.results.records import RunRecord, write_result
-
-from .conftest import build_run
 
 
 def varied() -> list[RunRecord]:

@@ -13,7 +13,7 @@ from onebasin.report.bars import bytes_figure
 from onebasin.report.curves import curve, frontier_figure, rounds_figure, spread_apart
 from onebasin.report.figures import save_png, svg_text
 from onebasin.report.holdings import holdings_figure
-from onebasin.report.ink import INKS, looks
+from onebasin.report.plot_style import INKS, looks
 from onebasin.report.scales import shown
 
 

@@ -4,9 +4,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from onebasin.durable import write_whole
+from onebasin.core.atomic_write import write_whole
+from onebasin.core.state import State, StateError
 from onebasin.results.records import find_runs, load_run
-from onebasin.state import State, StateError
 
 
 def test_a_file_is_replaced_whole(tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 import onebasin as ob
-from onebasin.config import ConfigError, RunConfig
+from onebasin.federation.run_config import ConfigError, RunConfig
 from onebasin.results import trackers
 
 MakeConfig = Callable[..., RunConfig]

@@ -4,11 +4,7 @@ from typing import Any
 
 import pytest
 import torch
-from torch import nn
-
-from onebasin.symmetry import PermutationSpec, check_permutations, find_permutations
-
-from .convolutional_nets import (
+from tests.symmetry.convolutional_nets import (
     VGG16,
     DenseNet,
     Grouped,
@@ -20,8 +16,11 @@ from .convolutional_nets import (
     UNet,
     vgg,
 )
-from .preserved import CLOSE, difference
-from .sequence_nets import GPT, Encoder, Recurrent, ViT
+from tests.symmetry.preserved import CLOSE, difference
+from tests.symmetry.sequence_nets import GPT, Encoder, Recurrent, ViT
+from torch import nn
+
+from onebasin.symmetry import PermutationSpec, check_permutations, find_permutations
 
 PICTURE = torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(1))
 TOKENS = torch.randint(9, (2, 6), generator=torch.Generator().manual_seed(2))

@@ -5,13 +5,12 @@ from typing import Any, NamedTuple
 
 import pytest
 import torch
+from tests.symmetry import odd_nets as odd
+from tests.symmetry.preserved import CLOSE, difference
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from onebasin.symmetry import SymmetryError, find_permutations
-
-from . import odd_nets as odd
-from .preserved import CLOSE, difference
 
 DRAWS = torch.Generator().manual_seed(3)
 VECTORS = torch.randn(3, 8, generator=DRAWS)

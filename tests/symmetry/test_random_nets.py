@@ -5,12 +5,11 @@ from collections.abc import Callable
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.symmetry.preserved import CLOSE, difference
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from onebasin.symmetry import find_permutations
-
-from .preserved import CLOSE, difference
 
 Step = tuple[str, int]
 

@@ -4,11 +4,10 @@ from typing import Any
 
 import pytest
 import torch
+from tests.symmetry.preserved import CLOSE, difference
 from torch import nn
 
 from onebasin.symmetry import check_permutations, find_permutations
-
-from .preserved import CLOSE, difference
 
 transformers = pytest.importorskip("transformers")
 

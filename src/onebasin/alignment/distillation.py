@@ -12,9 +12,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from onebasin.alignment.models import AlignmentError, State, check_finite, each_once, named_like, trained
-from onebasin.modes import evaluation_mode
-from onebasin.seeds import generator
-from onebasin.stateless import stateless_call
+from onebasin.core.seeds import generator
+from onebasin.networks.evaluation_mode import evaluation_mode
+from onebasin.networks.functional_call import stateless_call
 
 BATCH = 256
 RATE = 1e-3

@@ -15,13 +15,13 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
+from onebasin.alignment.forward_hooks import forward, watched
 from onebasin.alignment.layers import Rows, channel_dim, fitted_layers, is_linear, rows_of
 from onebasin.alignment.merging import average, shares
 from onebasin.alignment.models import AlignmentError, State, check_finite, each_once, named_like, trained
 from onebasin.alignment.recurrence import by_sequence, fit_gates, listen, recurrent_layers
 from onebasin.alignment.ridge import Ridge
-from onebasin.alignment.running import forward, watched
-from onebasin.seeds import generator
+from onebasin.core.seeds import generator
 
 RIDGE = 0.003
 AGREEMENT = 2.0

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from onebasin.alignment.models import State, check_model, parameters
-from onebasin.alignment.nested import Nested
-from onebasin.seeds import generator
+from onebasin.alignment.nested_groups import Nested
+from onebasin.core.seeds import generator
 from onebasin.symmetry.groups import Occurrence
 from onebasin.symmetry.spec import Perms, PermutationSpec
 

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from onebasin.stateless import second_names
+from onebasin.networks.functional_call import second_names
 from onebasin.symmetry.spec import PermutationSpec
 
 State = Mapping[str, Tensor]

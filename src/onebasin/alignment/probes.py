@@ -8,9 +8,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from onebasin.alignment.forward_hooks import forward
 from onebasin.alignment.models import State
-from onebasin.alignment.running import forward
-from onebasin.seeds import generator
+from onebasin.core.seeds import generator
 
 COARSE = 4
 """Noise is drawn on a grid that is this much coarser than the input, and interpolated: pictures are smooth."""

@@ -15,11 +15,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from onebasin.alignment.forward_hooks import forward, watched
 from onebasin.alignment.layers import channel_dim, fitted_layers, is_linear, rows_of
 from onebasin.alignment.matching import match
 from onebasin.alignment.merging import shares
 from onebasin.alignment.models import AlignmentError, State, check_finite, each_once, named_like, trained
-from onebasin.alignment.running import forward, watched
 from onebasin.symmetry.expressions import Expression, Fixed
 from onebasin.symmetry.find import find_permutations
 from onebasin.symmetry.groups import TensorAxes

@@ -13,9 +13,9 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor, nn
 
+from onebasin.alignment.forward_hooks import forward, watched
 from onebasin.alignment.models import AlignmentError, State, check_model
-from onebasin.alignment.running import forward, watched
-from onebasin.seeds import generator
+from onebasin.core.seeds import generator
 from onebasin.symmetry.expressions import Expression, Fixed, label, leaves
 from onebasin.symmetry.groups import TensorAxes
 from onebasin.symmetry.spec import PermutationSpec

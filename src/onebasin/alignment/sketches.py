@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from onebasin.alignment.models import AlignmentError
-from onebasin.seeds import generator
+from onebasin.core.seeds import generator
 
 LEVELS = 127
 LARGE = 1500

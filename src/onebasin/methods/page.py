@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from onebasin.method import Method
+from onebasin.methods.method import Method
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from onebasin.report.aggregate import is_pooled, runs_in, settings, task_title
 from onebasin.report.arms import Arm, ReportError, Spread
 from onebasin.report.figures import blank, save_png
-from onebasin.report.ink import Look, drawing, light, looks
+from onebasin.report.plot_style import Look, drawing, light, looks
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from onebasin.report.arms import BYTE_KINDS, Arm, Section
 from onebasin.report.figures import blank
-from onebasin.report.ink import KIND_NAMES, drawing, light
+from onebasin.report.plot_style import KIND_NAMES, drawing, light
 from onebasin.report.units import byte_text, tick_text
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ import numpy as np
 from onebasin.report import units
 from onebasin.report.arms import Arm, Section
 from onebasin.report.figures import blank
-from onebasin.report.ink import Look, drawing, light, looks
+from onebasin.report.plot_style import Look, drawing, light, looks
 from onebasin.report.scales import FloatArray, scale_accuracy, scale_bytes, shown
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from io import BytesIO, StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from onebasin.report.ink import INKS, light
+from onebasin.report.plot_style import INKS, light
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

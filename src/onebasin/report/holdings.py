@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from onebasin.report import units
 from onebasin.report.arms import ReportError, Section, seed_of
 from onebasin.report.figures import blank
-from onebasin.report.ink import drawing, light
+from onebasin.report.plot_style import drawing, light
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from onebasin.report.arms import Arm, Section
 from onebasin.report.curves import spread_apart
 from onebasin.report.figures import blank
-from onebasin.report.ink import INKS, drawing, light
+from onebasin.report.plot_style import INKS, drawing, light
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -8,7 +8,7 @@ from pathlib import Path
 from string import Template
 from typing import TYPE_CHECKING
 
-from onebasin.report import fragments
+from onebasin.report import html_parts
 from onebasin.report.aggregate import runs_in, sections
 from onebasin.report.arms import Section
 from onebasin.report.bars import BYTES_CAPTION, bytes_figure
@@ -18,8 +18,8 @@ from onebasin.report.curves import FRONTIER_CAPTION, ROUNDS_CAPTION, frontier_fi
 from onebasin.report.figures import save_png, svg_text
 from onebasin.report.findings import compared, findings, lead, warnings
 from onebasin.report.holdings import section_holdings
-from onebasin.report.ink import Look, looks
 from onebasin.report.mask_curves import MASKS_CAPTION, masks_figure
+from onebasin.report.plot_style import Look, looks
 from onebasin.report.stylesheet import SCRIPT, STYLE
 from onebasin.report.table import COST_NOTE, footnote
 
@@ -121,7 +121,7 @@ def _section(section: Section, look: Mapping[str, Look], root: Path, number: int
     shown = columns(section, baseline)
     cost = [shown[0], *(column for column in shown if column.group == "cost")]
     cautions = "".join(f"<li>{escape(text)}</li>" for text in warnings(section))
-    key = fragments.key(section, look)
+    key = html_parts.key(section, look)
     return _SECTION.substitute(
         anchor=name,
         title=escape(section.title),
@@ -129,16 +129,16 @@ def _section(section: Section, look: Mapping[str, Look], root: Path, number: int
         findings="".join(f"<li>{escape(text)}</li>" for text in findings(section, baseline)),
         warnings=f'<ul class="warnings">{cautions}</ul>' if cautions else "",
         frontier=_plot(frontier_figure(section, look, key=False), f"{name}-frontier", FRONTIER_CAPTION, key),
-        outcome=fragments.table(section, [c for c in shown if c.group == "outcome"], look, footnote(section)),
+        outcome=html_parts.table(section, [c for c in shown if c.group == "outcome"], look, footnote(section)),
         rounds=_plot(rounds_figure(section, look, key=False), f"{name}-rounds", ROUNDS_CAPTION, key),
         bytes=_plot(bytes_figure(section), f"{name}-bytes", BYTES_CAPTION),
-        cost=fragments.table(section, cost, look, COST_NOTE),
+        cost=html_parts.table(section, cost, look, COST_NOTE),
         masks=_masks(section, name),
         holdings=_holdings(section, name),
-        failures=fragments.failures(section),
+        failures=html_parts.failures(section),
         root=escape(root.resolve().name),
-        configurations=fragments.configurations(section, root),
-        environment=fragments.environment(section),
+        configurations=html_parts.configurations(section, root),
+        environment=html_parts.environment(section),
     )
 
 

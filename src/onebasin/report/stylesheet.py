@@ -1,6 +1,6 @@
 """How the page looks, on light and dark ground, on a phone and on paper; and the script that sorts its tables."""
 
-from onebasin.report.ink import INKS
+from onebasin.report.plot_style import INKS
 
 
 def _variables(theme: int) -> str:

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from onebasin.durable import write_whole
-from onebasin.engines.engine import ClientId, Engine
-from onebasin.state import State, StateError
+from onebasin.core.atomic_write import write_whole
+from onebasin.core.state import State, StateError
+from onebasin.federation.engines.engine import ClientId, Engine
 from onebasin.wire.ledger import Ledger
 from onebasin.wire.message import VERSION
 

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from onebasin.durable import write_whole
+from onebasin.core.atomic_write import write_whole
 
 RESULT_NAME = re.compile(r"[0-9a-f]{16}\.json")
 

@@ -9,11 +9,11 @@ import safetensors.torch
 import torch
 from torch import nn
 
-from onebasin.config import RunConfig
-from onebasin.durable import append_lines, write_whole
-from onebasin.engines.engine import ClientId, Engine
+from onebasin.core.atomic_write import append_lines, write_whole
+from onebasin.core.state import State
+from onebasin.federation.engines.engine import ClientId, Engine
+from onebasin.federation.run_config import RunConfig
 from onebasin.results.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
-from onebasin.state import State
 from onebasin.wire.ledger import Ledger
 
 LEDGER_HEAD = "round,client,direction,kind,bytes\n"

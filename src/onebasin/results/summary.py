@@ -10,9 +10,9 @@ from typing import Any
 
 import torch
 
-from onebasin.config import RunConfig
-from onebasin.privacy import budget
-from onebasin.tasks.task import Task
+from onebasin.federation.privacy import budget
+from onebasin.federation.run_config import RunConfig
+from onebasin.learning.task import Task
 
 TARGETS = {
     "digits": (0.80, 0.90, 0.95),

@@ -4,7 +4,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, Protocol
 
-from onebasin.config import ConfigError, RunConfig
+from onebasin.federation.run_config import ConfigError, RunConfig
 
 
 class Tracker(Protocol):

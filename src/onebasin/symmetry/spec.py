@@ -10,7 +10,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from onebasin.seeds import generator
+from onebasin.core.seeds import generator
 from onebasin.symmetry.errors import SymmetryError
 from onebasin.symmetry.expressions import Concat, Expression, Fixed, Neurons, Product, describe, label, leaves
 from onebasin.symmetry.groups import Group, Occurrence, TensorAxes, occurrences_in

@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from onebasin.seeds import generator
+from onebasin.core.seeds import generator
 from onebasin.symmetry.errors import SymmetryError
 from onebasin.symmetry.sandbox import (
     DoublePrecision,

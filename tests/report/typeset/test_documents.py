@@ -5,7 +5,7 @@ import pytest
 from tests.report.saving import save
 from typer.testing import CliRunner
 
-from onebasin.cli import app
+from onebasin.apps.cli import app
 from onebasin.report import ReportError
 from onebasin.report.typeset import write_documents
 

@@ -2,8 +2,8 @@ import pytest
 from tests.report.saving import save_results
 from typer.testing import CliRunner
 
-from onebasin.cli import app
-from onebasin.config import ConfigError
+from onebasin.apps.cli import app
+from onebasin.federation.run_config import ConfigError
 from onebasin.report import ReportError
 from onebasin.report.typeset import write_text
 

@@ -10,7 +10,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
 
-from onebasin.durable import write_whole
+from onebasin.core.atomic_write import write_whole
 from onebasin.report.arms import ReportError
 
 _LAYOUT = Path(__file__).with_name("layout")

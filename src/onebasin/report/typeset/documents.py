@@ -11,7 +11,7 @@ from onebasin.report.aggregate import runs_in, sections
 from onebasin.report.arms import Section
 from onebasin.report.columns import columns
 from onebasin.report.findings import compared, findings, lead, warnings
-from onebasin.report.fragments import command, environments, failure_rows
+from onebasin.report.html_parts import command, environments, failure_rows
 from onebasin.report.table import COST_NOTE, footnote
 from onebasin.report.typeset.compiling import FILES, STUDY, Kind, furnish, set_document
 from onebasin.report.typeset.pieces import Piece, PlotName, section_plot, section_table

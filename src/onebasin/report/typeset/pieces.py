@@ -17,7 +17,7 @@ from onebasin.report.columns import Cell, Column
 from onebasin.report.curves import FRONTIER_CAPTION, ROUNDS_CAPTION, frontier_figure, rounds_figure
 from onebasin.report.figures import save_svg
 from onebasin.report.holdings import section_holdings
-from onebasin.report.ink import Look, looks
+from onebasin.report.plot_style import Look, looks
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -1,0 +1,153 @@
+"""Starting and resuming a run."""
+
+from collections.abc import Iterable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from onebasin.core.state import State
+from onebasin.federation.client.client import Client
+from onebasin.federation.engines.dropout import Dropping
+from onebasin.federation.engines.engine import Engine, EngineError
+from onebasin.federation.engines.flower import MARK_FILE, Flower, Link
+from onebasin.federation.engines.in_process import InProcess
+from onebasin.federation.engines.pool import Pool
+from onebasin.federation.read_config import Source, read_config
+from onebasin.federation.round_loop import Observer, federate
+from onebasin.federation.run_config import ConfigError, RunConfig
+from onebasin.federation.server.server import Server
+from onebasin.learning.parametrizations.parametrize import fold
+from onebasin.learning.task import Task, load_task
+from onebasin.networks.weights import buffers_of, copy_into, parameters_of
+from onebasin.results.checkpoint import Checkpoint
+from onebasin.results.run_directory import RunDirectory, RunDirectoryError
+from onebasin.results.summary import summarise
+from onebasin.results.trackers import check_trackers, open_trackers
+from onebasin.wire.ledger import Ledger
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished run. model: the common model (the pooled one of centralised training); None where there is none."""
+
+    directory: Path
+    config: RunConfig
+    history: list[dict[str, Any]]
+    summary: dict[str, Any]
+    ledger: Ledger
+    model: nn.Module | None
+
+
+def run(
+    source: Source | None = None,
+    overrides: Iterable[str] = (),
+    *,
+    out: str | Path | None = None,
+    resume: str | Path | None = None,
+    observers: Sequence[Observer] = (),
+    link: Link | None = None,
+) -> Run:
+    """Run a configuration to its end, in a new run directory, and return the result.
+
+    source: a RunConfig, a mapping, a TOML file's path or a method's name. out: the run directory (default:
+    ``runs/<label>-<hash>``). resume: go on with the run in this directory instead; `source` may then be left out, or
+    must describe the same run (the engine may differ). link: the SuperLink, for the Flower engine. Errors:
+    `ConfigError`, `RunDirectoryError`, those of the task, `EngineError`.
+    """
+    config = configure(source, overrides, resume)
+    check_trackers(config)
+    task = load_task(config)
+    server, ledger, checkpoint = Server(config, task), Ledger(), None
+    with ExitStack() as held:
+        if resume is None:
+            path = Path(out) if out else default_directory(config)
+            directory = RunDirectory.create(path, config, task.holdings())
+        else:
+            directory, checkpoint = reopen(Path(resume), config)
+        held.callback(directory.close)
+        trackers = open_trackers(config, directory.path)
+        for tracker in trackers:
+            held.callback(tracker.close)
+        engine = open_engine(config, task, link)
+        held.callback(engine.close)
+        if checkpoint:
+            server.state, ledger = checkpoint.server, checkpoint.ledger
+            engine.restore(directory.path / "checkpoint", checkpoint.clients)
+        federate(server, engine, task, ledger, directory, [*observers, *trackers])
+        model = final_model(server, engine, task)
+        summary = directory.read_summary()
+        if summary is None:
+            summary = summarise(config, task, server.protocol.parameters.numel, directory.history)
+            if model is not None:
+                directory.write_model(model)
+            directory.write_summary(summary)
+    return Run(directory.path, config, directory.history, summary, ledger, model)
+
+
+def configure(source: Source | None, overrides: Iterable[str], resume: str | Path | None) -> RunConfig:
+    """Return the configuration of `source`, or else of the run that is to be resumed."""
+    if source is None:
+        if resume is None:
+            raise ConfigError("nothing to run: give a method's name or a configuration, or a run to resume")
+        source = RunDirectory.config_path(Path(resume))
+    return read_config(source, overrides)
+
+
+def reopen(path: Path, config: RunConfig) -> tuple[RunDirectory, Checkpoint | None]:
+    """Return the directory and its checkpoint; `RunDirectoryError` if it holds another run than `config`."""
+    stored = read_config(RunDirectory.config_path(path))
+    if stored.identity() != config.identity():
+        raise RunDirectoryError(f"{path} holds another run ({stored.identity()}) than this ({config.identity()})")
+    directory, checkpoint = RunDirectory.reopen(path, config)
+    for name in checkpoint.clients.values() if checkpoint else ():
+        if name.startswith(MARK_FILE) != (config.engine.kind == "flower"):
+            directory.close()
+            kept = "on Flower's nodes" if name.startswith(MARK_FILE) else "in the run directory"
+            raise RunDirectoryError(
+                f"{path}: what clients remember is {kept}; engine={config.engine.kind!r} has no way there"
+            )
+    return directory, checkpoint
+
+
+def default_directory(config: RunConfig) -> Path:
+    """Return ``runs/<label>-<hash>``, the label in lower case with dashes."""
+    words = "".join(c if c.isalnum() else " " for c in config.title.lower()).split()
+    return Path("runs") / f"{'-'.join(words)}-{config.identity()[:8]}"
+
+
+def open_engine(config: RunConfig, task: Task, link: Link | None = None) -> Engine:
+    """Return the engine that the configuration names, with its dropouts."""
+    engine: Engine
+    if config.engine.kind == "flower":
+        if link is None:
+            raise EngineError("engine='flower' works where a SuperLink is: use `onebasin run` or `flwr run`")
+        engine = Flower(link, config.engine, len(task.parts))
+    elif config.task.partition.kind == "own":
+        raise ConfigError("task.partition='own': examples are on the clients' machines; use engine='flower'")
+    elif config.engine.kind == "pool":
+        sizes = {client: len(part) for client, part in enumerate(task.parts)}
+        engine = Pool(config, sizes, config.engine.workers)
+    else:
+        engine = InProcess(Client(config, task))
+    if config.federation.dropout and config.method.federated:
+        return Dropping(engine, config.federation.dropout, config.seed)
+    return engine
+
+
+def final_model(server: Server, engine: Engine, task: Task) -> nn.Module | None:
+    """Return the common model, or the one client's of pooled training; None where every client has its own.
+
+    Its weights are those that a parametrization stands for.
+    """
+    slots = server.state.slots
+    if server.method.data == "pooled" and not server.method.federated:
+        slots = State.from_bytes(engine.read_state(0)).slots
+    if server.method.personal or "weights" not in slots:
+        return None
+    model = task.workspace()
+    copy_into(parameters_of(model), slots["weights"])
+    copy_into(buffers_of(model), slots["buffers"])
+    return fold(model).eval()

@@ -1,0 +1,1 @@
+"""The stages of a codec chain, a file each."""

@@ -1,0 +1,1 @@
+"""The round loop, the messages, the server, the client and the engines between them."""

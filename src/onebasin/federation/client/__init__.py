@@ -1,0 +1,1 @@
+"""The client: from a request to a reply."""

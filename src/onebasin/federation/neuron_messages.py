@@ -1,0 +1,227 @@
+"""Framing: what both sides of a run know about its model's neurons, and how they write about them to each other."""
+
+from __future__ import annotations
+
+import math
+import struct
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from hashlib import blake2b
+
+import torch
+from torch import Tensor, nn
+
+from onebasin.alignment import probes
+from onebasin.alignment.models import AlignmentError
+from onebasin.alignment.repair import Statistics, statistics, statistics_spec
+from onebasin.alignment.responses import Responses
+from onebasin.alignment.signatures import coded_bytes, decode_signatures, encode_signatures
+from onebasin.alignment.sketches import Sketch, SketchForm, draw, sketch
+from onebasin.codecs.dense import Fp32
+from onebasin.core.layout import Layout, Tensors
+from onebasin.core.seeds import derive
+from onebasin.core.state import State
+from onebasin.federation.run_config import ConfigError, RunConfig
+from onebasin.learning.task import Task
+from onebasin.methods.method import Method
+from onebasin.symmetry.find import find_permutations
+from onebasin.symmetry.spec import Perms, PermutationSpec
+from onebasin.wire.error import WireError
+from onebasin.wire.permutations import decode_permutations, encode_permutations
+
+MARK_BYTES = 4
+
+_NUMBER = struct.Struct("<I")
+
+
+@dataclass(frozen=True)
+class Frame:
+    """A neuron order that a client is to take on: the round in which it was found, and the way there."""
+
+    number: int
+    perms: Perms
+
+
+class Framing:
+    """A run's neurons: found when first needed, alike on all sides, for they follow from the configuration alone."""
+
+    def __init__(self, config: RunConfig, task: Task, model: nn.Module) -> None:
+        self._method: Method = config.method
+        self._task, self._model = task, model
+        self._seed = derive(config.seed, "probes")
+        tokens = task.dataset.sequence and not task.dataset.train.inputs.is_floating_point()
+        if self._method.probed and self._method.probes.kind == "generated" and not tokens:
+            raise ConfigError(
+                f"method.probes='generated' is text that language models write; {task.dataset.name} has none: use "
+                "'sketch' or 'noise'"
+            )
+
+    @cached_property
+    def spec(self) -> PermutationSpec:
+        """The model's permutations; `ConfigError` if it has none.
+
+        They are found on first weights, not on those that the last message left in a workspace, which may be NaN.
+        """
+        spec = find_permutations(self._task.workspace(), self.synthetic(2))
+        if not spec.groups:
+            needs = f"method.frame={self._method.frame!r}" if self._method.aligned else "method.combine.balance"
+            raise ConfigError(f"{needs}: the model has no neurons to permute:\n{spec}")
+        return spec
+
+    @cached_property
+    def responses(self) -> Responses:
+        """Where neurons are watched, and the probes that they are asked with."""
+        alignment = self._method.alignment
+        inputs = self.synthetic(alignment.features) if alignment.probes == "noise" else self._public(alignment.features)
+        return Responses(self.spec, self._model, inputs, alignment.features, self._seed)
+
+    @cached_property
+    def form(self) -> SketchForm:
+        """The form of the clients' sketches; `ConfigError` if their inputs are no real numbers."""
+        inputs = self._task.dataset.train.inputs
+        if not inputs.is_floating_point():
+            raise ConfigError(
+                "method.probes='sketch' and targets='experts' describe real inputs, and this data's are tokens; "
+                "use method.probes='generated' or 'noise', and method.combine.targets='mean'"
+            )
+        chosen = self._method.probes
+        return SketchForm(tuple(inputs.shape[1:]), self._task.dataset.classes, chosen.rank, chosen.shrink)
+
+    @property
+    def most_bytes(self) -> int:
+        """Bytes that a reply of this run may have beyond a model."""
+        signed = self._method.frame == "signatures"
+        signatures = coded_bytes(self.responses.spec, self._method.alignment.bits) if signed else 0
+        return signatures + (self.form.coded_bytes if self._method.sketched else 0)
+
+    def synthetic(self, count: int) -> Tensor:
+        """Return inputs for the model from the run's seed and the shape of its data alone."""
+        inputs = self._task.dataset.train.inputs
+        if inputs.is_floating_point():
+            return probes.noise(tuple(inputs.shape[1:]), count, self._seed)
+        return probes.tokens(inputs.shape[1], self._task.dataset.classes, count, self._seed)
+
+    def probes(self, sketches: Mapping[int, Sketch], states: Sequence[Tensors]) -> Tensor:
+        """Return the inputs that the server asks models with.
+
+        sketches: those it knows, by client. states: the models that are to be combined.
+        """
+        chosen = self._method.probes
+        if chosen.kind == "generated":
+            length = self._task.dataset.train.inputs.shape[1]
+            model = self._task.workspace()
+            return probes.continued(model, states, length, self._task.dataset.classes, chosen.count, self._seed)
+        if chosen.kind == "noise":
+            return self.synthetic(chosen.count)
+        if chosen.kind == "public":
+            return self._public(chosen.count)
+        return draw([sketches[client] for client in sorted(sketches)], chosen.count, self._seed)
+
+    def _public(self, count: int) -> Tensor:
+        assert self._task.public is not None
+        return self._task.public[:count]
+
+    def write_permutations(self, frame: Frame) -> bytes:
+        """Return a client's new frame: its number, then its permutations, group by group."""
+        rows = [
+            row
+            for group in self.spec.groups
+            for row in frame.perms[group].reshape(-1, frame.perms[group].shape[-1]).tolist()
+        ]
+        return self._mark("permutations", self.spec) + _NUMBER.pack(frame.number) + encode_permutations(rows)
+
+    def read_permutations(self, body: bytes) -> Frame:
+        """Return the frame in `body`; `WireError` when it is not one of this model's groups."""
+        rest = self._unmarked("permutations", self.spec, body)
+        if len(rest) < _NUMBER.size:
+            raise WireError("the permutations have no number")
+        shapes = {group: self.spec.shape(group) for group in self.spec.groups}
+        sizes = [shape[-1] for shape in shapes.values() for _ in range(math.prod(shape[:-1]))]
+        rows = iter(decode_permutations(rest[_NUMBER.size :], sizes))
+        perms = {
+            group: torch.tensor([next(rows) for _ in range(math.prod(shape[:-1]))]).reshape(shape)
+            for group, shape in shapes.items()
+        }
+        return Frame(_NUMBER.unpack_from(rest)[0], perms)
+
+    def write_signatures(self, state: Tensors) -> bytes:
+        """Return what the neurons of a model say to the probes, in a few bits each."""
+        answers = self.responses
+        return self._mark("signatures", answers.spec) + encode_signatures(
+            answers.of(state), self._method.alignment.bits
+        )
+
+    def read_signatures(self, body: bytes) -> Tensors:
+        """Return the responses in `body`; `WireError` when they are not of this model."""
+        spec = self.responses.spec
+        try:
+            return decode_signatures(self._unmarked("signatures", spec, body), spec, self._method.alignment.bits)
+        except AlignmentError as error:
+            raise WireError(str(error)) from None
+
+    def write_sketch(self, inputs: Tensor, targets: Tensor) -> bytes:
+        """Return what a client says about its inputs."""
+        return sketch(inputs, targets, self.form).to_bytes()
+
+    def read_sketch(self, body: bytes) -> Sketch:
+        """Return the sketch in `body`; `WireError` when it is not of this data's form."""
+        try:
+            return Sketch.from_bytes(self.form, body)
+        except AlignmentError as error:
+            raise WireError(str(error)) from None
+
+    def write_statistics(self, state: Tensors, inputs: Tensor) -> bytes:
+        """Return two numbers for each hidden neuron: its mean and deviation on a client's inputs."""
+        return self._statistics_codec.encode(statistics(self._model, state, inputs))
+
+    def read_statistics(self, body: bytes) -> Statistics:
+        """Return the statistics in `body`; `WireError` when they are not of this model."""
+        found = self._statistics_codec.decode(body)
+        if any(bool((each[1] < 0).any()) for each in found.values()):
+            raise WireError("a standard deviation is negative")
+        return found
+
+    @cached_property
+    def statistics_spec(self) -> PermutationSpec:
+        """How permutations act on statistics."""
+        return statistics_spec(self.spec, self._model, self.synthetic(2))
+
+    @cached_property
+    def _statistics_codec(self) -> Fp32:
+        return Fp32(Layout.of(statistics(self._model, dict(self._model.state_dict()), self.synthetic(2))))
+
+    def permuted(self, state: State, perms: Perms) -> State:
+        """Return what a client remembers, with its neurons in another order: weights, buffers, momenta, residuals.
+
+        What it holds of the common model is in the common order already.
+        """
+        slots = {
+            slot: tensors
+            if slot == "held"
+            else {
+                key: self.spec.apply({name: tensor}, perms)[name]
+                if (name := key.partition(":")[0]) in self.spec.tensors and tensor.shape == self._shape(name)
+                else tensor
+                for key, tensor in tensors.items()
+            }
+            for slot, tensors in state.slots.items()
+        }
+        return State(slots, dict(state.facts))
+
+    def _shape(self, name: str) -> tuple[int, ...]:
+        return self.spec.tensors[name].shape
+
+    def _mark(self, what: str, spec: PermutationSpec) -> bytes:
+        """4 bytes that differ, in all likelihood, between models and settings."""
+        shapes = [f"{group} {list(spec.shape(group))}" for group in spec.groups]
+        lines = [what, *shapes]
+        if what == "signatures":
+            lines += [f"{name} {list(entry.shape)}" for name, entry in spec.tensors.items()]
+            lines.append(str(self._method.alignment.bits))
+        return blake2b("\n".join(lines).encode(), digest_size=MARK_BYTES).digest()
+
+    def _unmarked(self, what: str, spec: PermutationSpec, body: bytes) -> bytes:
+        if body[:MARK_BYTES] != self._mark(what, spec):
+            raise WireError(f"the {what} are not of this model's {len(spec.groups)} groups of neurons")
+        return body[MARK_BYTES:]

@@ -1,0 +1,107 @@
+"""Differential privacy of a client's whole data: updates of bounded length, normal noise, and what that is worth.
+
+Dwork, Roth: The Algorithmic Foundations of Differential Privacy. 2014, appendix A (the Gaussian mechanism); McMahan,
+Ramage, Talwar, Zhang: Learning Differentially Private Recurrent Language Models. ICLR 2018 (arXiv 1710.06963).
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections import Counter
+from collections.abc import Mapping
+from hashlib import blake2b
+from typing import Any
+
+import numpy as np
+import torch
+
+from onebasin.codecs.codec import flatten
+from onebasin.core.layout import Tensors
+from onebasin.core.norms import length, shortened
+from onebasin.core.seeds import derive
+from onebasin.federation.cohort import cohort
+from onebasin.federation.run_config import ConfigError, RunConfig
+from onebasin.methods.settings import Privacy
+
+SECRET = "secret"
+"""The fact that holds what noise is drawn from, in hexadecimal digits."""
+
+_SECRET_BYTES = 32
+_KEY_BYTES = 16
+
+
+def check_privacy(config: RunConfig, buffers: int) -> None:
+    """Raise `ConfigError` where a run sends what noise does not cover, or has no accountant. buffers: of its model."""
+    if config.method.privacy is None:
+        return
+    if buffers:
+        raise ConfigError(
+            f"method.privacy: task.model={config.task.model.kind!r} has {buffers} buffers (BatchNorm's statistics), "
+            "which travel as they are; use a model without, such as task.model.norm='none'"
+        )
+    epsilon(config.method.privacy, 1)
+
+
+def clipped(update: Tensors, privacy: Privacy) -> Tensors:
+    """Return the update, shortened to `privacy.clip` if it is longer."""
+    found = length(update)
+    return update if found <= privacy.clip else shortened(update, privacy.clip / found)
+
+
+def secret_of(facts: Mapping[str, Any], privacy: Privacy, seed: int, *path: str | int) -> str:
+    """Return what noise is to be drawn from: what is remembered, else a new secret of the operating system's.
+
+    With `seeding` "run" it follows from the run's seed and the path: repeatable, and known to all who know the seed.
+    """
+    if privacy.seeding == "run":
+        return f"{derive(seed, 'noise', *path):016x}"
+    return str(facts[SECRET]) if SECRET in facts else os.urandom(_SECRET_BYTES).hex()
+
+
+def noised(tensors: Tensors, deviation: float, secret: str, round: int) -> Tensors:
+    """Return the tensors plus normal noise of this standard deviation.
+
+    It follows from the secret and from what it is added to. So what is sent again is the same again, and of two
+    different updates, asked for by whoever hopes that their noise cancels out, each has noise of its own.
+    """
+    content = round.to_bytes(8, "little") + flatten(tensors).numpy().tobytes()
+    key = blake2b(content, key=bytes.fromhex(secret), digest_size=_KEY_BYTES).digest()
+    draws = np.random.Generator(np.random.Philox(key=int.from_bytes(key, "little")))
+    return {
+        name: tensor + torch.from_numpy(draws.normal(0.0, deviation, tuple(tensor.shape))).to(tensor.dtype)
+        for name, tensor in tensors.items()
+    }
+
+
+def epsilon(privacy: Privacy, rounds: int) -> float:
+    """Return the epsilon, at `privacy.delta`, of a client that took part in so many rounds; infinite without noise.
+
+    Neighbours differ in all data of one client: its clipped update may turn round, so the sensitivity is twice the
+    clip. That others do not know who takes part is not counted on: that follows from the run's seed. `ConfigError`
+    without the accountant.
+    """
+    try:
+        import dp_accounting
+        from dp_accounting.pld import PLDAccountant
+    except ImportError:
+        raise ConfigError("method.privacy needs an accountant: pip install 'onebasin[privacy]'") from None
+    if not privacy.noise:
+        return math.inf
+    accountant = PLDAccountant()
+    accountant.compose(dp_accounting.GaussianDpEvent(privacy.noise / 2), rounds)
+    return float(accountant.get_epsilon(privacy.delta))
+
+
+def budget(config: RunConfig, clients: int, rounds: int) -> dict[str, Any] | None:
+    """Return what so many rounds have cost the client that took part most often; None if nothing was promised.
+
+    Its epsilon is None where there was no noise.
+    """
+    privacy = config.method.privacy
+    if privacy is None:
+        return None
+    parts = Counter(client for round in range(1, rounds + 1) for client in cohort(config, clients, round))
+    most = max(parts.values())
+    spent = epsilon(privacy, most) if privacy.noise else None
+    return {"epsilon": spent, "delta": privacy.delta, "rounds": most, "noise": privacy.at}

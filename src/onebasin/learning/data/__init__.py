@@ -1,0 +1,1 @@
+"""Data sets: examples, readers of public data, partitions over clients."""

@@ -1,0 +1,252 @@
+"""Who holds what: a training split dealt out to clients, each kind a function of the data and a seed."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from onebasin.learning.data.examples import Dataset
+
+Indices = npt.NDArray[np.int64]
+
+PARTITIONS: Mapping[str, str] = MappingProxyType(
+    {
+        "iid": "a random share each, of equal size",
+        "dirichlet": "each class dealt out by Dirichlet(alpha=0.3): skewed labels and sizes",
+        "classes-per-client": "classes=2 labels a client, each class dealt evenly to those who hold it",
+        "shards": "sorted by label, cut into equal shards, shards=2 a client",
+        "owner": "one client an owner (a person, a role) with at least minimum=0 examples",
+        "quantity": "sizes by Dirichlet(alpha=0.5), labels as in the whole",
+        "subsets": "a random fraction=0.5 of all examples each: parts overlap",
+        "exclusive": "the last client alone has the last classes=1; the rest dealt out evenly",
+        "own": "nothing is dealt out: every machine brings examples of its own (engine=flower)",
+    }
+)
+
+# With many clients and a small alpha hardly any draw leaves an example to each: then the last draw is mended.
+_DRAWS = 100
+
+
+class PartitionError(ValueError):
+    """A partition that cannot be made; the message names the option, its value and what would be right."""
+
+
+def partition(kind: str, dataset: Dataset, clients: int | None, seed: int, **options: Any) -> list[Tensor]:
+    """Deal the training examples out: for each client, sorted int64 indices into `dataset.train`.
+
+    Parts are disjoint (but for `subsets`), none is empty (but for `own`, where all are), and every kind but `owner`,
+    `subsets` and `own` deals out all examples. The same arguments give the same parts. `clients` may be None or 0
+    for `owner` only: all owners.
+    Raises PartitionError for an unknown kind or option, a value out of range, or more clients than examples.
+    Sources: `shards` McMahan et al. 2017, section 3; `dirichlet` Yurochkin et al. 2019, section 4 (by class over
+    clients); `quantity` Li et al. 2022, section 4.3.
+    """
+    if kind not in _KINDS:
+        raise PartitionError(f"partition: {kind!r} is unknown; expected one of {', '.join(_KINDS)}")
+    deal = _KINDS[kind]
+    known = [name for name, p in inspect.signature(deal).parameters.items() if p.kind is p.KEYWORD_ONLY]
+    for name in options:
+        if name not in known:
+            takes = f"it takes {', '.join(known)}" if known else "it takes none"
+            raise PartitionError(f"partition {kind!r} has no option {name!r}; {takes}")
+    if seed < 0:
+        raise PartitionError(f"seed: {seed}; expected 0 or more")
+    if kind != "owner" or clients:
+        _check_clients(clients, None if kind == "own" else len(dataset.train))
+    parts = deal(dataset, clients or 0, np.random.default_rng(seed), **options)
+    return [torch.from_numpy(np.sort(part)) for part in parts]
+
+
+def holdings(dataset: Dataset, parts: Sequence[Tensor]) -> list[list[int]]:
+    """How many training examples of each class each client holds: [client][class]. Sequences: [[how many], ...]."""
+    if dataset.sequence:
+        return [[len(part)] for part in parts]
+    targets = dataset.train.targets
+    return [torch.bincount(targets[part], minlength=dataset.classes).tolist() for part in parts]
+
+
+def iid(dataset: Dataset, clients: int, rng: np.random.Generator) -> list[Indices]:
+    """Shuffle and cut into parts whose sizes differ by at most one."""
+    return np.array_split(rng.permutation(len(dataset.train)), clients)
+
+
+def dirichlet(dataset: Dataset, clients: int, rng: np.random.Generator, *, alpha: float = 0.3) -> list[Indices]:
+    """Deal each class out in proportions drawn from Dirichlet(alpha) over the clients.
+
+    A draw that leaves a client with nothing is drawn again, up to 100 times; the last one is then mended: each client
+    with nothing takes one example from the client that has most (the first such).
+    """
+    _check_alpha(alpha)
+    labels = _labels(dataset, "dirichlet")
+    by_class = [np.flatnonzero(labels == label) for label in range(dataset.classes)]
+
+    def draw() -> list[Indices]:
+        pieces = [_cut(rng.permutation(members), rng.dirichlet([alpha] * clients)) for members in by_class]
+        return [np.concatenate(of_client) for of_client in zip(*pieces, strict=True)]
+
+    return _without_empty(draw)
+
+
+def classes_per_client(dataset: Dataset, clients: int, rng: np.random.Generator, *, classes: int = 2) -> list[Indices]:
+    """Give each client `classes` labels, and each label's examples in equal parts to its holders.
+
+    A client draws among the labels that fewest clients hold so far: every label has nearly as many holders, and with
+    clients * classes >= labels none is left over.
+    """
+    labels = _labels(dataset, "classes-per-client")
+    present = np.unique(labels)
+    if isinstance(classes, bool) or not isinstance(classes, int) or not 1 <= classes <= len(present):
+        raise PartitionError(
+            f"classes: {classes!r}; expected a whole number from 1 to {len(present)}, the data's classes"
+        )
+    if clients * classes < len(present):
+        raise PartitionError(
+            f"clients: {clients} with classes={classes} each hold {clients * classes} of {len(present)} classes; "
+            f"expected at least {-(-len(present) // classes)} clients, so that no example is left over"
+        )
+    holders: list[list[int]] = [[] for _ in present]
+    for client in range(clients):
+        held = np.array([len(h) for h in holders])
+        fewest = np.lexsort((rng.random(len(present)), held))[:classes]
+        for index in fewest:
+            holders[index].append(client)
+    pieces: list[list[Indices]] = [[] for _ in range(clients)]
+    for label, holding in zip(present, holders, strict=True):
+        members = rng.permutation(np.flatnonzero(labels == label))
+        for client, piece in zip(holding, np.array_split(members, len(holding)), strict=True):
+            pieces[client].append(piece)
+    parts = [np.concatenate(p) for p in pieces]
+    if any(len(part) == 0 for part in parts):
+        raise PartitionError(
+            f"clients: {clients}; too many for the examples of some classes: a client would hold nothing"
+        )
+    return parts
+
+
+def shards(dataset: Dataset, clients: int, rng: np.random.Generator, *, shards: int = 2) -> list[Indices]:
+    """Sort by label, cut into clients * shards pieces of nearly equal size, give each client `shards` at random."""
+    labels = _labels(dataset, "shards")
+    if isinstance(shards, bool) or not isinstance(shards, int) or shards < 1:
+        raise PartitionError(f"shards: {shards!r}; expected a whole number of at least 1")
+    if clients * shards > len(labels):
+        raise PartitionError(
+            f"shards: {shards} for each of {clients} clients is {clients * shards}; "
+            f"expected at most one an example, {len(labels)}"
+        )
+    shuffled = rng.permutation(len(labels))
+    by_label = shuffled[np.argsort(labels[shuffled], kind="stable")]
+    pieces = np.array_split(by_label, clients * shards)
+    dealt = rng.permutation(len(pieces)).reshape(clients, shards)
+    return [np.concatenate([pieces[index] for index in row]) for row in dealt]
+
+
+def owner(dataset: Dataset, clients: int, rng: np.random.Generator, *, minimum: int = 0) -> list[Indices]:
+    """One client an owner with at least `minimum` training examples, in their order; fewer are drawn at random."""
+    if dataset.train.owners is None:
+        raise PartitionError(f"partition 'owner': {dataset.name} has no owners; it works on har and shakespeare")
+    if isinstance(minimum, bool) or not isinstance(minimum, int) or minimum < 0:
+        raise PartitionError(f"minimum: {minimum!r}; expected a whole number of at least 0")
+    owners = dataset.train.owners.numpy()
+    sizes = np.bincount(owners, minlength=len(dataset.owner_names))
+    eligible = np.flatnonzero(sizes >= max(1, minimum))
+    if len(eligible) == 0:
+        raise PartitionError(f"minimum: {minimum}; expected at most {sizes.max()}, the most that one owner has")
+    if clients > len(eligible):
+        raise PartitionError(
+            f"clients: {clients}; expected at most {len(eligible)}, "
+            f"the owners in {dataset.name} with at least {max(1, minimum)} training examples"
+        )
+    chosen = np.sort(rng.choice(eligible, clients, replace=False)) if clients else eligible
+    return [np.flatnonzero(owners == index) for index in chosen]
+
+
+def quantity(dataset: Dataset, clients: int, rng: np.random.Generator, *, alpha: float = 0.5) -> list[Indices]:
+    """Random examples in sizes drawn from Dirichlet(alpha); redrawn and mended as `dirichlet` is."""
+    _check_alpha(alpha)
+
+    def draw() -> list[Indices]:
+        return _cut(rng.permutation(len(dataset.train)), rng.dirichlet([alpha] * clients))
+
+    return _without_empty(draw)
+
+
+def subsets(dataset: Dataset, clients: int, rng: np.random.Generator, *, fraction: float = 0.5) -> list[Indices]:
+    """For each client a random fraction of the examples, drawn anew: parts overlap, for models to be merged."""
+    if not isinstance(fraction, int | float) or isinstance(fraction, bool) or not 0 < fraction <= 1:
+        raise PartitionError(f"fraction: {fraction!r}; expected a number above 0, at most 1")
+    size = max(1, round(fraction * len(dataset.train)))
+    return [rng.choice(len(dataset.train), size, replace=False) for _ in range(clients)]
+
+
+def exclusive(dataset: Dataset, clients: int, rng: np.random.Generator, *, classes: int = 1) -> list[Indices]:
+    """The last client alone holds the last `classes` classes; of the rest everyone holds an equal random share."""
+    if isinstance(classes, bool) or not isinstance(classes, int) or not 0 < classes < dataset.classes:
+        raise PartitionError(f"classes: {classes!r}; expected 1 to {dataset.classes - 1}")
+    labels = _labels(dataset, "exclusive")
+    own = labels >= dataset.classes - classes
+    parts = np.array_split(rng.permutation(np.flatnonzero(~own)), clients)
+    return [*parts[:-1], np.concatenate([parts[-1], np.flatnonzero(own)])]
+
+
+def own(dataset: Dataset, clients: int, rng: np.random.Generator) -> list[Indices]:
+    """Give nobody anything: what clients hold is on their machines."""
+    return [np.empty(0, np.int64)] * clients
+
+
+_KINDS: Mapping[str, Callable[..., list[Indices]]] = {
+    "iid": iid,
+    "dirichlet": dirichlet,
+    "classes-per-client": classes_per_client,
+    "shards": shards,
+    "owner": owner,
+    "quantity": quantity,
+    "subsets": subsets,
+    "exclusive": exclusive,
+    "own": own,
+}
+
+
+def _cut(members: Indices, proportions: npt.NDArray[np.float64]) -> list[Indices]:
+    ends = np.cumsum(proportions)[:-1] * len(members)
+    return np.split(members, ends.astype(np.int64))
+
+
+def _without_empty(draw: Callable[[], list[Indices]]) -> list[Indices]:
+    for _ in range(_DRAWS):
+        parts = draw()
+        if all(len(part) for part in parts):
+            return parts
+    for index, part in enumerate(parts):
+        if len(part) == 0:
+            richest = max(range(len(parts)), key=lambda other: len(parts[other]))
+            parts[index], parts[richest] = parts[richest][-1:], parts[richest][:-1]
+    return parts
+
+
+def _labels(dataset: Dataset, kind: str) -> Indices:
+    if dataset.sequence:
+        raise PartitionError(
+            f"partition {kind!r} deals by label, and {dataset.name} has a target at every position; "
+            "expected iid, owner or quantity"
+        )
+    labels: Indices = dataset.train.targets.numpy()
+    return labels
+
+
+def _check_alpha(alpha: float) -> None:
+    if isinstance(alpha, bool) or not isinstance(alpha, int | float) or not 0 < alpha <= 1e9:
+        raise PartitionError(f"alpha: {alpha!r}; expected a number above 0, and at most 1e9")
+
+
+def _check_clients(clients: int | None, examples: int | None) -> None:
+    if isinstance(clients, bool) or not isinstance(clients, int) or clients < 1:
+        raise PartitionError(f"clients: {clients!r}; expected a whole number of at least 1")
+    if examples is not None and clients > examples:
+        raise PartitionError(f"clients: {clients}; expected at most {examples}, one for each training example")

@@ -1,0 +1,116 @@
+"""The models by name, built from a seed and checked against the data they are for."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import Any
+
+import torch
+from torch import nn
+
+from onebasin.core.references import FactoryError, build
+from onebasin.learning.data.examples import Dataset
+from onebasin.learning.models.attention import transformer
+from onebasin.learning.models.convolutional import cnn4, conv2, conv4, conv6, har_cnn, lenet5, vgg16
+from onebasin.learning.models.options import ModelError
+from onebasin.learning.models.perceptron import mlp
+from onebasin.learning.models.recurrent import gru
+from onebasin.learning.models.residual import resnet20
+from onebasin.networks.evaluation_mode import evaluation_mode
+
+__all__ = ["MODELS", "ModelError", "build_model", "built_in"]
+
+MODELS: Mapping[str, str] = MappingProxyType(
+    {
+        "mlp": "perceptron: hidden=[64], norm=none|batch",
+        "lenet5": "LeNet5, 61,706 parameters on 28x28: width=1",
+        "cnn4": "4 convolutions and a linear layer, 0.39M on 28x28: norm=batch|group|none, groups=4",
+        "conv2": "CONV-2 of the lottery tickets: bias=true",
+        "conv4": "CONV-4 of the lottery tickets, 1.93M on 28x28: bias=true",
+        "conv6": "CONV-6 of the lottery tickets, 2.26M on 32x32: bias=true",
+        "vgg16": "VGG16 with three linear layers, 15.3M on 32x32: norm=batch|group|none, groups=32",
+        "resnet20": "ResNet-20, 0.27M: norm=batch|group, groups=4, width=1.0, shortcut=A|B",
+        "har-cnn": "1-D convolutions over motion signals, 29k: width=64",
+        "gru": "character GRU, 186k: embedding=64, hidden=128, layers=2",
+        "transformer": "causal transformer, 424k: layers=2, heads=4, width=128",
+    }
+)
+
+_BUILDERS: Mapping[str, Callable[..., nn.Module]] = {
+    "mlp": mlp,
+    "lenet5": lenet5,
+    "cnn4": cnn4,
+    "conv2": conv2,
+    "conv4": conv4,
+    "conv6": conv6,
+    "vgg16": vgg16,
+    "resnet20": resnet20,
+    "har-cnn": har_cnn,
+    "gru": gru,
+    "transformer": transformer,
+}
+
+
+def build_model(name: str, dataset: Dataset, seed: int, **options: Any) -> nn.Module:
+    """Build a model by name, or by a user's "package.module:factory" called with the data set and the options.
+
+    The same seed gives the same weights, and torch's global generator is left as it was found. One training example
+    is passed through in evaluation mode: the output must be [1, classes], or [1, length, classes] for sequences.
+    Raises ModelError for an unknown name or option, a value out of range, or an output that does not fit the data.
+    """
+    if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 2**63:
+        raise ModelError(f"seed: {seed!r}; expected a whole number from 0 to 2**63 - 1")
+    with torch.random.fork_rng(devices=[]):
+        # Only the CPU's generator, which is the one that is restored: torch.manual_seed would reseed accelerators too.
+        torch.default_generator.manual_seed(seed)
+        if ":" in name:
+            model = _from_factory(name, dataset, options)
+        else:
+            model = built_in(name, tuple(dataset.train.inputs.shape[1:]), dataset.classes, options)
+        _check_output(name, model, dataset)
+    return model
+
+
+def built_in(name: str, shape: tuple[int, ...], classes: int, options: Mapping[str, Any]) -> nn.Module:
+    """Build a model of the list for inputs of one shape; its weights come from torch's global generator.
+
+    Raises ModelError for an unknown name or option, or a value out of range.
+    """
+    if name not in _BUILDERS:
+        raise ModelError(
+            f"model: {name!r} is unknown; expected one of {', '.join(_BUILDERS)}, or package.module:factory"
+        )
+    builder = _BUILDERS[name]
+    known = [key for key, p in inspect.signature(builder).parameters.items() if p.kind is p.KEYWORD_ONLY]
+    for key in options:
+        if key not in known:
+            takes = f"it takes {', '.join(known)}" if known else "it takes none"
+            raise ModelError(f"model {name!r} has no option {key!r}; {takes}")
+    return builder(shape, classes, **options)
+
+
+def _from_factory(reference: str, dataset: Dataset, options: Mapping[str, Any]) -> nn.Module:
+    try:
+        model = build(reference, dataset, **options)
+    except FactoryError as error:
+        raise ModelError(f"model: {error}") from error
+    if not isinstance(model, nn.Module):
+        raise ModelError(f"model: {reference!r} returned a {type(model).__name__}; expected a torch.nn.Module")
+    return model
+
+
+def _check_output(name: str, model: nn.Module, dataset: Dataset) -> None:
+    example = dataset.train.inputs[:1]
+    expected = [1, example.shape[1], dataset.classes] if dataset.sequence else [1, dataset.classes]
+    try:
+        with evaluation_mode(model), torch.no_grad():
+            output = model(example)
+    except Exception as error:  # a user's model may raise anything
+        raise ModelError(
+            f"model {name!r} cannot take {dataset.name}'s inputs {list(example.shape)}: {type(error).__name__}: {error}"
+        ) from error
+    found = list(output.shape) if isinstance(output, torch.Tensor) else type(output).__name__
+    if found != expected:
+        raise ModelError(f"model {name!r} on {dataset.name}: output {found}; expected {expected}")

@@ -1,0 +1,14 @@
+"""FedPAQ: FedAvg whose updates are rounded at random, so that their mean is right.
+
+Reisizadeh, Mokhtari, Hassani, Jadbabaie, Pedarsani: FedPAQ: A Communication-Efficient Federated Learning Method with
+Periodic Averaging and Quantization. AISTATS 2020 (arXiv 1909.13014), algorithm 1, with the quantiser of QSGD
+(Alistarh et al. 2017, arXiv 1610.02132); the downlink is not coded, as there.
+"""
+
+from onebasin.methods.method import Method
+from onebasin.methods.page import Page
+
+PAGE = Page(
+    method=Method(name="fedpaq", start="shared-seed", uplink="qsgd 8"),
+    summary="Stochastically rounded updates, QSGD's quantiser (Reisizadeh et al. 2020).",
+)

@@ -1,0 +1,15 @@
+"""FedPara: averages of low-rank factors, whose Hadamard products are the weights.
+
+Hyeon-Woo, Ye-Bin, Oh: FedPara: Low-Rank Hadamard Product for Communication-Efficient Federated Learning. ICLR 2022
+(arXiv 2108.06098), propositions 1 and 3. Weights that factors do not make smaller stay dense. Factors begin with the
+variance that gives weights that of PyTorch's initialisation.
+"""
+
+from onebasin.methods.method import Method
+from onebasin.methods.page import Page
+from onebasin.methods.settings import LowRank
+
+PAGE = Page(
+    method=Method(name="fedpara", start="shared-seed", parametrization=LowRank()),
+    summary="Factors of the weights are trained and averaged (Hyeon-Woo et al. 2022).",
+)

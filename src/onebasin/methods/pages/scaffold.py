@@ -1,0 +1,18 @@
+"""SCAFFOLD: control variates correct the drift of clients whose data differ.
+
+Karimireddy, Kale, Mohri, Reddi, Stich, Suresh: SCAFFOLD: Stochastic Controlled Averaging for Federated Learning.
+ICML 2020 (arXiv 1910.06378), algorithm 1, option II: y_i <- y_i - lr (g_i(y_i) - c_i + c);
+c_i+ = c_i - c + (x - y_i) / (K lr); x <- x + mean(y_i - x); c <- c + |S|/N mean(c_i+ - c_i).
+Both differences travel up, x and c travel down: twice the bytes of FedAvg. The client counts its variate forward by
+what the receiver decodes, so that c stays the mean of the c_i under a lossy codec too. Means are uniform, as published.
+"""
+
+from onebasin.methods.method import Method
+from onebasin.methods.page import Page
+from onebasin.methods.settings import ControlVariates
+
+PAGE = Page(
+    method=Method(name="scaffold", objective=ControlVariates()),
+    summary="FedAvg with control variates, twice the bytes (Karimireddy et al. 2020).",
+    settings={"training": {"momentum": 0.0}, "federation": {"weighting": "uniform"}},
+)

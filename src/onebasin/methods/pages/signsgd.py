@@ -1,0 +1,21 @@
+"""signSGD with majority vote: clients send signs, the server sends the sign that most of them sent.
+
+Bernstein, Wang, Azizzadenesheli, Anandkumar: signSGD: Compressed Optimisation for Non-Convex Problems. ICML 2018 (arXiv
+1802.04434), algorithm 1, distributed training by majority vote. One bit a value in either direction.
+"""
+
+from onebasin.methods.method import Method
+from onebasin.methods.page import Page
+from onebasin.methods.settings import MajorityVote
+
+PAGE = Page(
+    method=Method(
+        name="signsgd",
+        start="shared-seed",
+        uplink="sign one",
+        downlink="sign",
+        combine=MajorityVote(),
+    ),
+    summary="Signs up, the majority's down (Bernstein et al. 2018).",
+    settings={"federation": {"weighting": "uniform"}},
+)

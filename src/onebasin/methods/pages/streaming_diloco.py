@@ -1,0 +1,26 @@
+"""Streaming DiLoCo: DiLoCo that sends one fragment of the model a round, in 4 bits.
+
+Douillard et al.: Streaming DiLoCo with Overlapping Communication: Towards a Distributed Free Lunch. 2025 (arXiv
+2501.18512), sections 2.2 and 2.4. Communication does not overlap with training here: it is counted in bytes. Clients
+begin each round from one model, so that what a fragment leaves unsaid is learned again; carried over by error feedback
+it would count once for each round of waiting.
+"""
+
+from onebasin.methods.method import Method
+from onebasin.methods.page import Page
+from onebasin.methods.settings import Nesterov
+
+PAGE = Page(
+    method=Method(
+        name="streaming-diloco",
+        start="shared-seed",
+        uplink="fragment 4 by=tensor | uniform 4",
+        downlink="fragment 4 by=tensor | uniform 4",
+        combine=Nesterov(rate=0.7, beta=0.9),
+    ),
+    summary="DiLoCo, a fragment a round in 4 bits (Douillard et al. 2025).",
+    settings={
+        "training": {"optimizer": "adamw", "lr": 1e-3, "weight_decay": 0.01, "keep_optimizer": True},
+        "federation": {"weighting": "uniform"},
+    },
+)

@@ -1,1 +1,0 @@
-"""Local optimisation: what one client does with its own data between two messages."""

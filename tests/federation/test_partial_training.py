@@ -1,0 +1,86 @@
+"""Training of what is sent, and nothing else."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import onebasin as ob
+from onebasin.codecs.context import Scene
+from onebasin.codecs.stages.selection import RandomK
+from onebasin.codecs.value_block import Block
+from onebasin.core.seeds import derive
+from onebasin.federation.read_config import read_config
+from onebasin.federation.run_config import ConfigError, RunConfig
+from onebasin.learning.local_training import Start, train_locally
+from onebasin.learning.task import load_task
+from onebasin.networks.weights import buffers_of, clone, parameters_of
+
+MakeConfig = Callable[..., RunConfig]
+CHAIN = "random-k 0.1 shared=true spread=tensors | uniform 4"
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
+def test_what_is_not_free_does_not_move(quick_config: MakeConfig, optimizer: str) -> None:
+    settings = ("training.momentum=0.9",) if optimizer == "sgd" else ()
+    config = quick_config("fedavg", f"training.optimizer={optimizer}", "training.weight_decay=0.1", *settings)
+    task = load_task(config)
+    model = task.build_model(0)
+    weights = clone(parameters_of(model))
+    free = {name: torch.rand(value.shape) < 0.3 for name, value in weights.items()}
+    start = Start(weights, clone(buffers_of(model)), free=free)
+    trained = train_locally(model, start, task.dataset.train, task.parts[0], config.training, 1, 0)
+    for name, value in weights.items():
+        moved = trained.weights[name] != value
+        assert not (moved & ~free[name]).any()
+        assert moved[free[name]].float().mean() > 0.5
+
+
+def test_tensors_send_alike_and_small_ones_all_they_have() -> None:
+    block = Block(((1000,), (10,), (200,)))
+    mask = RandomK(share=0.1, shared=True, spread="tensors").mask(block, Scene())
+    counts = [int(mask[begin:end].sum()) for begin, end in block.bounds]
+    assert counts == [56, 10, 55]  # of 121: all 10, then half of the rest each
+    assert sum(counts) == 121
+    again = RandomK(share=0.1, shared=True, spread="tensors").mask(block, Scene(sender=5))
+    assert (mask == again).all()
+    assert (mask != RandomK(share=0.1, shared=True, spread="tensors").mask(block, Scene(round=2))).any()
+    everything = RandomK(share=1.0, shared=True, spread="tensors").mask(block, Scene())
+    assert everything.all()
+
+
+def test_a_round_changes_only_what_was_drawn_for_it(quick_config: MakeConfig, tmp_path: Path) -> None:
+    method = {"name": "fedavg", "start": "shared-seed", "uplink": CHAIN, "downlink": CHAIN, "trains": "sent"}
+    result = ob.run(quick_config(method, federation={"rounds": 1}), out=tmp_path / "run")
+    config = result.config
+    before = parameters_of(load_task(config).build_model(derive(config.seed, "init")))
+    after = parameters_of(result.model)
+    changed = np.concatenate([(after[n] != w).flatten().numpy() for n, w in before.items()])
+    shapes = tuple(tuple(w.shape) for w in before.values())
+    drawn = RandomK(share=0.1, shared=True, spread="tensors").mask(Block(shapes), Scene(int(config.identity(), 16), 1))
+    assert not (changed & ~drawn).any()
+    assert changed.sum() > 0.3 * drawn.sum()
+    assert drawn.sum() == 481
+
+
+@pytest.mark.parametrize(
+    "uplink",
+    [
+        "fp32",
+        "top-k 0.1 | sign",
+        "random-k 0.1 | sign",
+        "hadamard | sign",
+        "small 5 | random-k 0.1 shared=true | sign",
+    ],
+)
+def test_what_is_sent_must_be_known_beforehand(uplink: str) -> None:
+    with pytest.raises(ConfigError, match="places that all clients know beforehand"):
+        read_config({"method": {"name": "fedavg", "uplink": uplink, "trains": "sent"}})
+
+
+@pytest.mark.parametrize("chain", ["fragment 3 | fp16", "error-feedback | random-k 0.1 shared=true | uniform 3"])
+def test_chains_that_say_beforehand_what_they_send(chain: str, quick_config: MakeConfig, tmp_path: Path) -> None:
+    method = {"name": "fedavg", "start": "shared-seed", "uplink": chain, "trains": "sent"}
+    assert ob.run(quick_config(method), out=tmp_path / "run").summary["rounds"] == 3
