@@ -9,8 +9,8 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from onebasin.codecs.context import Scene
-from onebasin.codecs.named_codecs import make_coding
+from onebasin.codecs.context import CodingContext
+from onebasin.codecs.named_codecs import make_codec
 from onebasin.core.layout import Layout
 
 VALUES = 10_000_000
@@ -41,16 +41,16 @@ def main() -> None:
 def _measured(text: str) -> tuple[float, float, int, float]:
     torch.set_num_threads(1)
     small = {"w": torch.randn(1000)}
-    make_coding(text, Layout.of(small)).send(small, Scene())  # imports and tables are not counted
+    make_codec(text, Layout.of(small)).send(small, CodingContext())  # imports and tables are not counted
     update = {"w": torch.randn(VALUES, generator=torch.Generator().manual_seed(0))}
-    coding = make_coding(text, Layout.of(update))
+    coding = make_codec(text, Layout.of(update))
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     there, back, body = [], [], b""
     for _ in range(3):
         began = perf_counter()
-        body, _ = coding.send(update, Scene())
+        body, _ = coding.send(update, CodingContext())
         between = perf_counter()
-        coding.receive(body, Scene())
+        coding.receive(body, CodingContext())
         there.append(between - began)
         back.append(perf_counter() - between)
     peak = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024 / (4 * VALUES)

@@ -6,9 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from onebasin.codecs.codec import Codec, NotFinite
+from onebasin.codecs.codec import FixedLengthCodec, NotFinite
 from onebasin.codecs.dense import Exact, Int8
-from onebasin.codecs.named_codecs import CODECS, make_codec
+from onebasin.codecs.named_codecs import CODECS, make_fixed_length_codec
 from onebasin.core.layout import Layout, Tensors
 from onebasin.wire.error import WireError
 
@@ -24,13 +24,13 @@ def same(a: Tensors, b: Tensors) -> bool:
 
 @given(TENSORS)
 def test_fp32_is_exact(tensors: Tensors) -> None:
-    codec = make_codec("fp32", Layout.of(tensors))
+    codec = make_fixed_length_codec("fp32", Layout.of(tensors))
     assert same(codec.decode(codec.encode(tensors)), tensors)
 
 
 @given(TENSORS, st.sampled_from(sorted(CODECS)))
 def test_sizes_are_known_before_and_decoding_is_stable(tensors: Tensors, name: str) -> None:
-    codec = make_codec(name, Layout.of(tensors))
+    codec = make_fixed_length_codec(name, Layout.of(tensors))
     body = codec.encode(tensors)
     assert len(body) == 4 + codec.coded_bytes
     received = codec.decode(body)
@@ -61,7 +61,7 @@ def test_byte_counts_of_lenet5() -> None:
     layout = Layout.of(
         {f"t{n}": torch.zeros(size) for n, size in enumerate((150, 6, 2400, 16, 48000, 120, 10080, 84, 840, 10))}
     )
-    assert {name: 4 + make_codec(name, layout).coded_bytes for name in CODECS} == {
+    assert {name: 4 + make_fixed_length_codec(name, layout).coded_bytes for name in CODECS} == {
         "fp32": 4 + 4 * 61706,
         "fp16": 4 + 2 * 61706,
         "int8": 4 + 61706 + 40,
@@ -80,30 +80,36 @@ def test_exact_keeps_every_type() -> None:
 def test_what_is_not_finite_is_not_sent(name: str, bad: float) -> None:
     tensors = {"fine": torch.zeros(2), "broken": torch.tensor([1.0, bad])}
     with pytest.raises(NotFinite, match="broken has 1 values"):
-        make_codec(name, Layout.of(tensors)).encode(tensors)
+        make_fixed_length_codec(name, Layout.of(tensors)).encode(tensors)
 
 
 def test_fp16_refuses_what_half_precision_cannot_hold() -> None:
     tensors = {"big": torch.tensor([70000.0])}
     with pytest.raises(NotFinite, match="big"):
-        make_codec("fp16", Layout.of(tensors)).encode(tensors)
+        make_fixed_length_codec("fp16", Layout.of(tensors)).encode(tensors)
 
 
 @pytest.mark.parametrize("name", sorted(CODECS))
 def test_wrong_bodies_are_wire_errors(name: str) -> None:
     layout = Layout.of({"a": torch.zeros(3)})
-    codec: Codec = make_codec(name, layout)
+    codec: FixedLengthCodec = make_fixed_length_codec(name, layout)
     body = codec.encode({"a": torch.ones(3)})
     other = next(n for n in CODECS if n != name)
-    for wrong in (b"", body[:3], body[:-1], body + b"\0", make_codec(other, layout).encode({"a": torch.ones(3)})):
+    for wrong in (
+        b"",
+        body[:3],
+        body[:-1],
+        body + b"\0",
+        make_fixed_length_codec(other, layout).encode({"a": torch.ones(3)}),
+    ):
         with pytest.raises(WireError):
             codec.decode(wrong)
     with pytest.raises(WireError):
-        make_codec(name, Layout.of({"b": torch.zeros(3)})).decode(body)
+        make_fixed_length_codec(name, Layout.of({"b": torch.zeros(3)})).decode(body)
 
 
 def test_values_that_are_not_finite_are_not_received() -> None:
-    codec = make_codec("fp32", Layout.of({"a": torch.zeros(1)}))
+    codec = make_fixed_length_codec("fp32", Layout.of({"a": torch.zeros(1)}))
     body = codec.encode({"a": torch.zeros(1)})
     with pytest.raises(WireError, match="NaN or infinite"):
         codec.decode(body[:4] + struct.pack("<f", float("nan")))
@@ -115,7 +121,7 @@ def test_values_that_are_not_finite_are_not_received() -> None:
 
 
 def test_other_tensors_than_the_layout_has_are_refused() -> None:
-    codec = make_codec("fp32", Layout.of({"a": torch.zeros(2, 3)}))
+    codec = make_fixed_length_codec("fp32", Layout.of({"a": torch.zeros(2, 3)}))
     with pytest.raises(ValueError, match=r"a: expected \[2, 3\] torch.float32, got \[3, 2\]"):
         codec.encode({"a": torch.zeros(3, 2)})
     with pytest.raises(ValueError, match="expected the tensors"):
@@ -124,4 +130,4 @@ def test_other_tensors_than_the_layout_has_are_refused() -> None:
 
 def test_an_unknown_codec_is_named_with_those_that_exist() -> None:
     with pytest.raises(ValueError, match="unknown codec 'fp8'; there are fp32, fp16, int8"):
-        make_codec("fp8", Layout(()))
+        make_fixed_length_codec("fp8", Layout(()))

@@ -13,9 +13,9 @@ from tests.stopped_runs import Stop, StopAfter
 import onebasin as ob
 from onebasin.codecs.chain import Chain
 from onebasin.codecs.codec import NotFinite
-from onebasin.codecs.context import Scene
+from onebasin.codecs.context import CodingContext
 from onebasin.codecs.dense import Exact
-from onebasin.codecs.named_codecs import make_codec
+from onebasin.codecs.named_codecs import make_fixed_length_codec
 from onebasin.core.layout import Layout
 from onebasin.core.state import State
 from onebasin.federation.engines.engine import Failure
@@ -30,7 +30,7 @@ MASKED = ("fedpm", "klms", "bicompfl", "fedmrn", "fedmask", "zampling", "fedpfn"
 
 def test_a_body_says_which_values_its_receiver_is_to_hold() -> None:
     one = {"w": torch.ones(1)}
-    codec = make_codec("fp32", Layout.of(one))
+    codec = make_fixed_length_codec("fp32", Layout.of(one))
     body = codec.encode(one)
     assert body[2:4] == struct.pack("<H", zlib.crc32(struct.pack("<f", 1.0)) & 0xFFFF)
     with pytest.raises(Diverged, match="gives other values here than where it was written"):
@@ -39,7 +39,7 @@ def test_a_body_says_which_values_its_receiver_is_to_hold() -> None:
 
 def test_zero_has_one_sign() -> None:
     zeros = {"w": torch.tensor([0.0, -0.0])}
-    codec = make_codec("fp32", Layout.of(zeros))
+    codec = make_fixed_length_codec("fp32", Layout.of(zeros))
     assert codec.encode(zeros)[:4] == codec.encode({"w": torch.zeros(2)})[:4]
 
 
@@ -47,13 +47,13 @@ def test_zero_has_one_sign() -> None:
 def test_what_the_other_side_draws_or_holds_otherwise_is_noticed(chain: str) -> None:
     values = {"w": torch.randn(200, generator=torch.Generator().manual_seed(0))}
     coding, held = Chain(chain, Layout.of(values)), torch.zeros(200)
-    body, sent = coding.send(values, Scene(1, 2, 3, reference=held))
-    assert torch.equal(coding.receive(body, Scene(1, 2, 3, reference=held))["w"], sent["w"])
+    body, sent = coding.send(values, CodingContext(1, 2, 3, known_model=held))
+    assert torch.equal(coding.receive(body, CodingContext(1, 2, 3, known_model=held))["w"], sent["w"])
     with pytest.raises(Diverged):
-        coding.receive(body, Scene(1, 2, 4, reference=held))
+        coding.receive(body, CodingContext(1, 2, 4, known_model=held))
     if chain.startswith("mrc"):
         with pytest.raises(Diverged):
-            coding.receive(body, Scene(1, 2, 3, reference=held + 1))
+            coding.receive(body, CodingContext(1, 2, 3, known_model=held + 1))
 
 
 @pytest.mark.parametrize("method", MASKED)
@@ -141,7 +141,7 @@ def test_a_server_whose_model_is_another_takes_no_change_to_it(quick_config: Mak
 def test_what_is_finite_and_coded_as_infinite_is_not_sent() -> None:
     most = {"w": torch.tensor([torch.finfo(torch.float32).max, 0.0])}
     with pytest.raises(NotFinite, match="w has 1 values"):
-        make_codec("int8", Layout.of(most)).encode(most)
+        make_fixed_length_codec("int8", Layout.of(most)).encode(most)
 
 
 def test_numbers_of_one_byte_are_sent_as_they_are() -> None:

@@ -15,7 +15,7 @@ from benchmarks.mutations import WAYS, mutate
 
 import onebasin as ob
 from onebasin.alignment.models import NotFiniteWeights
-from onebasin.codecs.context import Scene
+from onebasin.codecs.context import CodingContext
 from onebasin.codecs.dense import Fp32
 from onebasin.core.layout import Layout
 from onebasin.core.state import State
@@ -74,7 +74,7 @@ class Federation:
     def update(self, *values: float) -> bytes:
         """The body of an update that no honest codec writes, NaN included."""
         w = torch.tensor(values, dtype=torch.float32)
-        return Fp32(Layout.of({"w": w}))._head({"w": w}, Scene()) + struct.pack("<3f", *values)
+        return Fp32(Layout.of({"w": w}))._head({"w": w}, CodingContext()) + struct.pack("<3f", *values)
 
     @property
     def weights(self) -> list[float]:
@@ -256,7 +256,7 @@ def test_bombs_are_no_larger_than_their_bytes(quadratic: MakeTask) -> None:
     """What a body makes a reader allocate depends on the model alone, and rounds are counted once."""
     made = Federation(quadratic(TARGETS, [1, 1, 1]), "method.downlink=ternary", "method.start=shared-seed")
     protocol, client = made.server.protocol, made.engine._client
-    mark = protocol.downlink.body({"w": torch.zeros(3)}, Scene())[:4]
+    mark = protocol.downlink.body({"w": torch.zeros(3)}, CodingContext())[:4]
     for later, reason in ((0, "tells of round 0, once too often"), (1, "tells of round 3, once too often or before")):
         change = write_number(later) + write_number(4) + mark
         bomb = Section(Kind.UPDATE, "changes", write_number(0) + 200 * change)

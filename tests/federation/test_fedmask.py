@@ -12,8 +12,8 @@ from tests.stopped_runs import Stop, StopAfter
 from torch import nn
 
 import onebasin as ob
-from onebasin.codecs.context import Scene
-from onebasin.codecs.named_codecs import make_coding
+from onebasin.codecs.context import CodingContext
+from onebasin.codecs.named_codecs import make_codec
 from onebasin.core.layout import Layout
 from onebasin.core.state import State
 from onebasin.federation.client.client import Client
@@ -144,8 +144,8 @@ def test_all_weights_are_kept_at_first() -> None:
 @given(st.lists(st.sampled_from([-1.0, 0.0, 1.0]), min_size=6, max_size=6))
 def test_the_downlink_says_signs_exactly(signs: list[float]) -> None:
     sent = {"a": torch.tensor(signs[:2]), "b": torch.tensor(signs[2:]).view(2, 2)}
-    coding = make_coding("ternary", Layout.of(sent))
-    received = coding.receive(coding.body(sent, Scene()), Scene())
+    coding = make_codec("ternary", Layout.of(sent))
+    received = coding.receive(coding.body(sent, CodingContext()), CodingContext())
     assert all(torch.equal(received[name], value) for name, value in sent.items())
 
 

@@ -18,9 +18,9 @@ from typer.testing import CliRunner
 
 import onebasin as ob
 from onebasin.apps.cli import app
-from onebasin.codecs.context import Scene
+from onebasin.codecs.context import CodingContext
 from onebasin.codecs.dense import Exact
-from onebasin.codecs.named_codecs import make_coding
+from onebasin.codecs.named_codecs import make_codec
 from onebasin.core.layout import Layout
 from onebasin.federation.read_config import read_config
 from onebasin.federation.run_config import RunConfig
@@ -167,10 +167,10 @@ def test_226_flags_take_their_entropy_in_whole_words(stage: str, size: int) -> N
     assert bits == pytest.approx(
         182.36, abs=0.01
     )  # 7 words of 32 bits, the coder's own last one among them; and a head
-    coding = make_coding(stage, layout)
-    body, there = coding.send(change, Scene())
+    coding = make_codec(stage, layout)
+    body, there = coding.send(change, CodingContext())
     assert len(body) == size
-    received = coding.receive(body, Scene())
+    received = coding.receive(body, CodingContext())
     for name, flags in change.items():
         assert torch.equal(received[name], (flags > 0).float())
         assert torch.equal(received[name], there[name])

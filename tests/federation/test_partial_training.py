@@ -8,9 +8,9 @@ import pytest
 import torch
 
 import onebasin as ob
-from onebasin.codecs.context import Scene
-from onebasin.codecs.stages.selection import RandomK
-from onebasin.codecs.value_block import Block
+from onebasin.codecs.context import CodingContext
+from onebasin.codecs.stages.random_k import RandomK
+from onebasin.codecs.value_block import ValueBlock
 from onebasin.core.seeds import derive
 from onebasin.federation.read_config import read_config
 from onebasin.federation.run_config import ConfigError, RunConfig
@@ -39,15 +39,15 @@ def test_what_is_not_free_does_not_move(quick_config: MakeConfig, optimizer: str
 
 
 def test_tensors_send_alike_and_small_ones_all_they_have() -> None:
-    block = Block(((1000,), (10,), (200,)))
-    mask = RandomK(share=0.1, shared=True, spread="tensors").mask(block, Scene())
+    block = ValueBlock(((1000,), (10,), (200,)))
+    mask = RandomK(share=0.1, shared=True, spread="tensors").mask(block, CodingContext())
     counts = [int(mask[begin:end].sum()) for begin, end in block.bounds]
     assert counts == [56, 10, 55]  # of 121: all 10, then half of the rest each
     assert sum(counts) == 121
-    again = RandomK(share=0.1, shared=True, spread="tensors").mask(block, Scene(sender=5))
+    again = RandomK(share=0.1, shared=True, spread="tensors").mask(block, CodingContext(sender=5))
     assert (mask == again).all()
-    assert (mask != RandomK(share=0.1, shared=True, spread="tensors").mask(block, Scene(round=2))).any()
-    everything = RandomK(share=1.0, shared=True, spread="tensors").mask(block, Scene())
+    assert (mask != RandomK(share=0.1, shared=True, spread="tensors").mask(block, CodingContext(round=2))).any()
+    everything = RandomK(share=1.0, shared=True, spread="tensors").mask(block, CodingContext())
     assert everything.all()
 
 
@@ -59,7 +59,9 @@ def test_a_round_changes_only_what_was_drawn_for_it(quick_config: MakeConfig, tm
     after = parameters_of(result.model)
     changed = np.concatenate([(after[n] != w).flatten().numpy() for n, w in before.items()])
     shapes = tuple(tuple(w.shape) for w in before.values())
-    drawn = RandomK(share=0.1, shared=True, spread="tensors").mask(Block(shapes), Scene(int(config.identity(), 16), 1))
+    drawn = RandomK(share=0.1, shared=True, spread="tensors").mask(
+        ValueBlock(shapes), CodingContext(int(config.identity(), 16), 1)
+    )
     assert not (changed & ~drawn).any()
     assert changed.sum() > 0.3 * drawn.sum()
     assert drawn.sum() == 481

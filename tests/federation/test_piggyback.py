@@ -13,9 +13,9 @@ from typer.testing import CliRunner
 
 import onebasin as ob
 from onebasin.apps.cli import app
-from onebasin.codecs.context import Scene
-from onebasin.codecs.named_codecs import make_codec, make_coding
-from onebasin.codecs.split_codec import Parted
+from onebasin.codecs.context import CodingContext
+from onebasin.codecs.named_codecs import make_codec, make_fixed_length_codec
+from onebasin.codecs.split_codec import SplitCodec
 from onebasin.core.layout import Layout
 from onebasin.federation.read_config import read_config
 from onebasin.federation.run_config import ConfigError, RunConfig
@@ -77,25 +77,27 @@ def test_weights_kept_by_most_clients_are_kept() -> None:
 
 def test_masks_and_what_is_beside_them_go_by_codings_of_their_own() -> None:
     layout = Layout.of({"a": torch.zeros(3), "s": torch.zeros(1000), "z": torch.zeros(2)})
-    coding = Parted(layout, lambda n: n == "s", lambda x: make_coding("threshold", x), lambda x: make_codec("fp16", x))
+    coding = SplitCodec(
+        layout, lambda n: n == "s", lambda x: make_codec("threshold", x), lambda x: make_fixed_length_codec("fp16", x)
+    )
     common = torch.full((1000,), 0.5)
     common[:500] = -0.5
     goal = common.clone()
     goal[:7] = 0.5
     reference = torch.cat([torch.zeros(3), common, torch.zeros(2)])
     update = {"a": torch.tensor([1.0, 2.0, 3.0]), "s": goal - common, "z": torch.tensor([0.5, -0.5])}
-    body, there = coding.send(update, Scene(reference=reference))
+    body, there = coding.send(update, CodingContext(known_model=reference))
     assert torch.equal(there["s"], (goal > 0).float())
     assert there["a"].tolist() == [1, 2, 3]
     assert there["z"].tolist() == [0.5, -0.5]
     # 4 of head, 1 of size; 4 more and 7 flags of 500 (about 52 bits, counts included); 4 more and 5 halves
     assert len(body) < 5 + 4 + 16 + 4 + 10
-    received = coding.receive(body, Scene(reference=reference))
+    received = coding.receive(body, CodingContext(known_model=reference))
     assert list(received) == ["a", "s", "z"]
     assert all(torch.equal(received[name], there[name]) for name in there)
     for size in range(len(body)):
         with pytest.raises(WireError):
-            coding.receive(body[:size], Scene(reference=reference))
+            coding.receive(body[:size], CodingContext(known_model=reference))
 
 
 def test_one_task_learns_a_mask_and_its_file_is_the_model(backbone: ob.Run, tmp_path: Path) -> None:
@@ -238,10 +240,10 @@ def test_every_mask_is_read_as_it_was_written(seed: int, before: float, after: f
     draws = torch.Generator().manual_seed(seed)
     common = torch.rand(40, generator=draws) - before
     goal = torch.rand(40, generator=draws) - after
-    scene = Scene(reference=common) if known else Scene()
-    coding = make_coding("threshold", Layout.of({"a": torch.zeros(3, 5), "b": torch.zeros(25)}))
+    context = CodingContext(known_model=common) if known else CodingContext()
+    coding = make_codec("threshold", Layout.of({"a": torch.zeros(3, 5), "b": torch.zeros(25)}))
     change = coding.layout.split(goal - common if known else goal)
-    body, there = coding.send(change, scene)
-    assert all(torch.equal(value, there[name]) for name, value in coding.receive(body, scene).items())
+    body, there = coding.send(change, context)
+    assert all(torch.equal(value, there[name]) for name, value in coding.receive(body, context).items())
     kept = torch.cat([value.reshape(-1) for value in there.values()])
     assert torch.equal(kept > 0, ((goal - common) + common if known else goal) > 0)

@@ -9,7 +9,7 @@ from tests.federation.test_downlink_deltas import TARGETS, MakeTask, Played
 from tests.stopped_runs import Stop, StopAfter
 
 import onebasin as ob
-from onebasin.codecs.context import Scene
+from onebasin.codecs.context import CodingContext
 from onebasin.core.seeds import derive
 from onebasin.federation.protocol import Do
 from onebasin.federation.read_config import read_config
@@ -55,7 +55,7 @@ def test_a_model_is_its_seed_and_what_it_learned(quadratic: MakeTask) -> None:
         ("update", Kind.UPDATE),
     ]
     protocol = played.server.protocol
-    answer = read_answer(protocol, reply, Do.SEND_MODEL, Scene(protocol.run, 1, 1))
+    answer = read_answer(protocol, reply, Do.SEND_MODEL, CodingContext(protocol.run, 1, 1))
     assert answer.seed == derive(0, "own-init", 1)
     began = protocol.initial(answer.seed)[0]["w"]
     halfway = began + (torch.tensor(TARGETS[1]) - began) / 2

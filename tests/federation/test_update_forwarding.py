@@ -13,7 +13,7 @@ from onebasin.core.state import State
 from onebasin.federation.downlink_deltas import held
 from onebasin.federation.read_config import read_config
 from onebasin.federation.run_config import ConfigError, RunConfig
-from onebasin.federation.server.aggregation_buffer import Said
+from onebasin.federation.server.aggregation_buffer import RawUpdate
 from onebasin.federation.update_forwarding import relayed, write_relay
 from onebasin.learning.task import load_task
 from onebasin.wire.error import WireError
@@ -100,9 +100,9 @@ def test_what_is_no_relay_is_refused(quadratic: MakeTask) -> None:
             with pytest.raises(WireError):
                 relayed(protocol, body[:cut], 1, weights, moved)
     with pytest.raises(WireError, match="weight 0"):
-        relayed(protocol, write_relay([Said(0, 0.0, body)]), 1, weights, moved)
-    one = Said(0, 1.0, body[3 : len(body) // 2])
-    for twice in ([one, one], [Said(2, 1.0, one.body)]):  # a bomb of one update, over and over; nobody of this run
+        relayed(protocol, write_relay([RawUpdate(0, 0.0, body)]), 1, weights, moved)
+    one = RawUpdate(0, 1.0, body[3 : len(body) // 2])
+    for twice in ([one, one], [RawUpdate(2, 1.0, one.body)]):  # a bomb of one update, over and over; nobody of this run
         with pytest.raises(WireError, match="of 2 clients"):
             relayed(protocol, write_relay(twice), 1, weights, moved)
 

@@ -10,9 +10,9 @@ from tests.federation.test_downlink_deltas import TARGETS, MakeTask, Played, con
 from tests.stopped_runs import Stop, StopWithin, assert_same_run
 
 import onebasin as ob
-from onebasin.codecs.context import Scene
-from onebasin.codecs.named_codecs import make_coding
-from onebasin.codecs.warmup_schedule import Opening
+from onebasin.codecs.context import CodingContext
+from onebasin.codecs.named_codecs import make_codec
+from onebasin.codecs.warmup_schedule import WarmupSchedule
 from onebasin.core.layout import Layout
 from onebasin.core.state import State
 from onebasin.federation.read_config import read_config
@@ -28,17 +28,17 @@ FIRST = {"rounds": 2, "uplink": "error-feedback | ternary 1.2", "downlink": "err
 def test_a_coding_for_the_first_rounds_and_one_for_the_others() -> None:
     tensors = {"w": torch.tensor([3.0, -1.0, 2.0])}
     layout = Layout.of(tensors)
-    all_, part = make_coding(ALL, layout), make_coding(PART, layout)
-    coding = Opening(2, all_, part)
+    all_, part = make_codec(ALL, layout), make_codec(PART, layout)
+    coding = WarmupSchedule(2, all_, part)
     for number, expected in ((1, all_), (2, all_), (3, part)):
-        scene = Scene(round=number)
-        body, received = coding.send(tensors, scene)
-        assert body == expected.body(tensors, scene)
-        assert torch.equal(coding.receive(body, scene)["w"], received["w"])
+        context = CodingContext(round=number)
+        body, received = coding.send(tensors, context)
+        assert body == expected.body(tensors, context)
+        assert torch.equal(coding.receive(body, context)["w"], received["w"])
         assert len(body) <= coding.most_bytes
     with pytest.raises(WireError, match="the body is not"):
-        coding.receive(coding.body(tensors, Scene(round=2)), Scene(round=3))
-    first, later = coding.places(Scene(round=1)), coding.places(Scene(round=3))
+        coding.receive(coding.body(tensors, CodingContext(round=2)), CodingContext(round=3))
+    first, later = coding.sent_mask(CodingContext(round=1)), coding.sent_mask(CodingContext(round=3))
     assert first is not None
     assert later is not None
     assert (int(first["w"].sum()), int(later["w"].sum())) == (3, 1)

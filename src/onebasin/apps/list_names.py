@@ -38,8 +38,8 @@ def catalogue(what: str) -> Mapping[str, str]:
         from onebasin.codecs.named_codecs import CODECS
 
         lines = {name: (codec.__doc__ or "").splitlines()[0] for name, codec in CODECS.items()}
-        for name, stage in STAGES.items():
-            line = (stage.__doc__ or "").splitlines()[0]
-            lines[name if stage.ends else f"{name} |"] = f"{line} ({options(stage)})"
+        for name in STAGES.names:
+            stage = STAGES.find(name)
+            lines[name if stage.is_final else f"{name} |"] = f"{STAGES.summary(name)} ({options(stage)})"
         return lines
     raise ValueError(f"list: got {what!r}; expected methods, datasets, partitions, models or codecs")

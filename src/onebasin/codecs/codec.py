@@ -8,8 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from onebasin.codecs.context import Scene
-from onebasin.codecs.value_block import Classes
+from onebasin.codecs.context import CodingContext
+from onebasin.codecs.value_block import ChangeHistory
 from onebasin.core.layout import Layout, Tensors
 from onebasin.wire.error import Diverged, WireError
 
@@ -21,7 +21,7 @@ class NotFinite(ValueError):
     """A tensor with NaN or infinite values, which no codec sends."""
 
 
-class Coding(ABC):
+class Codec(ABC):
     """Says the tensors of one layout in bytes. ``receive(send(x)[0])`` is ``send(x)[1]``, bit for bit.
 
     A body begins with 4 bytes of head: which coding and layout it is of, and which values the receiver is to hold.
@@ -34,29 +34,31 @@ class Coding(ABC):
         self._fingerprint = layout.fingerprint(self.name)
 
     @abstractmethod
-    def send(self, tensors: Tensors, scene: Scene, classes: Classes | None = None) -> tuple[bytes, Tensors]:
-        """Return the body, and the tensors that the receiver will have. What is to be kept is in ``scene.kept``.
+    def send(
+        self, tensors: Tensors, context: CodingContext, history: ChangeHistory | None = None
+    ) -> tuple[bytes, Tensors]:
+        """Return the body, and the tensors that the receiver will decode. Residuals go to ``context.next_residuals``.
 
-        classes: what both sides know of each value beforehand, as a number from 0 to 255. `NotFinite` before anything
-        is sent when a value is NaN or infinite, or becomes so.
+        history: a number from 0 to 255 for each value [n], known to both sides, by which indices may be coded.
+        `NotFinite` before anything is sent when a value is NaN or infinite, or becomes so.
         """
 
-    def body(self, tensors: Tensors, scene: Scene, classes: Classes | None = None) -> bytes:
+    def body(self, tensors: Tensors, context: CodingContext, history: ChangeHistory | None = None) -> bytes:
         """As `send`, for those who need not know what the receiver will have."""
-        return self.send(tensors, scene, classes)[0]
+        return self.send(tensors, context, history)[0]
 
     @abstractmethod
-    def receive(self, body: bytes, scene: Scene, classes: Classes | None = None) -> Tensors:
+    def receive(self, body: bytes, context: CodingContext, history: ChangeHistory | None = None) -> Tensors:
         """Return the tensors in `body`; `WireError` when it is not a body of this coding and layout.
 
         `Diverged` when they are not those that the sender held to be received.
         """
 
-    def at(self, round: int) -> "Coding":
+    def at(self, round: int) -> "Codec":
         """Return the coding of a round's messages."""
         return self
 
-    def places(self, scene: Scene) -> Tensors | None:
+    def sent_mask(self, context: CodingContext) -> Tensors | None:
         """Return which values are sent in a round, as booleans; None where that is not known beforehand."""
         return None
 
@@ -65,9 +67,9 @@ class Coding(ABC):
     def most_bytes(self) -> int:
         """More bytes than any body takes."""
 
-    def _head(self, received: Tensors, scene: Scene) -> bytes:
+    def _head(self, received: Tensors, context: CodingContext) -> bytes:
         """Return what a body begins with whose receiver will decode these tensors."""
-        return self._fingerprint + _check(received, scene.held)
+        return self._fingerprint + _check(received, context.base_model)
 
     def _coded(self, body: bytes) -> memoryview:
         """Return what follows the head; `WireError` when that is of another coding or layout."""
@@ -75,9 +77,9 @@ class Coding(ABC):
             raise WireError(f"the body is not {self.name} for this model's layout of {len(self.layout)} tensors")
         return memoryview(body)[_HEAD_BYTES:]
 
-    def _as_sent(self, body: bytes, decoded: Tensors, scene: Scene) -> Tensors:
+    def _as_sent(self, body: bytes, decoded: Tensors, context: CodingContext) -> Tensors:
         """Return the decoded tensors; `Diverged` where the body's head was written for others."""
-        if body[_FINGERPRINT_BYTES:_HEAD_BYTES] != _check(decoded, scene.held):
+        if body[_FINGERPRINT_BYTES:_HEAD_BYTES] != _check(decoded, context.base_model):
             raise Diverged(
                 "the body gives other values here than where it was written: what was known beforehand is not the "
                 "same, or another version or machine computes differently"
@@ -94,7 +96,7 @@ class Coding(ABC):
         return tensors
 
 
-class Codec(Coding):
+class FixedLengthCodec(Codec):
     """A coding whose bodies all have one length, and depend on nothing but the tensors.
 
     A body is 4 bytes of head, then the coded values in layout order.
@@ -102,27 +104,29 @@ class Codec(Coding):
 
     def encode(self, tensors: Tensors) -> bytes:
         """Return the body. `NotFinite` before anything is sent when a value is NaN or infinite (or becomes so)."""
-        return self.body(tensors, Scene())
+        return self.body(tensors, CodingContext())
 
     def decode(self, body: bytes) -> Tensors:
         """Return the tensors in `body`; `WireError` when it is not a body of this codec and layout."""
-        return self.receive(body, Scene())
+        return self.receive(body, CodingContext())
 
-    def send(self, tensors: Tensors, scene: Scene, classes: Classes | None = None) -> tuple[bytes, Tensors]:
+    def send(
+        self, tensors: Tensors, context: CodingContext, history: ChangeHistory | None = None
+    ) -> tuple[bytes, Tensors]:
         self.layout.check(tensors)
         coded = self._write(tensors)
         try:
             received = self._read(memoryview(coded))
         except WireError as error:  # what is finite may be coded as what is not
             raise NotFinite(str(error)) from None
-        return self._head(received, scene) + coded, received
+        return self._head(received, context) + coded, received
 
-    def receive(self, body: bytes, scene: Scene, classes: Classes | None = None) -> Tensors:
+    def receive(self, body: bytes, context: CodingContext, history: ChangeHistory | None = None) -> Tensors:
         coded = self._coded(body)
         size = self.coded_bytes
         if len(coded) != size:
             raise WireError(f"the body has {len(body)} bytes, not {_HEAD_BYTES + size}")
-        return self._as_sent(body, self._read(coded), scene)
+        return self._as_sent(body, self._read(coded), context)
 
     @property
     def most_bytes(self) -> int:

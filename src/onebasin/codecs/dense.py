@@ -3,14 +3,14 @@
 import numpy as np
 import torch
 
-from onebasin.codecs.codec import Codec, NotFinite, flatten, require_finite, to_array
+from onebasin.codecs.codec import FixedLengthCodec, NotFinite, flatten, require_finite, to_array
 from onebasin.core.layout import Tensors
 from onebasin.wire.error import WireError
 
 INT8_LEVELS = 127
 
 
-class Fp32(Codec):
+class Fp32(FixedLengthCodec):
     """4 bytes a value, exact for float32."""
 
     name = "fp32"
@@ -28,7 +28,7 @@ class Fp32(Codec):
         return self._received(torch.from_numpy(to_array(data, "f4")))
 
 
-class Fp16(Codec):
+class Fp16(FixedLengthCodec):
     """2 bytes a value: IEEE half precision, rounded to nearest even; magnitudes above 65,504 are refused."""
 
     name = "fp16"
@@ -46,7 +46,7 @@ class Fp16(Codec):
         return self._received(torch.from_numpy(to_array(data, "f2")).float())
 
 
-class Int8(Codec):
+class Int8(FixedLengthCodec):
     """1 byte a value and 4 bytes a tensor: value = scale * q, q in -127..127, scale = max|tensor| / 127.
 
     Rounded to nearest even. A scale is a float32; all scales come before all q, in layout order.
@@ -78,7 +78,7 @@ class Int8(Codec):
         return scales.repeat_interleave(torch.tensor([entry.numel for entry in self.layout.entries], dtype=torch.int64))
 
 
-class Exact(Codec):
+class Exact(FixedLengthCodec):
     """Every tensor in its own type, infinity included: for buffers such as BatchNorm's statistics, counters, masks."""
 
     name = "exact"

@@ -11,9 +11,11 @@ from collections.abc import Iterator
 from enum import IntEnum
 
 import numpy as np
+import torch
+from torch import Tensor
 
-from onebasin.codecs.value_block import Block, Flags
-from onebasin.wire.entropy import SymbolReader, SymbolWriter, flags_cost
+from onebasin.codecs.value_block import Flags, ValueBlock
+from onebasin.wire.entropy import Chances, SymbolReader, SymbolWriter, flags_cost
 
 
 class Split(IntEnum):
@@ -21,7 +23,7 @@ class Split(IntEnum):
 
     NOTHING = 0
     PARTS = 1
-    CLASSES = 2
+    HISTORY = 2
     BOTH = 3
 
 
@@ -29,19 +31,19 @@ Piece = tuple[slice, Flags | None]
 """Consecutive places, and which of them; None for all."""
 
 
-def write_mask(mask: Flags, block: Block, out: SymbolWriter) -> None:
+def write_mask(mask: Flags, block: ValueBlock, out: SymbolWriter) -> None:
     """Write one flag for each value of a block."""
-    possible = [split for split in Split if block.classes is not None or split in (Split.NOTHING, Split.PARTS)]
+    possible = [split for split in Split if block.history is not None or split in (Split.NOTHING, Split.PARTS)]
     best = min(possible, key=lambda split: _cost(mask, block, split))
     out.integer(best, len(Split))
     for stretch, among in _pieces(block, best):
         out.flags(mask[stretch] if among is None else mask[stretch][among])
 
 
-def read_mask(block: Block, source: SymbolReader) -> Flags:
+def read_mask(block: ValueBlock, source: SymbolReader) -> Flags:
     """Read what `write_mask` wrote."""
     split = Split(source.integer(len(Split)))
-    if block.classes is None:
+    if block.history is None:
         split = Split(split & Split.PARTS)
     mask = np.zeros(block.numel, dtype=np.bool_)
     for stretch, among in _pieces(block, split):
@@ -52,20 +54,25 @@ def read_mask(block: Block, source: SymbolReader) -> Flags:
     return mask
 
 
-def _pieces(block: Block, split: Split) -> Iterator[Piece]:
+def _pieces(block: ValueBlock, split: Split) -> Iterator[Piece]:
     stretches = [slice(*bound) for bound in block.bounds] if split & Split.PARTS else [slice(0, block.numel)]
     for stretch in stretches:
-        if split & Split.CLASSES and block.classes is not None:
-            for each in np.unique(block.classes[stretch]):
-                yield stretch, block.classes[stretch] == each
+        if split & Split.HISTORY and block.history is not None:
+            for each in np.unique(block.history[stretch]):
+                yield stretch, block.history[stretch] == each
         else:
             yield stretch, None
 
 
-def _cost(mask: Flags, block: Block, split: Split) -> float:
+def _cost(mask: Flags, block: ValueBlock, split: Split) -> float:
     """Bits that a mask takes, about."""
     total = 0.0
     for stretch, among in _pieces(block, split):
         flags = mask[stretch] if among is None else mask[stretch][among]
         total += flags_cost(int(flags.sum()), len(flags))
     return total
+
+
+def chances(scores: Tensor) -> Chances:
+    """Return the chance that scores give to each of their weights to be kept."""
+    return torch.sigmoid(scores.double()).numpy()

@@ -3,19 +3,19 @@
 from collections.abc import Mapping
 
 from onebasin.codecs.chain import Chain
-from onebasin.codecs.codec import Codec, Coding
+from onebasin.codecs.codec import Codec, FixedLengthCodec
 from onebasin.codecs.dense import Fp16, Fp32, Int8
 from onebasin.core.layout import Layout
 
-CODECS: Mapping[str, type[Codec]] = {codec.name: codec for codec in (Fp32, Fp16, Int8)}
+CODECS: Mapping[str, type[FixedLengthCodec]] = {codec.name: codec for codec in (Fp32, Fp16, Int8)}
 
 
-def make_coding(text: str, layout: Layout) -> Coding:
+def make_codec(text: str, layout: Layout) -> Codec:
     """Return the codec of that name, or the chain that the text describes; `ValueError` saying what is wrong."""
     return CODECS[text](layout) if text in CODECS else Chain(text, layout)
 
 
-def make_codec(name: str, layout: Layout) -> Codec:
+def make_fixed_length_codec(name: str, layout: Layout) -> FixedLengthCodec:
     """Return the codec of that name for `layout`; `ValueError` naming those that exist."""
     if name not in CODECS:
         raise ValueError(f"unknown codec {name!r}; there are {', '.join(CODECS)}")

@@ -10,12 +10,12 @@ from onebasin.codecs.codec import flatten
 from onebasin.core.layout import Layout, Tensors
 
 
-def recalled(slots: Mapping[str, Tensors], prefix: str) -> dict[str, Tensor]:
+def read_residuals(slots: Mapping[str, Tensors], prefix: str) -> dict[str, Tensor]:
     """Return the vectors that stages kept, by stage; prefix: what the names of their slots begin with."""
     return {slot.removeprefix(prefix): flatten(kept) for slot, kept in slots.items() if slot.startswith(prefix)}
 
 
-def remembering(
+def with_residuals(
     slots: Mapping[str, Tensors], prefix: str, kept: Mapping[str, Tensor], layout: Layout
 ) -> dict[str, Tensors]:
     """Return the slots with what stages keep now in the place of all that any kept before."""

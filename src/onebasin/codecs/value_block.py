@@ -14,15 +14,15 @@ import torch
 from torch import Tensor
 
 Flags = np.ndarray[Any, np.dtype[np.bool_]]
-Classes = np.ndarray[Any, np.dtype[np.uint8]]
+ChangeHistory = np.ndarray[Any, np.dtype[np.uint8]]
 
 
 @dataclass(frozen=True)
-class Block:
-    """The parts that a vector of values consists of. classes: of each value, what both sides know of it beforehand."""
+class ValueBlock:
+    """The parts that a vector of values consists of. history: of each value, what both sides know of it beforehand."""
 
     shapes: tuple[tuple[int, ...], ...]
-    classes: Classes | None = None
+    history: ChangeHistory | None = None
 
     @cached_property
     def sizes(self) -> list[int]:
@@ -45,14 +45,26 @@ class Block:
         """One number a part, repeated for each of its values."""
         return numbers.repeat_interleave(torch.tensor(self.sizes, dtype=torch.int64))
 
-    def chosen(self, mask: Flags) -> Block:
+    def chosen(self, mask: Flags) -> ValueBlock:
         """The block of the values that a mask picks: parts stay, flat."""
         counts = [int(mask[begin:end].sum()) for begin, end in self.bounds]
-        return Block(tuple((count,) for count in counts), None if self.classes is None else self.classes[mask])
+        return ValueBlock(tuple((count,) for count in counts), None if self.history is None else self.history[mask])
 
-    def parts(self, numbers: Sequence[int]) -> Block:
+    def parts(self, numbers: Sequence[int]) -> ValueBlock:
         """The block of some parts, whole."""
         kept = None
-        if self.classes is not None:
-            kept = np.concatenate([self.classes[slice(*self.bounds[n])] for n in numbers] or [self.classes[:0]])
-        return Block(tuple(self.shapes[n] for n in numbers), kept)
+        if self.history is not None:
+            kept = np.concatenate([self.history[slice(*self.bounds[n])] for n in numbers] or [self.history[:0]])
+        return ValueBlock(tuple(self.shapes[n] for n in numbers), kept)
+
+
+def scatter(kept: Tensor, chosen: Tensor) -> Tensor:
+    """Return values [n] that are `kept` [k] where `chosen` [n] is true, and 0 elsewhere."""
+    values = torch.zeros(len(chosen))
+    values[chosen] = kept
+    return values
+
+
+def count_of(size: int, share: float) -> int:
+    """How many values a share is: at least one, if there are any."""
+    return min(size, max(1, round(size * share)))

@@ -1,31 +1,41 @@
-"""A user's own data set or model, named as "package.module:factory"."""
+"""References: code from outside the package, named as "package.module:Name"."""
 
 from __future__ import annotations
 
 import importlib
+import inspect
 import os
 import sys
-from collections.abc import Callable
+from hashlib import blake2b
+from pathlib import Path
 from typing import Any
 
 
 class FactoryError(ValueError):
-    """A "package.module:factory" that names nothing callable; the message says at which step it failed."""
+    """A "package.module:Name" that cannot be used; the message says at which step it failed."""
+
+
+DIGEST_BYTES = 8
 
 
 def build(reference: str, *arguments: Any, **options: Any) -> Any:
-    """What the factory that "package.module:factory" names returns. Raises FactoryError, also for what it raises."""
+    """Return what the factory that "package.module:factory" names returns.
+
+    `FactoryError` for a reference that names nothing callable, and for whatever the factory raises.
+    """
     factory = resolve(reference)
+    if not callable(factory):
+        raise FactoryError(f"{reference!r} is a {type(factory).__name__}; expected something callable")
     try:
         return factory(*arguments, **options)
     except Exception as error:  # a user's factory may raise anything
         raise FactoryError(f"{reference!r} cannot be called: {type(error).__name__}: {error}") from error
 
 
-def resolve(reference: str) -> Callable[..., Any]:
-    """The callable that "package.module:factory" names; the working directory is searched after the installed packages.
+def resolve(reference: str) -> Any:
+    """Return the object that "package.module:Name" names; the working directory is searched after installed packages.
 
-    Raises FactoryError. An error that the module itself raises while it is imported is passed on in it.
+    `FactoryError` where there is none, also for an error that the module raises while it is imported.
     """
     module_name, _, attribute = reference.partition(":")
     if not module_name or not attribute:
@@ -44,6 +54,18 @@ def resolve(reference: str) -> Callable[..., Any]:
         if not hasattr(found, part):
             raise FactoryError(f"{reference!r}: {module_name!r} has no {attribute!r}")
         found = getattr(found, part)
-    if not callable(found):
-        raise FactoryError(f"{reference!r} is a {type(found).__name__}; expected something callable")
-    return found  # type: ignore[no-any-return]
+    return found
+
+
+def is_outside(thing: Any) -> bool:
+    """Return whether a class or function is defined outside this package."""
+    return bool(thing.__module__.partition(".")[0] != "onebasin")
+
+
+def source_digest(thing: Any) -> str:
+    """Return 16 hex digits of the source file that defines a class or function; "" where it has none (a console)."""
+    try:
+        file = inspect.getsourcefile(thing)
+        return blake2b(Path(file or "").read_bytes(), digest_size=DIGEST_BYTES).hexdigest()
+    except (OSError, TypeError):
+        return ""

@@ -18,13 +18,13 @@ import numpy as np
 import torch
 
 from onebasin.codecs.codec import NotFinite, flatten
-from onebasin.codecs.context import Scene
-from onebasin.codecs.residuals import recalled, remembering
-from onebasin.codecs.value_block import Classes
+from onebasin.codecs.context import CodingContext
+from onebasin.codecs.residuals import read_residuals, with_residuals
+from onebasin.codecs.value_block import ChangeHistory
 from onebasin.core.layout import Tensors
 from onebasin.core.state import State
 from onebasin.federation.protocol import Protocol, write_seed
-from onebasin.federation.server.aggregation_buffer import Said
+from onebasin.federation.server.aggregation_buffer import RawUpdate
 from onebasin.federation.update_forwarding import relayed, write_relay
 from onebasin.wire.entropy import SymbolReader, SymbolWriter
 from onebasin.wire.error import WireError
@@ -33,7 +33,7 @@ from onebasin.wire.numbers import read_number, write_number
 
 _SLACK = 64
 CLASSES = 4
-ASTRAY = -1
+DIVERGED = -1
 """The version of a client that made another model of the changes than all others: what it is told next is the whole."""
 
 MEMORY = "downlink/"
@@ -41,17 +41,17 @@ MEMORY = "downlink/"
 
 
 @dataclass(frozen=True)
-class Held:
+class VersionedModel:
     """A common model as all who heard of it hold it. moved: of each value, a bit for each of the last two changes."""
 
     version: int
     weights: Tensors
-    moved: Classes
+    moved: ChangeHistory
 
-    def changed(self, round: int, weights: Tensors) -> Held:
+    def changed(self, round: int, weights: Tensors) -> VersionedModel:
         """What is held once the weights are others."""
         now = flatten(weights).numpy() != flatten(self.weights).numpy()
-        return Held(round, weights, (now * 2 + (self.moved >> 1)).astype(np.uint8))
+        return VersionedModel(round, weights, (now * 2 + (self.moved >> 1)).astype(np.uint8))
 
     def plus(self, change: Tensors) -> Tensors:
         """The weights after a change."""
@@ -64,19 +64,21 @@ class Held:
         state.facts["version"] = self.version
 
 
-def first_held(version: int, weights: Tensors) -> Held:
+def first_version(version: int, weights: Tensors) -> VersionedModel:
     """A model of which no changes are known."""
-    return Held(version, weights, np.zeros(sum(tensor.numel() for tensor in weights.values()), dtype=np.uint8))
+    return VersionedModel(
+        version, weights, np.zeros(sum(tensor.numel() for tensor in weights.values()), dtype=np.uint8)
+    )
 
 
-def held(state: State) -> Held | None:
+def held(state: State) -> VersionedModel | None:
     """The common model that a state remembers."""
     if "held" not in state.slots:
         return None
-    return Held(state.facts["version"], state.slots["held"], state.slots["moved"]["moved"].numpy())
+    return VersionedModel(state.facts["version"], state.slots["held"], state.slots["moved"]["moved"].numpy())
 
 
-def tell(protocol: Protocol, state: State, round: int, said: Sequence[Said] = ()) -> None:
+def tell(protocol: Protocol, state: State, round: int, said: Sequence[RawUpdate] = ()) -> None:
     """Have the common model be what clients will hold: the one before, and what can be said of the change.
 
     said: the updates that became the change, where they are passed on.
@@ -99,12 +101,14 @@ def tell(protocol: Protocol, state: State, round: int, said: Sequence[Said] = ()
     state.slots["weights"] = now.weights
 
 
-def _said(protocol: Protocol, state: State, before: Held, goal: Tensors, round: int) -> Held:
+def _said(protocol: Protocol, state: State, before: VersionedModel, goal: Tensors, round: int) -> VersionedModel:
     """Say by what a model is to change; return what all then hold. The state gets what was said, and what was left."""
-    scene = Scene(protocol.run, round, SERVER, recalled(state.slots, MEMORY), held=flatten(before.weights))
+    context = CodingContext(
+        protocol.run, round, SERVER, read_residuals(state.slots, MEMORY), base_model=flatten(before.weights)
+    )
     change = {name: value - before.weights[name] for name, value in goal.items()}
-    body, received = protocol.downlink.send(change, scene, before.moved)
-    state.slots = remembering(state.slots, MEMORY, scene.kept, protocol.parameters)
+    body, received = protocol.downlink.send(change, context, before.moved)
+    state.slots = with_residuals(state.slots, MEMORY, context.next_residuals, protocol.parameters)
     _log(protocol, state, round, body)
     return before.changed(round, before.plus(received))
 
@@ -119,21 +123,21 @@ def _log(protocol: Protocol, state: State, round: int, body: bytes) -> None:
     state.slots["log"] = log
 
 
-def begin(state: State, version: int, weights: Tensors) -> Held:
+def begin(state: State, version: int, weights: Tensors) -> VersionedModel:
     """Have the state hold a model that nobody has heard of, and none of its changes."""
-    now = first_held(version, weights)
+    now = first_version(version, weights)
     now.into(state)
     state.slots["log"] = {}
     state.facts |= {"since": version, "holds": {}}
     return now
 
 
-def news(protocol: Protocol, state: State, now: Held, version: int | None, seed: int | None) -> list[Section]:
+def news(protocol: Protocol, state: State, now: VersionedModel, version: int | None, seed: int | None) -> list[Section]:
     """Return what a client with a version (None: it has no model) must hear to hold what all others do.
 
     The shorter of the two: what changed, or all of it. seed: that of version 0, if a model can be told by a seed.
     """
-    if version == ASTRAY:
+    if version == DIVERGED:
         return _whole(protocol, now, first=False)
     told = None
     if version is None and seed is not None and not state.facts["since"]:
@@ -150,7 +154,7 @@ def _size(sections: list[Section]) -> int:
     return sum(section.size for section in sections)
 
 
-def _whole(protocol: Protocol, now: Held, first: bool) -> list[Section]:
+def _whole(protocol: Protocol, now: VersionedModel, first: bool) -> list[Section]:
     out = SymbolWriter()
     out.symbols(now.moved.astype(np.int32), CLASSES)
     kind = Kind.INIT if first else Kind.UPDATE
@@ -171,7 +175,7 @@ def _changes(state: State, version: int) -> Section:
     return Section(Kind.UPDATE, "changes", body)
 
 
-def heard(protocol: Protocol, message: Message, before: Held | None) -> Held | None:
+def heard(protocol: Protocol, message: Message, before: VersionedModel | None) -> VersionedModel | None:
     """Return what a client holds once it has read an order; None if the order brings no model in this way.
 
     `WireError` when the order speaks of another model than the one that the client holds.
@@ -181,7 +185,7 @@ def heard(protocol: Protocol, message: Message, before: Held | None) -> Held | N
         version, at = read_number(body, 0)
         moved = SymbolReader(memoryview(body)[at:]).symbols(protocol.parameters.numel, CLASSES)
         weights = protocol.fresh.decode(message.require("weights"))
-        return Held(version, weights, moved.astype(np.uint8))
+        return VersionedModel(version, weights, moved.astype(np.uint8))
     if message.section("changes") is None:
         return None
     body = message.require("changes")
@@ -192,7 +196,7 @@ def heard(protocol: Protocol, message: Message, before: Held | None) -> Held | N
     return _after(protocol, before, body, base, at, message.round)
 
 
-def _after(protocol: Protocol, now: Held, body: bytes, round: int, at: int, end: int) -> Held:
+def _after(protocol: Protocol, now: VersionedModel, body: bytes, round: int, at: int, end: int) -> VersionedModel:
     """What is held after the changes that begin at a place in a body; all are of different rounds before `end`."""
     while at < len(body):
         later, at = read_number(body, at)
@@ -208,9 +212,9 @@ def _after(protocol: Protocol, now: Held, body: bytes, round: int, at: int, end:
     return now
 
 
-def _next_weights(protocol: Protocol, now: Held, body: bytes, round: int) -> Tensors:
+def _next_weights(protocol: Protocol, now: VersionedModel, body: bytes, round: int) -> Tensors:
     """The weights after the change of one round."""
     if protocol.relays:
         return relayed(protocol, body, round, now.weights, now.moved)
-    scene = Scene(protocol.run, round, SERVER, held=flatten(now.weights))
-    return now.plus(protocol.downlink.receive(body, scene, now.moved))
+    context = CodingContext(protocol.run, round, SERVER, base_model=flatten(now.weights))
+    return now.plus(protocol.downlink.receive(body, context, now.moved))

@@ -10,12 +10,12 @@ from typing import Any
 
 from torch import nn
 
-from onebasin.codecs.codec import Codec, Coding
-from onebasin.codecs.context import Scene
+from onebasin.codecs.codec import Codec, FixedLengthCodec
+from onebasin.codecs.context import CodingContext
 from onebasin.codecs.dense import Exact, Fp32
-from onebasin.codecs.named_codecs import make_codec, make_coding
-from onebasin.codecs.split_codec import Parted
-from onebasin.codecs.warmup_schedule import Opening
+from onebasin.codecs.named_codecs import make_codec, make_fixed_length_codec
+from onebasin.codecs.split_codec import SplitCodec
+from onebasin.codecs.warmup_schedule import WarmupSchedule
 from onebasin.core.layout import Layout, Tensors
 from onebasin.federation.neuron_messages import Framing
 from onebasin.federation.run_config import RunConfig
@@ -84,22 +84,24 @@ class Protocol:
         foreign = [e for e in self.buffers.entries if e.dtype.is_complex]
         if foreign:
             raise ValueError(f"task.model={config.task.model.kind!r}: buffer {foreign[0].name} is {foreign[0].dtype}")
-        self.exact: Codec = Exact(self.buffers)
-        self.fresh: Codec = Fp32(self.parameters)
+        self.exact: FixedLengthCodec = Exact(self.buffers)
+        self.fresh: FixedLengthCodec = Fp32(self.parameters)
         coded = 0
         self.relays = config.method.downlink == RELAY
         self.combine = config.method.combine
         if config.method.federated:
             self.uplink = self._coding_of_replies(config.method)
-            self.downlink = self.fresh if self.relays else make_coding(config.method.downlink, self.parameters)
+            self.downlink = self.fresh if self.relays else make_codec(config.method.downlink, self.parameters)
             if config.method.opening is not None:
                 first = config.method.opening
-                self.uplink = Opening(first.rounds, make_coding(first.uplink, self.parameters), self.uplink)
+                self.uplink = WarmupSchedule(first.rounds, make_codec(first.uplink, self.parameters), self.uplink)
                 if first.downlink is not None:
-                    self.downlink = Opening(first.rounds, make_coding(first.downlink, self.parameters), self.downlink)
-            self.models = make_codec(config.method.whole, self.parameters)
+                    self.downlink = WarmupSchedule(
+                        first.rounds, make_codec(first.downlink, self.parameters), self.downlink
+                    )
+            self.models = make_fixed_length_codec(config.method.whole, self.parameters)
             coded = self.uplink.most_bytes + self.downlink.most_bytes
-        whole = not config.method.federated or config.method.personal or isinstance(self.downlink, Codec)
+        whole = not config.method.federated or config.method.personal or isinstance(self.downlink, FixedLengthCodec)
         self.tells_changes = self.relays or not whole
         self.seeded = config.method.models == "seeded"
         self.own_masks = OwnMasks(task) if config.method.models == "masked" else None
@@ -112,15 +114,15 @@ class Protocol:
         said = 8 * self.parameters.numel + self.exact.coded_bytes + coded
         self.limit = 2 * said + _SLACK + self.framing.most_bytes
 
-    def _coding_of_replies(self, method: Method) -> Coding:
+    def _coding_of_replies(self, method: Method) -> Codec:
         if not isinstance(method.parametrization, BackboneMask):
-            return make_coding(method.uplink, self.parameters)
-        scores, beside = partial(make_coding, method.uplink), partial(make_codec, method.whole)
-        return Parted(self.parameters, is_score, scores, beside)
+            return make_codec(method.uplink, self.parameters)
+        scores, beside = partial(make_codec, method.uplink), partial(make_fixed_length_codec, method.whole)
+        return SplitCodec(self.parameters, is_score, scores, beside)
 
     def part(self, round: int) -> Tensors | None:
         """Which values the replies of a round can say, as booleans, the same for all clients; None for any value."""
-        return self.uplink.places(Scene(self.run, round, 0))
+        return self.uplink.sent_mask(CodingContext(self.run, round, 0))
 
     def initial(self, seed: int) -> tuple[Tensors, Tensors]:
         """Return the weights and buffers that a model begins with."""

@@ -9,17 +9,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from onebasin.codecs.codec import flatten
-from onebasin.codecs.context import Scene
-from onebasin.codecs.value_block import Classes
+from onebasin.codecs.context import CodingContext
+from onebasin.codecs.value_block import ChangeHistory
 from onebasin.core.layout import Tensors
 from onebasin.federation.protocol import Protocol
-from onebasin.federation.server.aggregation_buffer import Said
+from onebasin.federation.server.aggregation_buffer import RawUpdate
 from onebasin.methods.server_optimizers import WeightedMean, apply_update
 from onebasin.wire.error import WireError
 from onebasin.wire.numbers import read_number, write_number
 
 
-def write_relay(said: Sequence[Said]) -> bytes:
+def write_relay(said: Sequence[RawUpdate]) -> bytes:
     """Return all that was said: of each its sender, its weight, how many bytes it has, and those."""
     return b"".join(
         write_number(one.client) + write_number(int(one.weight)) + write_number(len(one.body)) + one.body
@@ -27,7 +27,7 @@ def write_relay(said: Sequence[Said]) -> bytes:
     )
 
 
-def relayed(protocol: Protocol, body: bytes, round: int, weights: Tensors, moved: Classes) -> Tensors:
+def relayed(protocol: Protocol, body: bytes, round: int, weights: Tensors, moved: ChangeHistory) -> Tensors:
     """Return the weights after a round, from those before it and from what all clients sent in it.
 
     moved: what all know of each value beforehand. `WireError` when the body is no relay of this model's updates.
@@ -47,8 +47,8 @@ def relayed(protocol: Protocol, body: bytes, round: int, weights: Tensors, moved
                 f"a relayed update is of client {client}, after that of {last}, of {protocol.clients} clients"
             )
         last = client
-        scene = Scene(protocol.run, round, client, reference=began, held=began)
-        mean.add(protocol.uplink.receive(body[at : at + size], scene, moved), float(weight))
+        context = CodingContext(protocol.run, round, client, known_model=began, base_model=began)
+        mean.add(protocol.uplink.receive(body[at : at + size], context, moved), float(weight))
         at += size
     if not mean.weight:
         raise WireError("a relay of no updates")

@@ -11,7 +11,7 @@ from dataclasses import replace
 from torch import nn
 
 from onebasin.codecs.chain import Chain
-from onebasin.codecs.context import Scene
+from onebasin.codecs.context import CodingContext
 from onebasin.core.layout import Layout, Tensors
 from onebasin.learning.parametrizations.parametrize import fold
 from onebasin.learning.parametrizations.supermask import SCORES
@@ -43,11 +43,11 @@ class OwnMasks:
         kept = {
             name: (weights[name.removesuffix(SCORES) + "weight"] != 0).float() for name in self._coding.layout.names
         }
-        return self._coding.body(kept, Scene())
+        return self._coding.body(kept, CodingContext())
 
     def read(self, seed: int, body: bytes) -> Tensors:
         """Return the weights that a seed and a body of `write` describe; `WireError` when it is none."""
-        kept = self._coding.receive(body, Scene())
+        kept = self._coding.receive(body, CodingContext())
         return self.weights(self.model(seed), {name: flags - 0.5 for name, flags in kept.items()})
 
     @property

@@ -4,10 +4,10 @@ from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, model_validator
 
-from onebasin.codecs.chain import canonical, known_places, parse_chain
+from onebasin.codecs.chain import canonical, parse_chain, shared_subset
 from onebasin.codecs.named_codecs import CODECS
+from onebasin.codecs.stage import MaskStage
 from onebasin.codecs.stages.masked_noise import MaskedNoise
-from onebasin.codecs.stages.masks import Drawn
 from onebasin.methods.settings import (
     RELAY,
     Alignment,
@@ -216,7 +216,7 @@ class Method(Frozen):
                 f"parametrization={self.parametrization.kind!r}, uplink={self.uplink!r}"
             )
         if self.trains == "sent" and (
-            self.uplink in (*CODECS, "none") or known_places(parse_chain(self.uplink)) is None
+            self.uplink in (*CODECS, "none") or shared_subset(parse_chain(self.uplink)) is None
         ):
             raise ValueError(
                 "trains='sent' needs an uplink whose chain sends places that all clients know beforehand, such as "
@@ -313,4 +313,4 @@ def _drawn(chain: str) -> str:
     if chain in CODECS or chain in ("none", RELAY):
         return ""
     last = parse_chain(chain)[-1]
-    return last.name if isinstance(last, Drawn) else ""
+    return last.name if isinstance(last, MaskStage) else ""

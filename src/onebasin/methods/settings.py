@@ -33,11 +33,15 @@ def _downlink(value: Any) -> Any:
     return value if value == RELAY else _codec(value)
 
 
+def _names_stage(word: str) -> bool:
+    return word in STAGES or ":" in word
+
+
 def _codec(value: Any) -> Any:
     if value == "none" or value in CODECS:
         return value
-    if not isinstance(value, str) or value.split("|")[0].split()[:1] == [] or value.split()[0] not in STAGES:
-        raise ValueError(f"unknown codec; there are none, {', '.join(CODECS)}, and chains of {', '.join(STAGES)}")
+    if not isinstance(value, str) or value.split("|")[0].split()[:1] == [] or not _names_stage(value.split()[0]):
+        raise ValueError(f"unknown codec; there are none, {', '.join(CODECS)}, and chains of {', '.join(STAGES.names)}")
     return canonical(parse_chain(value))
 
 

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from onebasin.codecs.chain import Chain, parse_chain
-from onebasin.codecs.context import Scene
+from onebasin.codecs.context import CodingContext
 from onebasin.codecs.stages.masked_noise import MaskedNoise, clipped, masked, stochastic_mask
 from onebasin.core.layout import Layout
 
@@ -20,29 +20,29 @@ def drawn(seed: int) -> torch.Generator:
 
 
 def test_noise_is_the_same_everywhere() -> None:
-    noise = MaskedNoise(magnitude=1.0).draw(6, Scene(7, 1, 2))
+    noise = MaskedNoise(magnitude=1.0).draw(6, CodingContext(7, 1, 2))
     assert (noise * 2**23).tolist() == [4517955, 5803231, 8094879, 3742611, 5209307, 6883375]
-    assert torch.equal(MaskedNoise(magnitude=1.0).draw(3, Scene(7, 1, 2)), noise[:3])
-    assert torch.equal(MaskedNoise(magnitude=0.25, mask="signed").draw(6, Scene(7, 1, 2)), noise / 4)
-    assert torch.equal(MaskedNoise(magnitude=0.25, noise="sign").draw(6, Scene(7, 1, 2)), noise.sign() / 4)
-    for other in (Scene(8, 1, 2), Scene(7, 2, 2), Scene(7, 1, 3)):
+    assert torch.equal(MaskedNoise(magnitude=1.0).draw(3, CodingContext(7, 1, 2)), noise[:3])
+    assert torch.equal(MaskedNoise(magnitude=0.25, mask="signed").draw(6, CodingContext(7, 1, 2)), noise / 4)
+    assert torch.equal(MaskedNoise(magnitude=0.25, noise="sign").draw(6, CodingContext(7, 1, 2)), noise.sign() / 4)
+    for other in (CodingContext(8, 1, 2), CodingContext(7, 2, 2), CodingContext(7, 1, 3)):
         assert not (MaskedNoise(magnitude=1.0).draw(6, other) == noise).any()
 
 
 def test_noise_is_uniform_and_never_zero() -> None:
-    noise = MaskedNoise(magnitude=2.0).draw(100_001, Scene())
+    noise = MaskedNoise(magnitude=2.0).draw(100_001, CodingContext())
     assert len(noise) == 100_001
     assert 0 < noise.abs().min() < noise.abs().max() <= 2
     assert noise.mean().item() == pytest.approx(0.0, abs=0.02)
     assert noise.square().mean().item() == pytest.approx(4 / 3, rel=0.02)
-    assert len(MaskedNoise().draw(0, Scene())) == 0
+    assert len(MaskedNoise().draw(0, CodingContext())) == 0
 
 
 def test_a_message_by_hand() -> None:
     """Noise is kept where the value is beyond it, dropped where it has the other sign, and else kept by chance."""
-    noise = MaskedNoise(magnitude=1.0).draw(8, Scene())
+    noise = MaskedNoise(magnitude=1.0).draw(8, CodingContext())
     assert [round(value, 3) for value in noise.tolist()] == [0.381, 0.157, -0.194, 0.079, -0.72, -0.182, 0.33, 0.493]
-    body, received = Chain("masked-noise 1", Layout.of({"w": VALUES})).send({"w": VALUES}, Scene())
+    body, received = Chain("masked-noise 1", Layout.of({"w": VALUES})).send({"w": VALUES}, CodingContext())
     kept = torch.tensor([0, 0, 0, 1, 0, 1, 1, 1])  # of the chances 0.26, 0, 0, 1, 0, 1, 1, 0.2
     assert torch.equal(received["w"], noise * kept)
     # 2 bits for what is told apart, log2(5) + 2 for the count 4, and 8 for the flags: 14.3, in words of 32
@@ -50,8 +50,8 @@ def test_a_message_by_hand() -> None:
 
 
 def test_a_signed_message_by_hand() -> None:
-    noise = MaskedNoise(magnitude=1.0).draw(8, Scene())
-    body, received = Chain("masked-noise 1 mask=signed", Layout.of({"w": VALUES})).send({"w": VALUES}, Scene())
+    noise = MaskedNoise(magnitude=1.0).draw(8, CodingContext())
+    body, received = Chain("masked-noise 1 mask=signed", Layout.of({"w": VALUES})).send({"w": VALUES}, CodingContext())
     certain = [1, 3, 5, 6]  # values beyond the noise: its size, their sign
     assert received["w"][certain].tolist() == (noise.abs() * VALUES.sign())[certain].tolist()
     assert torch.equal(received["w"].abs(), noise.abs())
@@ -96,7 +96,7 @@ def test_masked_noise_is_right_on_average(signed: bool) -> None:
 def test_a_value_takes_a_bit_or_less(text: str, bits: float) -> None:
     """The entropy of how many are kept: fewer, the larger the noise is. Values are normal, with deviation 0.005."""
     values = {"w": 0.005 * torch.randn(61_706, generator=drawn(0))}
-    body, received = Chain(text, Layout.of(values)).send(values, Scene())
+    body, received = Chain(text, Layout.of(values)).send(values, CodingContext())
     share = (
         (received["w"] > 0).float().mean().item() if "signed" in text else (received["w"] != 0).float().mean().item()
     )
@@ -108,10 +108,10 @@ def test_a_value_takes_a_bit_or_less(text: str, bits: float) -> None:
 def test_values_far_beyond_the_noise_are_cut_off() -> None:
     values = {"w": torch.tensor([3e38, -3e38, 1e-38, 0.0])}
     chain = Chain("masked-noise 1e-9 mask=signed", Layout.of(values))
-    body, received = chain.send(values, Scene())
+    body, received = chain.send(values, CodingContext())
     assert received["w"][0] > 0 > received["w"][1]
     assert received["w"].abs().max() <= 1e-9
-    assert torch.equal(chain.receive(body, Scene())["w"], received["w"])
+    assert torch.equal(chain.receive(body, CodingContext())["w"], received["w"])
 
 
 @pytest.mark.parametrize("setting", ["0", "-1", "nan", "inf", "0.01 mask=both", "0.01 noise=normal"])

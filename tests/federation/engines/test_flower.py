@@ -54,7 +54,7 @@ def echo(post: Post, ticket: str) -> list[Arrival]:
     return [Arrival(ticket, b"re: " + post.payload, post.client)]
 
 
-def remembering(mark: str) -> Callable[[Post, str], list[Arrival]]:
+def with_residuals(mark: str) -> Callable[[Post, str], list[Arrival]]:
     return lambda post, ticket: [Arrival(ticket, b"yes", post.client, mark)]
 
 
@@ -176,11 +176,11 @@ def test_an_order_that_the_superlink_refuses_is_a_failure() -> None:
 
 
 def test_an_order_begins_from_the_state_of_the_last_reply_that_was_taken(tmp_path: Path) -> None:
-    link = Played({10: 0, 11: 1}, {10: (1.0, remembering(A)), 11: (61.0, remembering(A))})
+    link = Played({10: 0, 11: 1}, {10: (1.0, with_residuals(A)), 11: (61.0, with_residuals(A))})
     engine = open_flower(link, 2)
     orders = {0: b"zero", 1: b"one"}
     list(engine.exchange(orders))
-    link.replies = {10: (1.0, remembering(B)), 11: (5.0, remembering(B))}
+    link.replies = {10: (1.0, with_residuals(B)), 11: (5.0, with_residuals(B))}
     list(engine.exchange(orders))
     assert [(post.client, post.state) for post in link.posts[-2:]] == [(0, A), (1, "")]
 
@@ -195,7 +195,7 @@ def test_an_order_begins_from_the_state_of_the_last_reply_that_was_taken(tmp_pat
 
 
 def test_a_client_that_failed_keeps_its_state_and_one_that_lost_it_begins_anew() -> None:
-    link = Played({10: 0}, {10: (1.0, remembering(A))})
+    link = Played({10: 0}, {10: (1.0, with_residuals(A))})
     engine = open_flower(link, 1)
     list(engine.exchange({0: b"zero"}))
     for reason, client, mark in (("the node went away", None, ""), ("TrainingFailed: no", 0, A), ("lost", 0, "")):

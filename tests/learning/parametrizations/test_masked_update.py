@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import onebasin as ob
-from onebasin.codecs.context import Scene
+from onebasin.codecs.context import CodingContext
 from onebasin.codecs.stages.masked_noise import MaskedNoise
 from onebasin.federation.client.client import Client
 from onebasin.federation.engines.in_process import InProcess
@@ -103,7 +103,7 @@ def test_a_round_by_hand(quadratic: MakeTask) -> None:
         orders = server.close(in_order(orders, engine.exchange(orders)))
     stage, expected = MaskedNoise(magnitude=1.0, noise="sign"), torch.zeros(3)
     for client, target in enumerate(targets):
-        noise = stage.draw(3, Scene(int(config.identity(), 16), 1, client))
+        noise = stage.draw(3, CodingContext(int(config.identity(), 16), 1, client))
         update = (torch.tensor(target) - before) / 2
         expected += torch.where(update * noise > 0, noise, 0.0) / 2
     assert server.state.slots["weights"]["w"].tolist() == (before + expected).tolist()

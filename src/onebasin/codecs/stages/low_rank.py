@@ -8,9 +8,9 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from onebasin.codecs.context import Scene
+from onebasin.codecs.context import CodingContext
 from onebasin.codecs.stage import Decode, Encode, Stage
-from onebasin.codecs.value_block import Block
+from onebasin.codecs.value_block import ValueBlock
 from onebasin.wire.entropy import SymbolReader, SymbolWriter
 
 
@@ -28,9 +28,11 @@ class LowRank(Stage):
     rank: Annotated[int, Field(ge=1, le=64)] = 2
     steps: Annotated[int, Field(ge=1, le=64)] = 1
 
-    def encode(self, values: Tensor, block: Block, out: SymbolWriter, scene: Scene, rest: Encode) -> Tensor:
+    def encode(
+        self, values: Tensor, block: ValueBlock, out: SymbolWriter, context: CodingContext, rest: Encode
+    ) -> Tensor:
         pieces = []
-        draws = scene.generator(self.name, shared=True)
+        draws = context.generator(self.name, shared=True)
         for part, shape in zip(block.split(values), block.shapes, strict=True):
             if not self._pays(shape):
                 pieces.append(part)
@@ -45,7 +47,7 @@ class LowRank(Stage):
         received = rest(torch.cat(pieces) if pieces else values, inner)
         return self._multiplied(received, inner, block)
 
-    def decode(self, block: Block, source: SymbolReader, scene: Scene, rest: Decode) -> Tensor:
+    def decode(self, block: ValueBlock, source: SymbolReader, context: CodingContext, rest: Decode) -> Tensor:
         inner = self._factored(block)
         return self._multiplied(rest(inner), inner, block)
 
@@ -56,16 +58,16 @@ class LowRank(Stage):
         rows, columns = shape[0], torch.Size(shape[1:]).numel()
         return self.rank <= rows and self.rank * (rows + columns) < rows * columns
 
-    def _factored(self, block: Block) -> Block:
+    def _factored(self, block: ValueBlock) -> ValueBlock:
         shapes: list[tuple[int, ...]] = []
         for shape in block.shapes:
             if self._pays(shape):
                 shapes += [(shape[0], self.rank), (torch.Size(shape[1:]).numel(), self.rank)]
             else:
                 shapes.append(shape)
-        return Block(tuple(shapes))
+        return ValueBlock(tuple(shapes))
 
-    def _multiplied(self, received: Tensor, inner: Block, block: Block) -> Tensor:
+    def _multiplied(self, received: Tensor, inner: ValueBlock, block: ValueBlock) -> Tensor:
         """Each pair of factors multiplied, column by column: sums in a fixed order have the same bits everywhere."""
         pieces = iter(zip(inner.split(received), inner.shapes, strict=True))
         products = []

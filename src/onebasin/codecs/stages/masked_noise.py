@@ -14,11 +14,10 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from onebasin.codecs.context import Scene
+from onebasin.codecs.context import CodingContext
 from onebasin.codecs.mask_coding import read_mask, write_mask
-from onebasin.codecs.stage import Decode, Encode
-from onebasin.codecs.stages.quantisers import End
-from onebasin.codecs.value_block import Block
+from onebasin.codecs.stage import Decode, Encode, FinalStage
+from onebasin.codecs.value_block import ValueBlock
 from onebasin.core.seeds import derive
 from onebasin.wire.entropy import SymbolReader, SymbolWriter
 
@@ -26,7 +25,7 @@ _DIGITS = 23
 """So many binary digits has the mantissa of a float, and so many of a draw are used."""
 
 
-class MaskedNoise(End):
+class MaskedNoise(FinalStage):
     """Seeded noise of some `magnitude` and a mask of at most 1 bit a value, drawn such that the mean is right.
 
     mask: `binary` keeps a value's noise or drops it, `signed` keeps it or turns it round. What lies beyond the noise is
@@ -43,23 +42,25 @@ class MaskedNoise(End):
     mask: Literal["binary", "signed"] = "binary"
     noise: Literal["uniform", "sign"] = "uniform"
 
-    def encode(self, values: Tensor, block: Block, out: SymbolWriter, scene: Scene, rest: Encode) -> Tensor:
-        drawn = self.draw(block.numel, scene)
-        kept = stochastic_mask(values, drawn, self.signed, scene.generator(self.name))
+    def encode(
+        self, values: Tensor, block: ValueBlock, out: SymbolWriter, context: CodingContext, rest: Encode
+    ) -> Tensor:
+        drawn = self.draw(block.numel, context)
+        kept = stochastic_mask(values, drawn, self.signed, context.generator(self.name))
         write_mask(kept.numpy(), block, out)
         return masked(drawn, kept, self.signed)
 
-    def decode(self, block: Block, source: SymbolReader, scene: Scene, rest: Decode) -> Tensor:
+    def decode(self, block: ValueBlock, source: SymbolReader, context: CodingContext, rest: Decode) -> Tensor:
         kept = torch.from_numpy(read_mask(block, source))
-        return masked(self.draw(block.numel, scene), kept, self.signed)
+        return masked(self.draw(block.numel, context), kept, self.signed)
 
     @property
     def signed(self) -> bool:
         return self.mask == "signed"
 
-    def draw(self, count: int, scene: Scene) -> Tensor:
+    def draw(self, count: int, context: CodingContext) -> Tensor:
         """Return the noise of a message's values, [count]; both sides get the same bits."""
-        key = derive(scene.run, "codec", self.name, scene.round, scene.sender)
+        key = derive(context.run, "codec", self.name, context.round, context.sender)
         words = np.random.Philox(key=[key, 0]).random_raw(-(-count // 2)).astype("<u8").view("<u4")[:count]
         odd = 2 * (words >> (32 - _DIGITS)).astype(np.int64) + 1 - (1 << _DIGITS)
         values = odd.astype(np.float32) / np.float32(1 << _DIGITS) if self.noise == "uniform" else np.sign(odd)

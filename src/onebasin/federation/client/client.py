@@ -7,13 +7,13 @@ import torch
 
 from onebasin.codecs.chain import Chain
 from onebasin.codecs.codec import flatten
-from onebasin.codecs.context import Scene
-from onebasin.codecs.residuals import recalled, remembering
+from onebasin.codecs.context import CodingContext
+from onebasin.codecs.residuals import read_residuals, with_residuals
 from onebasin.codecs.stages.masked_noise import MaskedNoise as NoiseStage
 from onebasin.core.layout import Tensors
 from onebasin.core.seeds import derive, generator
 from onebasin.core.state import State
-from onebasin.federation.downlink_deltas import Held, first_held, heard, held
+from onebasin.federation.downlink_deltas import VersionedModel, first_version, heard, held
 from onebasin.federation.neuron_messages import Frame
 from onebasin.federation.privacy import SECRET, clipped, noised, secret_of
 from onebasin.federation.protocol import Do, Protocol, Report, read_do, read_seed, write_report, write_seed
@@ -59,7 +59,7 @@ class Work:
     own: bool
     frame: Frame | None = None
     server_control: Tensors | None = None
-    held: Held | None = None
+    held: VersionedModel | None = None
     common: Tensors | None = None
 
     @property
@@ -114,7 +114,7 @@ class Client:
         frame = None if permutation is None else self.protocol.framing.read_permutations(permutation.body)
         state = self._in_frame(state, frame)
         control = message.section("control")
-        server_control = None if control is None else self.protocol.downlink.receive(control.body, Scene())
+        server_control = None if control is None else self.protocol.downlink.receive(control.body, CodingContext())
         own = False
         common = self._common(message, state) if self.protocol.tells_changes else None
         if common is not None:
@@ -124,7 +124,7 @@ class Client:
             elif len(self.protocol.buffers):
                 buffers = self.protocol.initial(read_seed(message))[1]
         elif message.section("weights") is not None:
-            weights = self.protocol.downlink.receive(message.require("weights"), Scene())
+            weights = self.protocol.downlink.receive(message.require("weights"), CodingContext())
             buffers = self.protocol.exact.decode(message.require("buffers")) if len(self.protocol.buffers) else {}
         elif message.section("seed") is not None:
             weights, buffers = self.protocol.initial(read_seed(message))
@@ -243,13 +243,13 @@ class Client:
                     update = noised(update, private.noise * private.clip, facts[SECRET], work.round)
             body, kept = self._coded(work, update, state, flatten(work.reference))
             sections.append(Section(Kind.UPDATE, "update", body))
-            slots = remembering(slots, MEMORY, kept, self.protocol.parameters)
+            slots = with_residuals(slots, MEMORY, kept, self.protocol.parameters)
         if Do.SEND_MODEL in work.do and self.protocol.seeded:
             seed = self._own_seed(work.client)
             began = self.protocol.initial(seed)[0]
             body, kept = self._coded(work, {n: w - began[n] for n, w in trained.weights.items()}, state, None)
             sections += [write_seed(seed), Section(Kind.UPDATE, "update", body)]
-            slots = remembering(slots, MEMORY, kept, self.protocol.parameters)
+            slots = with_residuals(slots, MEMORY, kept, self.protocol.parameters)
         elif Do.SEND_MODEL in work.do and self.protocol.own_masks is not None:
             body = self.protocol.own_masks.write(trained.weights)
             sections += [write_seed(self._own_seed(work.client)), Section(Kind.UPDATE, "update", body)]
@@ -278,11 +278,13 @@ class Client:
         self, work: Work, update: Tensors, state: State, reference: torch.Tensor | None
     ) -> tuple[bytes, dict[str, torch.Tensor]]:
         """Return an update as bytes, and what its chain is to remember. reference: the server has it, too."""
-        memory = recalled(state.slots, MEMORY)
+        memory = read_residuals(state.slots, MEMORY)
         held = reference if self.protocol.tells_changes else None
-        scene = Scene(self.protocol.run, work.round, work.client, memory, reference=reference, held=held)
-        body = self.protocol.uplink.body(update, scene, None if work.held is None else work.held.moved)
-        return body, scene.kept
+        context = CodingContext(
+            self.protocol.run, work.round, work.client, memory, known_model=reference, base_model=held
+        )
+        body = self.protocol.uplink.body(update, context, None if work.held is None else work.held.moved)
+        return body, context.next_residuals
 
     def _in_frame(self, state: State, frame: Frame | None) -> State:
         """Return the state with its neurons in the frame's order, unless they are in it already."""
@@ -292,11 +294,11 @@ class Client:
         permuted.facts[FRAME] = frame.number
         return permuted
 
-    def _common(self, message: Message, state: State) -> Held | None:
+    def _common(self, message: Message, state: State) -> VersionedModel | None:
         """The common model after an order that tells its changes, perhaps since a model that a seed stands for."""
         known = held(state)
         if message.section("seed") is not None:
-            known = first_held(0, self.protocol.initial(read_seed(message))[0])
+            known = first_version(0, self.protocol.initial(read_seed(message))[0])
         return heard(self.protocol, message, known)
 
     def _free(self, do: Do, round: int) -> Tensors | None:
@@ -314,7 +316,7 @@ class Client:
         assert isinstance(coding, Chain)
         stage = coding.stages[-1]
         assert isinstance(stage, NoiseStage)
-        noise = stage.draw(self.protocol.parameters.numel, Scene(self.protocol.run, round, client))
+        noise = stage.draw(self.protocol.parameters.numel, CodingContext(self.protocol.run, round, client))
         return Masking(self.protocol.parameters.split(noise), stage.signed, chosen.progressive)
 
     def _says_change(self, do: Do) -> bool:
@@ -338,5 +340,5 @@ class Client:
             name: (work.start.weights[name] - w) / (trained.steps * rate) - work.server_control[name]
             for name, w in trained.weights.items()
         }
-        body, received = self.protocol.uplink.send(change, Scene())
+        body, received = self.protocol.uplink.send(change, CodingContext())
         return body, {name: own[name] + received[name] for name in own}

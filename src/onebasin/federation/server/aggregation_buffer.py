@@ -31,7 +31,7 @@ class Contribution:
 
 
 @dataclass(frozen=True)
-class Said:
+class RawUpdate:
     """What a client sent of its update, as it was sent."""
 
     client: ClientId
@@ -55,7 +55,7 @@ class Arrivals:
     models: list[Contribution] = field(default_factory=list)
     statistics: dict[ClientId, tuple[float, Statistics]] = field(default_factory=dict)
     remarks: dict[ClientId, str] = field(default_factory=dict)
-    said: list[Said] = field(default_factory=list)
+    said: list[RawUpdate] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.update, self.model = WeightedMean(self.parameters), WeightedMean(self.parameters)

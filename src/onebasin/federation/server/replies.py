@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 import torch
 
 from onebasin.alignment.repair import Statistics
-from onebasin.codecs.context import Scene
-from onebasin.codecs.value_block import Classes
+from onebasin.codecs.context import CodingContext
+from onebasin.codecs.value_block import ChangeHistory
 from onebasin.core.layout import Tensors
 from onebasin.core.norms import length, shortened
 from onebasin.federation.protocol import Do, Protocol, Report, read_report, read_seed
@@ -40,16 +40,18 @@ class Answer:
         return self.model is not None or self.control is not None or bool(self.buffers)
 
 
-def read_answer(protocol: Protocol, reply: bytes, asked: Do, scene: Scene, classes: Classes | None = None) -> Answer:
+def read_answer(
+    protocol: Protocol, reply: bytes, asked: Do, context: CodingContext, classes: ChangeHistory | None = None
+) -> Answer:
     """Return what a reply says; `WireError` if it is damaged, foreign, or not what was asked for.
 
     `Diverged` if it says other values here than its client coded.
 
-    scene: of whom it is to be, and to which round. classes: what both sides know of each value of an update.
+    context: of whom it is to be, and to which round. classes: what both sides know of each value of an update.
     """
-    message = protocol.read(reply, scene.sender)
-    if message.round != scene.round:
-        raise WireError(f"the reply is to round {message.round}, not to round {scene.round}")
+    message = protocol.read(reply, context.sender)
+    if message.round != context.round:
+        raise WireError(f"the reply is to round {message.round}, not to round {context.round}")
     report = read_report(message)
     if report.examples == 0:
         raise WireError("the client reports that it holds no examples")
@@ -68,9 +70,9 @@ def read_answer(protocol: Protocol, reply: bytes, asked: Do, scene: Scene, class
         framing.read_sketch(sketch)
     return Answer(
         report,
-        None if model is None else _model(protocol, message, model, scene, classes),
+        None if model is None else _model(protocol, message, model, context, classes),
         {} if buffers is None else protocol.exact.decode(buffers),
-        None if control is None else protocol.uplink.receive(control, Scene()),
+        None if control is None else protocol.uplink.receive(control, CodingContext()),
         None if signatures is None else framing.read_signatures(signatures),
         sketch,
         None if statistics is None else framing.read_statistics(statistics),
@@ -101,14 +103,16 @@ def require_buffers_like(answer: Answer, common: Tensors) -> None:
             raise WireError(f"{name} has infinite values where the common model has none")
 
 
-def _model(protocol: Protocol, message: Message, body: bytes, scene: Scene, classes: Classes | None) -> Tensors:
+def _model(
+    protocol: Protocol, message: Message, body: bytes, context: CodingContext, classes: ChangeHistory | None
+) -> Tensors:
     if message.section("seed") is not None and protocol.own_masks is not None:
         return protocol.own_masks.read(read_seed(message), body)
     if message.section("seed") is not None:
-        learned = protocol.uplink.receive(body, replace(scene, reference=None, held=None))
+        learned = protocol.uplink.receive(body, replace(context, known_model=None, base_model=None))
         return {name: value + learned[name] for name, value in protocol.initial(read_seed(message))[0].items()}
     if message.section("update") is not None:
-        return protocol.uplink.receive(body, scene, classes)
+        return protocol.uplink.receive(body, context, classes)
     return protocol.models.decode(body)
 
 

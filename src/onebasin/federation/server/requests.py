@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from onebasin.codecs.context import Scene
+from onebasin.codecs.context import CodingContext
 from onebasin.core.state import State
 from onebasin.federation.downlink_deltas import held, news
 from onebasin.federation.engines.engine import ClientId
@@ -49,11 +49,11 @@ def write_order(protocol: Protocol, method: Method, state: State, round: int, ne
         else:
             if method.personal and seed is not None:  # who has no mask of its own yet begins with that
                 sections.append(write_seed(seed))
-            sections.append(Section(kind, "weights", protocol.downlink.body(slots["weights"], Scene())))
+            sections.append(Section(kind, "weights", protocol.downlink.body(slots["weights"], CodingContext())))
         if len(protocol.buffers) and not untouched:
             sections.append(Section(kind, "buffers", protocol.exact.encode(slots["buffers"])))
     if Do.TRAIN in need.do and "control" in slots:
-        sections.append(Section(Kind.UPDATE, "control", protocol.downlink.body(slots["control"], Scene())))
+        sections.append(Section(Kind.UPDATE, "control", protocol.downlink.body(slots["control"], CodingContext())))
     if need.framed is not None:
         frame = Frame(state.facts["frames"][str(need.framed)], slots[f"frame/{need.framed}"])
         sections.append(Section(Kind.ALIGN, "permutation", protocol.framing.write_permutations(frame)))

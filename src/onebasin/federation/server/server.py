@@ -8,20 +8,20 @@ import torch
 from onebasin.alignment.models import NotFiniteWeights
 from onebasin.alignment.sketches import Sketch
 from onebasin.codecs.codec import NotFinite, flatten, require_finite
-from onebasin.codecs.context import Scene
-from onebasin.codecs.value_block import Classes
+from onebasin.codecs.context import CodingContext
+from onebasin.codecs.value_block import ChangeHistory
 from onebasin.core.layout import Tensors
 from onebasin.core.seeds import derive
 from onebasin.core.state import State
 from onebasin.federation.cohort import cohort
-from onebasin.federation.downlink_deltas import ASTRAY, Held, begin, held, tell
+from onebasin.federation.downlink_deltas import DIVERGED, VersionedModel, begin, held, tell
 from onebasin.federation.engines.engine import ClientId, Failure, Reply
 from onebasin.federation.privacy import SECRET, check_privacy, clipped, noised, secret_of
 from onebasin.federation.protocol import Do, Protocol, Report
 from onebasin.federation.round_result import Outcome
 from onebasin.federation.run_config import ConfigError, RunConfig
 from onebasin.federation.server.aggregate import Assembly
-from onebasin.federation.server.aggregation_buffer import Arrivals, Contribution, Said
+from onebasin.federation.server.aggregation_buffer import Arrivals, Contribution, RawUpdate
 from onebasin.federation.server.replies import Answer, read_answer, require_buffers_like, within_bounds
 from onebasin.federation.server.requests import Need, brings_model, write_order
 from onebasin.learning.task import Task
@@ -126,7 +126,7 @@ class Server:
                 if reply.reason.startswith(WireError.__name__):  # it may no longer hold what it is thought to
                     self.state.facts["holds"].pop(str(client), None)
                 if reply.reason.startswith(Diverged.__name__):
-                    self.state.facts["holds"][str(client)] = ASTRAY
+                    self.state.facts["holds"][str(client)] = DIVERGED
                     self.outcome.decoded += Decoded(different=1)
                 continue
             try:
@@ -211,7 +211,7 @@ class Server:
             sent = Contribution(client, weight, answer.model, answer.buffers, met=update)
             self._arrivals.add(sent, self.state.slots["weights"] if update else None)
             if self.protocol.relays and answer.update is not None:
-                self._arrivals.said.append(Said(client, weight, answer.update))
+                self._arrivals.said.append(RawUpdate(client, weight, answer.update))
             if not update:
                 self.state.facts["merged"] = sorted({*self.state.facts["merged"], client})
 
@@ -287,17 +287,17 @@ class Server:
         return slots
 
     @property
-    def _held(self) -> Held | None:
+    def _held(self) -> VersionedModel | None:
         """The common model as all who heard of it hold it, where orders only tell its changes."""
         return held(self.state)
 
-    def _scene(self, client: ClientId) -> Scene:
+    def _scene(self, client: ClientId) -> CodingContext:
         """What a client and the server both know of its reply: also the model from which it began."""
         began = flatten(self.state.slots["weights"]) if self.has_model else None
         held = began if self.protocol.tells_changes and brings_model(self._asked[client]) else None
-        return Scene(self.protocol.run, self.outcome.round, client, reference=began, held=held)
+        return CodingContext(self.protocol.run, self.outcome.round, client, known_model=began, base_model=held)
 
-    def _known_of(self, client: ClientId) -> Classes | None:
+    def _known_of(self, client: ClientId) -> ChangeHistory | None:
         """What a client and the server both know of each value of its update."""
         common = self._held
         return common.moved if common is not None and brings_model(self._asked[client]) else None

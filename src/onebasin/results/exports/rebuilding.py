@@ -12,10 +12,10 @@ from torch import Tensor, nn
 from torch.nn.modules.module import register_module_parameter_registration_hook
 from torch.nn.utils.parametrize import is_parametrized
 
-from onebasin.codecs.codec import Coding
-from onebasin.codecs.context import Scene
+from onebasin.codecs.codec import Codec
+from onebasin.codecs.context import CodingContext
 from onebasin.codecs.dense import Exact
-from onebasin.codecs.named_codecs import make_coding
+from onebasin.codecs.named_codecs import make_codec
 from onebasin.core.layout import Layout, Tensors
 from onebasin.learning.models import built_in
 from onebasin.learning.parametrizations.parametrize import fold, parametrize
@@ -96,24 +96,24 @@ def write_beside(model: nn.Module, described: Description) -> bytes:
     """Return what a file has beside the masks: buffers; with a backbone also the last layer."""
     buffers = buffers_of(model)
     beside = Exact(Layout.of(buffers)).encode(buffers)
-    return beside + _head_coding(model).body(_head(model), Scene()) if described.backbone else beside
+    return beside + _head_coding(model).body(_head(model), CodingContext()) if described.backbone else beside
 
 
 def _read_beside(model: nn.Module, described: Description, data: bytes) -> Tensors:
     buffers = Exact(Layout.of(buffers_of(model)))
     if not described.backbone:
         return buffers.decode(data)
-    head = _head_coding(model).receive(data[buffers.most_bytes :], Scene())
+    head = _head_coding(model).receive(data[buffers.most_bytes :], CodingContext())
     return buffers.decode(data[: buffers.most_bytes]) | head
 
 
 def head_as_written(model: nn.Module, described: Description) -> Tensors:
     """Return the parameters of a model's last layer as a reader will have them; none where it is masked."""
-    return _head_coding(model).send(_head(model), Scene())[1] if described.backbone else {}
+    return _head_coding(model).send(_head(model), CodingContext())[1] if described.backbone else {}
 
 
-def _head_coding(model: nn.Module) -> Coding:
-    return make_coding(LAST_LAYER, Layout.of(_head(model)))
+def _head_coding(model: nn.Module) -> Codec:
+    return make_codec(LAST_LAYER, Layout.of(_head(model)))
 
 
 def _head(model: nn.Module) -> Tensors:

@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 import torch
+from onebasin.codecs.stages.mrc import _candidates, _slices, _stretches, _thresholds
 
 from onebasin.codecs.chain import Chain
-from onebasin.codecs.context import Scene
-from onebasin.codecs.stages.random_coding import _candidates, _slices, _stretches, _thresholds
+from onebasin.codecs.context import CodingContext
 from onebasin.core.layout import Layout
 from onebasin.wire.entropy import SymbolWriter
 from onebasin.wire.error import WireError
@@ -42,7 +42,7 @@ def test_stretches_are_as_long_as_their_divergence_permits() -> None:
 def test_where_nothing_was_learned_a_message_is_a_few_bytes() -> None:
     reference = torch.randn(40960, generator=torch.Generator().manual_seed(0))
     chain = Chain("mrc 8", Layout.of({"w": reference}))
-    body, received = chain.send({"w": torch.zeros_like(reference)}, Scene(reference=reference))
+    body, received = chain.send({"w": torch.zeros_like(reference)}, CodingContext(known_model=reference))
     assert len(body) <= 4 + 6 + 10  # the head; how many stretches of which lengths; a byte for each of ten
     assert received["w"].mean().item() == pytest.approx(torch.sigmoid(reference).mean().item(), abs=0.01)
 
@@ -52,7 +52,7 @@ def test_masks_are_true_to_the_senders_chances_on_average() -> None:
     reference, update = torch.randn(6000, generator=draws), 0.5 * torch.randn(6000, generator=draws)
     known, wanted = torch.sigmoid(reference), torch.sigmoid(reference + update)
     chain = Chain("mrc 10 divergence=3", Layout.of({"w": update}))
-    sent = [chain.send({"w": update}, Scene(1, round, 2, reference=reference)) for round in range(40)]
+    sent = [chain.send({"w": update}, CodingContext(1, round, 2, known_model=reference)) for round in range(40)]
     mean = sum(received["w"] for _, received in sent) / len(sent)
     change = wanted - known
     slope = ((mean - known) * change).sum() / change.square().sum()
@@ -62,10 +62,10 @@ def test_masks_are_true_to_the_senders_chances_on_average() -> None:
 
 def test_stretches_that_do_not_cover_the_values_are_refused() -> None:
     chain = Chain("mrc 8", Layout.of({"w": torch.zeros(100)}))
-    head = chain.body({"w": torch.zeros(100)}, Scene())[:4]
+    head = chain.body({"w": torch.zeros(100)}, CodingContext())[:4]
     for lengths in ([0], [0] * 6, [8, 0], []):
         out = SymbolWriter()
         out.count(len(lengths), 7)
         out.symbols(np.array(lengths, dtype=np.int32), 9)
         with pytest.raises(WireError, match="stretches end at"):
-            chain.receive(head + out.finish(), Scene())
+            chain.receive(head + out.finish(), CodingContext())

@@ -15,10 +15,10 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from onebasin.codecs.context import Scene
-from onebasin.codecs.stage import Decode, Encode
-from onebasin.codecs.stages.masks import Drawn, chances
-from onebasin.codecs.value_block import Block, Flags
+from onebasin.codecs.context import CodingContext
+from onebasin.codecs.mask_coding import chances
+from onebasin.codecs.stage import Decode, Encode, MaskStage
+from onebasin.codecs.value_block import Flags, ValueBlock
 from onebasin.core.seeds import derive
 from onebasin.wire.entropy import Chances, SymbolReader, SymbolWriter
 from onebasin.wire.error import WireError
@@ -32,7 +32,7 @@ _DRAWS = 16
 """How many 16-bit draws one count of the generator gives."""
 
 
-class RandomCoding(Drawn):
+class RandomCoding(MaskStage):
     """Masks from the chances that scores stand for, told as one of 2^bits candidates a stretch: minimal random coding.
 
     Candidates are drawn from the chances that both sides hold; one is taken with a chance in proportion to how much
@@ -49,17 +49,19 @@ class RandomCoding(Drawn):
     bits: Annotated[int, Field(ge=1, le=12)] = 8
     divergence: Annotated[float, Field(gt=0)] = 5.0
 
-    def encode(self, values: Tensor, block: Block, out: SymbolWriter, scene: Scene, rest: Encode) -> Tensor:
-        known = _known(block, scene)
+    def encode(
+        self, values: Tensor, block: ValueBlock, out: SymbolWriter, context: CodingContext, rest: Encode
+    ) -> Tensor:
+        known = _known(block, context)
         limits = _thresholds(known)
-        goal = values if scene.reference is None else values + scene.reference
+        goal = values if context.known_model is None else values + context.known_model
         prior, wanted = limits / _STEPS, np.clip(chances(goal), 1e-9, 1 - 1e-9)
         lengths = _stretches(_divergence(wanted, prior), self.divergence)
         out.count(len(lengths), _most(block.numel))
         out.symbols(lengths, _LENGTHS)
         gain = (np.log(wanted) - np.log1p(-wanted)) - (np.log(prior) - np.log1p(-prior))
-        choice = scene.generator("mrc choice")
-        seed, mask = self._seed(scene), np.zeros(block.numel, dtype=np.bool_)
+        choice = context.generator("mrc choice")
+        seed, mask = self._seed(context), np.zeros(block.numel, dtype=np.bool_)
         taken = np.zeros(len(lengths), dtype=np.int32)
         for number, stretch in enumerate(_slices(lengths, block.numel)):
             drawn = _candidates(seed, number, 0, 1 << self.bits, limits[stretch])
@@ -70,22 +72,22 @@ class RandomCoding(Drawn):
         out.integers(taken, 1 << self.bits)
         return torch.from_numpy(mask).float()
 
-    def decode(self, block: Block, source: SymbolReader, scene: Scene, rest: Decode) -> Tensor:
-        limits = _thresholds(_known(block, scene))
+    def decode(self, block: ValueBlock, source: SymbolReader, context: CodingContext, rest: Decode) -> Tensor:
+        limits = _thresholds(_known(block, context))
         lengths = source.symbols(source.count(_most(block.numel)), _LENGTHS)
         stretches = _slices(lengths, block.numel)
-        seed, mask = self._seed(scene), np.zeros(block.numel, dtype=np.bool_)
+        seed, mask = self._seed(context), np.zeros(block.numel, dtype=np.bool_)
         for number, taken in enumerate(source.integers(len(stretches), 1 << self.bits).tolist()):
             mask[stretches[number]] = _candidates(seed, number, taken, 1, limits[stretches[number]])[0]
         return torch.from_numpy(mask).float()
 
-    def _seed(self, scene: Scene) -> int:
-        return derive(scene.run, "codec", self.name, scene.round, scene.sender)
+    def _seed(self, context: CodingContext) -> int:
+        return derive(context.run, "codec", self.name, context.round, context.sender)
 
 
-def _known(block: Block, scene: Scene) -> Chances:
+def _known(block: ValueBlock, context: CodingContext) -> Chances:
     """The chances that both sides hold; where there is no model, all are open."""
-    return np.full(block.numel, 0.5) if scene.reference is None else chances(scene.reference)
+    return np.full(block.numel, 0.5) if context.known_model is None else chances(context.known_model)
 
 
 def _thresholds(chance: Chances) -> Thresholds:

@@ -8,9 +8,9 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from onebasin.codecs.context import Scene
+from onebasin.codecs.context import CodingContext
 from onebasin.codecs.stage import Decode, Encode, Stage
-from onebasin.codecs.value_block import Block
+from onebasin.codecs.value_block import ValueBlock
 from onebasin.wire.entropy import SymbolReader, SymbolWriter
 
 LEAST = 256
@@ -27,23 +27,25 @@ class Hadamard(Stage):
 
     name: ClassVar[str] = "hadamard"
 
-    def encode(self, values: Tensor, block: Block, out: SymbolWriter, scene: Scene, rest: Encode) -> Tensor:
+    def encode(
+        self, values: Tensor, block: ValueBlock, out: SymbolWriter, context: CodingContext, rest: Encode
+    ) -> Tensor:
         lengths = _lengths(block.numel)
         filled = torch.cat([values, torch.zeros(sum(lengths) - len(values))])
-        rotated = [transform(part) for part in torch.split(filled * self._signs(len(filled), scene), lengths)]
+        rotated = [transform(part) for part in torch.split(filled * self._signs(len(filled), context), lengths)]
         received = rest(torch.cat(rotated) if rotated else filled, _stretches(lengths))
-        return self._undone(received, lengths, block.numel, scene)
+        return self._undone(received, lengths, block.numel, context)
 
-    def decode(self, block: Block, source: SymbolReader, scene: Scene, rest: Decode) -> Tensor:
+    def decode(self, block: ValueBlock, source: SymbolReader, context: CodingContext, rest: Decode) -> Tensor:
         lengths = _lengths(block.numel)
-        return self._undone(rest(_stretches(lengths)), lengths, block.numel, scene)
+        return self._undone(rest(_stretches(lengths)), lengths, block.numel, context)
 
-    def _signs(self, count: int, scene: Scene) -> Tensor:
-        return torch.randint(0, 2, (count,), generator=scene.generator(self.name)).mul(2).sub(1).float()
+    def _signs(self, count: int, context: CodingContext) -> Tensor:
+        return torch.randint(0, 2, (count,), generator=context.generator(self.name)).mul(2).sub(1).float()
 
-    def _undone(self, rotated: Tensor, lengths: list[int], count: int, scene: Scene) -> Tensor:
+    def _undone(self, rotated: Tensor, lengths: list[int], count: int, context: CodingContext) -> Tensor:
         parts = [transform(part) for part in torch.split(rotated, lengths)]
-        return (torch.cat(parts) * self._signs(len(rotated), scene))[:count] if parts else rotated
+        return (torch.cat(parts) * self._signs(len(rotated), context))[:count] if parts else rotated
 
 
 def transform(values: Tensor) -> Tensor:
@@ -71,5 +73,5 @@ def _lengths(count: int) -> list[int]:
     return lengths
 
 
-def _stretches(lengths: list[int]) -> Block:
-    return Block(tuple((length,) for length in lengths))
+def _stretches(lengths: list[int]) -> ValueBlock:
+    return ValueBlock(tuple((length,) for length in lengths))

@@ -1,0 +1,108 @@
+"""Registries: what a configuration can name, of one kind of part (stages, aggregation rules, objectives, ...).
+
+A name is that of a file in a package (``top-k`` is `codecs/stages/top_k.py`), one that an installed package announces
+by an entry point (group `onebasin`, name ``KIND.NAME``), or a reference ``package.module:Name``. A file is imported
+when its name is first asked for.
+"""
+
+from __future__ import annotations
+
+import pkgutil
+from collections.abc import Mapping
+from functools import cached_property
+from importlib import import_module
+from importlib.metadata import EntryPoint, entry_points
+from typing import Any, Generic, TypeVar
+
+from onebasin.core.references import FactoryError, resolve
+
+GROUP = "onebasin"
+
+T = TypeVar("T")
+
+
+class UnknownName(ValueError):
+    """A name that no registry entry has; the message lists those that exist."""
+
+
+class Registry(Generic[T]):
+    """The parts of one kind by name.
+
+    kind: what entry points call it, such as "stage". base: the class that each entry derives from, or, where
+    `instances` is set, is an instance of. package: whose files define the built-in entries, one each; a file whose name
+    begins with an underscore defines none.
+    """
+
+    def __init__(self, kind: str, base: type[T], package: str, *, instances: bool = False) -> None:
+        self.kind = kind
+        self._base, self._package, self._instances = base, package, instances
+        self._found: dict[str, Any] = {}
+
+    @cached_property
+    def built_in(self) -> Mapping[str, str]:
+        """Return name -> module of the entries in this package, in alphabetical order."""
+        folder = import_module(self._package).__path__
+        names = sorted(module.name for module in pkgutil.iter_modules(folder) if not module.name.startswith("_"))
+        return {name.replace("_", "-"): f"{self._package}.{name}" for name in names}
+
+    @cached_property
+    def announced(self) -> Mapping[str, EntryPoint]:
+        """Return name -> entry point of what installed packages announce; a built-in name cannot be taken."""
+        points = {
+            point.name.removeprefix(f"{self.kind}."): point
+            for point in entry_points(group=GROUP)
+            if point.name.startswith(f"{self.kind}.")
+        }
+        return {name: points[name] for name in sorted(points.keys() - self.built_in.keys())}
+
+    @property
+    def names(self) -> list[str]:
+        """Return the names that are known beforehand: built-in ones, then announced ones."""
+        return [*self.built_in, *self.announced]
+
+    def __contains__(self, name: object) -> bool:
+        return isinstance(name, str) and (name in self.built_in or name in self.announced)
+
+    def find(self, name: str) -> Any:
+        """Return the entry: a class derived from the base, or an instance of it.
+
+        `UnknownName` for a name that does not exist; `FactoryError` for a reference that cannot be used.
+        """
+        if name not in self._found:
+            self._found[name] = self._load(name)
+        return self._found[name]
+
+    def summary(self, name: str) -> str:
+        """Return the first line of an entry's docstring."""
+        return (self.find(name).__doc__ or "").strip().partition("\n")[0]
+
+    def _load(self, name: str) -> Any:
+        if name in self.built_in:
+            return self._defined_in(self.built_in[name])
+        if name in self.announced:
+            reference = self.announced[name].value.replace(" ", "")
+        elif ":" in name:
+            reference = name
+        else:
+            raise UnknownName(f"expected one of {', '.join(self.names)}, or package.module:Name")
+        found = resolve(reference)
+        if not self._fits(found):
+            what = "an instance" if self._instances else "a subclass"
+            home = f"{self._base.__module__}.{self._base.__name__}"
+            raise FactoryError(f"{reference!r} is {found!r}; expected {what} of {home}")
+        return found
+
+    def _defined_in(self, module_name: str) -> Any:
+        module = import_module(module_name)
+        found = [
+            thing
+            for name, thing in vars(module).items()
+            if not name.startswith("_") and self._fits(thing) and (self._instances or thing.__module__ == module_name)
+        ]
+        assert len(found) == 1, f"{module_name} defines {len(found)} entries of kind {self.kind}; expected one"
+        return found[0]
+
+    def _fits(self, thing: Any) -> bool:
+        if self._instances:
+            return isinstance(thing, self._base)
+        return isinstance(thing, type) and issubclass(thing, self._base)

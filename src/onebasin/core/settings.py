@@ -1,0 +1,54 @@
+"""What all settings share: frozen models that refuse unknown keys, and the ranges that many fields have."""
+
+from collections.abc import Iterator
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class ConfigError(ValueError):
+    """A configuration that cannot be run; the message names each field, its value and what would be right."""
+
+
+class Settings(BaseModel):
+    """Settings of one part of a run."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+class Choice(Settings):
+    """Settings of a part that is chosen by name: `kind` is that name, or ``package.module:Name``.
+
+    `needs` and `run_needs` yield a sentence for everything else in the method, or in the run, that does not go with the
+    choice. The method and the run configuration collect these sentences; no other file lists them.
+    """
+
+    kind: str
+
+    def needs(self, method: Any) -> Iterator[str]:
+        """Yield a sentence for each choice of the method (`methods.method.Method`) that this one excludes."""
+        yield from ()
+
+    def run_needs(self, config: Any) -> Iterator[str]:
+        """Yield a sentence for each setting of the run (`RunConfig`) that this choice excludes."""
+        yield from ()
+
+
+def named(value: Any, key: str) -> Any:
+    """Return the table in which a string stands for the value of `key`; anything else as it is."""
+    return {key: value} if isinstance(value, str) else value
+
+
+def key_of_name(field: str) -> str:
+    """Return the key under which a table of this field has its name."""
+    return "name" if field == "method" else "kind"
+
+
+def by_kind(value: Any) -> Any:
+    """Return the table in which a string stands for the value of `kind`."""
+    return named(value, "kind")
+
+
+Positive = Annotated[float, Field(gt=0)]
+Fraction = Annotated[float, Field(ge=0, lt=1)]
+Count = Annotated[int, Field(ge=1)]
