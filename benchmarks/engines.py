@@ -14,7 +14,7 @@ from rich.table import Table
 from benchmarks.pfl_setup import installed, simulate
 from benchmarks.workload import BATCH, make_config, make_task, ratio, time_in_turn
 from onebasin.federation.client.client import Client
-from onebasin.federation.engines.in_process import InProcess
+from onebasin.federation.engines.single import InProcess
 from onebasin.federation.round_loop import in_order
 from onebasin.federation.server.server import Server
 from onebasin.learning.metrics import loss_of

@@ -19,12 +19,11 @@ import torch
 
 from benchmarks.mutations import mutate
 from benchmarks.tiny import make
+from onebasin.core.clients import Failure, Reply
 from onebasin.core.state import State
 from onebasin.federation.client.client import Client
-from onebasin.federation.engines.engine import Failure, Reply
-from onebasin.federation.engines.in_process import InProcess
+from onebasin.federation.engines.single import InProcess
 from onebasin.federation.round_loop import in_order
-from onebasin.federation.round_result import Outcome
 from onebasin.federation.server.server import Server
 from onebasin.wire.error import WireError
 
@@ -66,16 +65,8 @@ class ServersDoor:
 
     def fresh(self) -> Server:
         """The server at that moment, to be changed at will; tensors are never changed in place (`digest`)."""
-        before, server = self.server, copy.copy(self.server)
-        facts = {
-            name: value.copy() if isinstance(value, dict | list) else value
-            for name, value in before.state.facts.items()
-        }
-        server.state = State(dict(before.state.slots), facts)
-        server.outcome = Outcome(before.outcome.round, dict(before.outcome.reports), dict(before.outcome.failures))
-        server._arrivals = before._nothing()
-        server._arrivals.statistics = dict(before._arrivals.statistics)
-        server._frames = dict(before._frames)
+        server = copy.copy(self.server)
+        server.restore(self.server.save())
         return server
 
 
@@ -112,7 +103,6 @@ class Campaign:
                 assert len(answered) == len(orders), replies
                 door = ServersDoor(server, answered)
                 self.servers.append(ServersDoor(door.fresh(), answered))
-                self.servers[-1].server._asked = dict(server._asked)
                 orders = server.close(replies)
 
     def corpus(self) -> list[bytes]:
@@ -139,7 +129,7 @@ class Campaign:
         server, alone = door.fresh(), draw.random() < 0.9
         others: list[Reply] = [] if alone else [(c, r) for c, r in door.replies.items() if c != client]
         server.close(sorted([(client, message), *others], key=lambda reply: reply[0]))
-        refused = server.outcome.failures.get(client, "").startswith("WireError")
+        refused = server.result.failures.get(client, "").startswith("WireError")
         self.outcomes[f"server: {way}: {'refused' if refused else 'taken'}"] += 1
         if refused:  # as if it had not come
             expected = door.server if alone else door.fresh()
@@ -147,7 +137,7 @@ class Campaign:
                 expected.close(sorted([(client, Failure("gone")), *others], key=lambda reply: reply[0]))
             require_same(server.state, expected.state)
         else:
-            assert client in server.outcome.reports or server.outcome.failures
+            assert client in server.result.reports or server.result.failures
 
     def _to_client(self, door: ClientsDoor, corpus: Sequence[bytes], draw: Random) -> None:
         way, message = mutate(door.order, corpus, draw)

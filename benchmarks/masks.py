@@ -8,10 +8,13 @@ from rich.console import Console
 from rich.table import Table
 from torch import nn
 
+from onebasin.learning.masks.masked_update import MaskedUpdate, forward_with_masked_update
 from onebasin.learning.models.convolutional import lenet5
-from onebasin.learning.parametrizations.masked_update import Masking, standing_in
-from onebasin.learning.parametrizations.parametrize import parametrize
-from onebasin.methods.settings import Anchored, Dense, MaskedNoise, Parametrization, Supermask
+from onebasin.learning.parametrization import Parametrization
+from onebasin.learning.parametrizations.anchored import Anchored
+from onebasin.learning.parametrizations.dense import Dense
+from onebasin.learning.parametrizations.masked_noise import MaskedNoise
+from onebasin.learning.parametrizations.supermask import Supermask
 from onebasin.networks.weights import clone, parameters_of
 
 BATCH, STEPS, REPEATS = 128, 8, 5
@@ -38,16 +41,16 @@ def main() -> None:
     Console().print(table)
 
 
-def prepared(width: int, chosen: Parametrization) -> tuple[nn.Module, Masking | None]:
-    model = parametrize(lenet5((1, 28, 28), 10, width=width), chosen, 0)
+def prepared(width: int, chosen: Parametrization) -> tuple[nn.Module, MaskedUpdate | None]:
+    model = chosen.apply(lenet5((1, 28, 28), 10, width=width), 0, 0)
     model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     if not isinstance(chosen, MaskedNoise):
         return model, None
     noise = {name: torch.rand(parameter.shape) - 0.5 for name, parameter in parameters_of(model).items()}
-    return model, Masking(noise, signed=True)
+    return model, MaskedUpdate(noise, signed=True)
 
 
-def seconds(model: nn.Module, masking: Masking | None) -> float:
+def seconds(model: nn.Module, masking: MaskedUpdate | None) -> float:
     """Return how long one step takes, by the clock."""
     optimizer = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], 0.01)
     inputs, targets = torch.randn(BATCH, 1, 28, 28), torch.randint(0, 10, (BATCH,))
@@ -56,7 +59,7 @@ def seconds(model: nn.Module, masking: Masking | None) -> float:
     start = perf_counter()
     for _ in range(STEPS):
         optimizer.zero_grad()
-        with standing_in(parameters, began, masking, 0.5, draws):
+        with forward_with_masked_update(parameters, began, masking, 0.5, draws):
             nn.functional.cross_entropy(model(inputs), targets).backward()
         optimizer.step()
     return (perf_counter() - start) / STEPS

@@ -9,7 +9,7 @@ from rich.table import Table
 
 from benchmarks.workload import make_config, make_task
 from onebasin.federation.client.client import Client
-from onebasin.federation.engines.in_process import InProcess
+from onebasin.federation.engines.single import InProcess
 from onebasin.federation.round_loop import in_order
 from onebasin.federation.server.server import Server
 

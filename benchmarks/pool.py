@@ -8,11 +8,11 @@ from rich.table import Table
 
 from benchmarks.workload import EXAMPLES, make_config, ratio
 from onebasin.federation.client.client import Client
-from onebasin.federation.engines.engine import Engine
-from onebasin.federation.engines.in_process import InProcess
+from onebasin.federation.engine import Engine
 from onebasin.federation.engines.pool import Pool
+from onebasin.federation.engines.single import InProcess
 from onebasin.federation.server.server import Server
-from onebasin.learning.task import load_task
+from onebasin.learning.load_task import load_task
 
 CLIENTS, REPEATS = 10, 7
 WORKLOAD = f"benchmarks.workload:dataset_of_{CLIENTS}_clients"

@@ -31,13 +31,14 @@ from benchmarks.torchft_diloco import Recipe, train
 from onebasin.core.seeds import derive
 from onebasin.federation.read_config import read_config
 from onebasin.federation.run_config import RunConfig
+from onebasin.learning.load_task import load_task
 from onebasin.learning.metrics import evaluate, loss_of
-from onebasin.learning.task import Task, load_task
+from onebasin.learning.task import Task
 
 ROUNDS, EPOCHS, BATCH, RATE, MU = 20, 5, 32, 0.05, 0.1
 ADAMW = {"lr": 1e-3, "weight_decay": 0.01}
 SEEDS = (0, 1, 2)
-Outcome = tuple[float, str]
+RoundResult = tuple[float, str]
 """Final test accuracy, and bytes in words."""
 
 
@@ -68,13 +69,13 @@ def first_model(task: Task, seed: int) -> nn.Module:
     return task.build_model(derive(seed, "init"))
 
 
-def ours(method: str, seed: int) -> Outcome:
+def ours(method: str, seed: int) -> RoundResult:
     with TemporaryDirectory() as folder:
         summary = ob.run(config_of(method, seed), out=Path(folder) / "run").summary
     return summary["accuracy"]["final"], f"{summary['bytes']['total'] / 1e6:.2f} MB, counted"
 
 
-def pfl(method: str, seed: int, turned: bool = False) -> Outcome | None:
+def pfl(method: str, seed: int, turned: bool = False) -> RoundResult | None:
     """pfl-research in its SimulatedBackend; None where it is not installed. turned: the sign of control variates is."""
     if not installed("pfl") or method == "diloco" or (turned and method != "scaffold"):
         return None
@@ -133,7 +134,7 @@ def _control_variates_turned(turned: bool) -> Iterator[None]:
         scaffold._control_variate_train_step = step
 
 
-def flower(method: str, seed: int) -> Outcome | None:
+def flower(method: str, seed: int) -> RoundResult | None:
     """Flower's FedAvg strategy and loop, over a grid in this process; None where it is not installed."""
     if not installed("flwr") or method != "fedavg":
         return None
@@ -187,7 +188,7 @@ def flower(method: str, seed: int) -> Outcome | None:
     return evaluate(module.eval(), task.dataset.test).accuracy, f"{crossed / 1e6:.2f} MB, messages' content"
 
 
-def torchft(method: str, seed: int) -> Outcome | None:
+def torchft(method: str, seed: int) -> RoundResult | None:
     """torchft's DiLoCo, a thread a client; None where it is not installed."""
     if not installed("torchft") or method != "diloco":
         return None
@@ -223,7 +224,7 @@ def main() -> None:
     table = Table(title=f"digits, MLP, {ROUNDS} rounds of {EPOCHS} epochs, 3 seeds")
     for column in ("method", "implementation", "final accuracy, %", "apart from ours", "bytes, both ways"):
         table.add_column(column, justify="left" if column in ("method", "implementation") else "right")
-    rivals: dict[str, Callable[[str, int], Outcome | None]] = {
+    rivals: dict[str, Callable[[str, int], RoundResult | None]] = {
         "onebasin": ours,
         "pfl-research 0.6": pfl,
         "pfl-research 0.6, sign turned": partial(pfl, turned=True),

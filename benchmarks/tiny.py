@@ -6,7 +6,8 @@ from torch import nn
 from onebasin.federation.read_config import read_config
 from onebasin.federation.run_config import RunConfig
 from onebasin.learning.data.load import Dataset, Split
-from onebasin.learning.task import Task, load_task
+from onebasin.learning.load_task import load_task
+from onebasin.learning.task import Task
 
 
 def dataset() -> Dataset:

@@ -12,22 +12,23 @@ if TYPE_CHECKING:
     from onebasin.alignment.rescaling import balance
     from onebasin.alignment.responses import Responses
     from onebasin.apps.run import Run, run
+    from onebasin.core.settings import ConfigError
     from onebasin.federation.read_config import read_config
-    from onebasin.federation.run_config import ConfigError, RunConfig
-    from onebasin.learning.data.load import Dataset, Split
+    from onebasin.federation.run_config import RunConfig
+    from onebasin.learning.data.examples import Dataset, Split
     from onebasin.results.exports.rebuilding import ModelFileError, load
     from onebasin.symmetry.find import find_permutations
     from onebasin.symmetry.spec import PermutationSpec
 
 _HOMES = {
-    "ConfigError": "federation.run_config",
-    "Dataset": "learning.data.load",
+    "ConfigError": "core.settings",
+    "Dataset": "learning.data.examples",
     "ModelFileError": "results.exports.rebuilding",
     "PermutationSpec": "symmetry.spec",
     "Responses": "alignment.responses",
     "Run": "apps.run",
     "RunConfig": "federation.run_config",
-    "Split": "learning.data.load",
+    "Split": "learning.data.examples",
     "align": "alignment.merging",
     "balance": "alignment.rescaling",
     "find_permutations": "symmetry.find",

@@ -9,7 +9,8 @@ from torch import Tensor, nn
 
 import onebasin as ob
 from onebasin.alignment.probes import continued
-from onebasin.federation.run_config import ConfigError, RunConfig
+from onebasin.core.settings import ConfigError
+from onebasin.federation.run_config import RunConfig
 from onebasin.learning.models import built_in
 
 

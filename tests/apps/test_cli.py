@@ -16,14 +16,15 @@ from typer.testing import CliRunner
 
 import onebasin as ob
 from onebasin.apps.cli import app
+from onebasin.core.clients import Failure
 from onebasin.core.seeds import derive
 from onebasin.federation.client.client import Client
-from onebasin.federation.engines.engine import Failure
-from onebasin.federation.engines.in_process import InProcess
+from onebasin.federation.engines.single import InProcess
 from onebasin.federation.read_config import read_config
 from onebasin.federation.run_config import RunConfig
 from onebasin.federation.server.server import Server
-from onebasin.learning.task import Task, load_task
+from onebasin.learning.load_task import load_task
+from onebasin.learning.task import Task
 from onebasin.wire.message import decode_message, encode_message
 
 HERE = Path(__file__).parents[1]
@@ -119,8 +120,8 @@ def test_an_empty_client_is_a_recorded_failure(quick_config: MakeConfig) -> None
     task = Task(whole.dataset, parts, whole.model_name, whole.model_options)
     server, engine = Server(config, task), InProcess(Client(config, task))
     server.close(engine.exchange(server.open(1)))
-    assert server.outcome.failures == {0: "TrainingFailed: this client holds no examples"}
-    assert sorted(server.outcome.reports) == [1, 2, 3]
+    assert server.result.failures == {0: "TrainingFailed: this client holds no examples"}
+    assert sorted(server.result.reports) == [1, 2, 3]
 
 
 def test_one_class_a_client_and_one_client_alone(quick_config: MakeConfig, tmp_path: Path) -> None:
@@ -156,8 +157,8 @@ def test_broken_replies_are_failures_and_change_nothing(quick_config: MakeConfig
     server = Server(config, task)
     before = {name: w.clone() for name, w in server.state.slots["weights"].items()}
     server.close(tampered(server.open(1)))
-    assert sorted(server.outcome.failures) == [0, 1, 2, 3]
-    assert [next(iter(server.outcome.failures[c].split())) for c in range(4)] == ["WireError:"] * 4
+    assert sorted(server.result.failures) == [0, 1, 2, 3]
+    assert [next(iter(server.result.failures[c].split())) for c in range(4)] == ["WireError:"] * 4
     assert all(torch.equal(before[name], w) for name, w in server.state.slots["weights"].items())
 
 

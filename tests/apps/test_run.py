@@ -20,11 +20,12 @@ from tests.stopped_runs import Stop, StopWithin, assert_same_model, assert_same_
 
 import onebasin as ob
 from onebasin.apps import run as launch
-from onebasin.federation.engines.engine import Engine, Failure, Reply
+from onebasin.core.clients import Failure, Reply
+from onebasin.federation.engine import Engine
 from onebasin.federation.run_config import RunConfig
+from onebasin.learning.load_task import load_task
 from onebasin.learning.metrics import evaluate
-from onebasin.learning.task import load_task
-from onebasin.methods.pages import METHODS
+from onebasin.methods.page import PAGES
 from onebasin.results.run_directory import RunDirectoryError
 
 MakeConfig = Callable[..., RunConfig]
@@ -69,7 +70,7 @@ def from_own(*choices: str) -> tuple[str, ...]:
 
 
 VARIANTS = [
-    *[(method, ()) for method in METHODS if method != "piggyback"],  # which needs weights: test_piggyback.py
+    *[(method, ()) for method in PAGES.names if method != "piggyback"],  # which needs weights: test_piggyback.py
     ("fedavg", ("method.start=shared-seed",)),
     ("fedavg", ("method.start=local", "method.uplink=fp16", "method.downlink=int8")),
     ("fedavg", ("federation.cohort=2", "federation.dropout=0.3")),

@@ -14,17 +14,20 @@ from torch import Tensor, nn
 
 import onebasin as ob
 from onebasin.alignment.forward_hooks import forward
+from onebasin.core.clients import Failure
+from onebasin.core.settings import ConfigError
 from onebasin.core.state import State
-from onebasin.federation.client.client import FRAME, Client
-from onebasin.federation.engines.engine import Failure
-from onebasin.federation.engines.in_process import InProcess
-from onebasin.federation.neuron_messages import Frame
+from onebasin.federation.client.client import Client
+from onebasin.federation.client.starting_point import ORDER_FACT as FRAME
+from onebasin.federation.engines.single import InProcess
+from onebasin.federation.neuron_messages import NewOrder
 from onebasin.federation.read_config import read_config
 from onebasin.federation.round_loop import in_order
-from onebasin.federation.run_config import ConfigError, RunConfig
+from onebasin.federation.run_config import RunConfig
 from onebasin.federation.server.server import Server
 from onebasin.learning.data.load import Dataset, Split
-from onebasin.learning.task import Task, load_task
+from onebasin.learning.load_task import load_task
+from onebasin.learning.task import Task
 from onebasin.wire.message import Section, decode_message, encode_message
 from onebasin.wire.permutations import coded_bytes
 
@@ -74,7 +77,7 @@ def play(config: RunConfig, task: Task) -> tuple[Server, InProcess]:
         orders = server.open(round)
         while orders:
             orders = server.close(in_order(orders, engine.exchange(orders)))
-        assert not server.outcome.failures
+        assert not server.result.failures
     return server, engine
 
 
@@ -137,7 +140,7 @@ def test_a_joiner_counts_by_its_examples() -> None:
     doubled = {name: 2 * value for name, value in work.start.weights.items()}
     engine._states[2] = State({"weights": doubled, "buffers": {}})
     server.close(engine.exchange(orders))
-    spec = server.protocol.framing.spec
+    spec = server.protocol.neurons.spec
     joiner = spec.apply(doubled, ob.match(spec, before, doubled))
     for name, value in server.state.slots["weights"].items():
         torch.testing.assert_close(value, (before[name] + joiner[name]) / 2, rtol=1e-4, atol=1e-5)
@@ -161,7 +164,7 @@ def test_alignment_costs_to_the_byte(quick_config: MakeConfig, tmp_path: Path) -
 
 def test_what_a_client_remembers_moves_with_its_neurons() -> None:
     config = still("method.frame=weights", "training.keep_optimizer=true")
-    framing = Server(config, permuted_task()).protocol.framing
+    framing = Server(config, permuted_task()).protocol.neurons
     weights = dict(network(3).state_dict())
     momenta = {f"{name}:momentum_buffer": 2 * value for name, value in weights.items()}
     steps = {f"{name}:step": torch.tensor(5.0) for name in weights}
@@ -184,7 +187,7 @@ def test_momenta_follow_their_model_into_the_common_order() -> None:
     task = permuted_task()
     server, engine = Server(config, task), InProcess(Client(config, task))
     server.close(engine.exchange(server.open(1)))
-    spec = server.protocol.framing.spec
+    spec = server.protocol.neurons.spec
     momenta = {client: dict(engine.state_of(client).slots["optimizer"]) for client in range(4)}
     frames = {client: server.state.slots[f"frame/{client}"] for client in range(4)}
     orders = server.open(2)
@@ -279,9 +282,9 @@ def test_warm_up_has_epochs_of_its_own() -> None:
     config = still("method.frame=weights", "training.warmup=3", "training.batch=10", rounds=2)
     server, engine = Server(config, task), InProcess(Client(config, task))
     server.close(engine.exchange(server.open(1)))
-    assert {report.steps for report in server.outcome.reports.values()} == {9}
+    assert {report.steps for report in server.result.reports.values()} == {9}
     server.close(engine.exchange(server.open(2)))
-    assert {report.steps for report in server.outcome.reports.values()} == {1}
+    assert {report.steps for report in server.result.reports.values()} == {1}
 
 
 def test_what_comes_later_is_all_that_is_left_then() -> None:
@@ -298,7 +301,7 @@ def test_what_comes_later_is_all_that_is_left_then() -> None:
         orders = server.open(round)
         while orders:
             orders = server.close(in_order(orders, engine.exchange(orders)))
-        assert {(report.examples, report.steps) for report in server.outcome.reports.values()} == {(examples, steps)}
+        assert {(report.examples, report.steps) for report in server.result.reports.values()} == {(examples, steps)}
 
 
 @pytest.mark.parametrize(("size", "sizes"), [(0, (0, 0)), (1, (0, 1)), (2, (1, 1)), (30, (1, 29))])
@@ -359,7 +362,7 @@ def test_altered_sections_are_failures_or_harmless(data: st.DataObject) -> None:
     orders = server.open(1)
     while orders:
         orders = server.close(altered(orders))
-    assert set(server.outcome.failures) <= {1}
+    assert set(server.result.failures) <= {1}
     assert all(bool(torch.isfinite(w).all()) for w in server.state.slots["weights"].values())
 
 
@@ -371,7 +374,7 @@ def test_a_frame_is_read_whatever_the_last_message_left_in_the_workspace() -> No
     client = Client(config, task)
     for parameter in client.model.parameters():
         parameter.data.fill_(float("nan"))
-    assert client.begin(1, engine.state_of(1), server.open(2)[1]).frame is not None
+    assert client.begin(1, engine.state_of(1), server.open(2)[1]).order is not None
 
 
 @given(st.data())
@@ -435,9 +438,9 @@ def test_public_examples_belong_to_nobody() -> None:
 
 
 def test_frames_go_round() -> None:
-    framing = Server(still("method.frame=weights"), permuted_task()).protocol.framing
+    framing = Server(still("method.frame=weights"), permuted_task()).protocol.neurons
     perms = framing.spec.random(4)
-    body = framing.write_permutations(Frame(7, perms))
+    body = framing.write_permutations(NewOrder(7, perms))
     assert len(body) == 4 + 4 + coded_bytes([16, 12])
     found = framing.read_permutations(body)
     assert found.number == 7

@@ -10,7 +10,7 @@ import torch
 
 from onebasin.core.seeds import derive
 from onebasin.federation.client.client import Client
-from onebasin.federation.engines.in_process import InProcess
+from onebasin.federation.engines.single import InProcess
 from onebasin.federation.read_config import read_config
 from onebasin.federation.round_loop import in_order
 from onebasin.federation.run_config import RunConfig
@@ -172,7 +172,7 @@ def test_adopt_one_takes_the_client_with_most_examples_and_fetches_only_its_mode
     assert not server.close(engine.exchange(second))
     own = _own_start(config, task, 1)
     assert server.state.slots["weights"]["w"].tolist() == [(t + own) / 2 for t in TARGETS[1]]
-    assert len(server.outcome.reports) == 2
+    assert len(server.result.reports) == 2
 
 
 def _own_start(config: RunConfig, task: Task, client: int) -> float:

@@ -16,11 +16,11 @@ from onebasin.codecs.codec import NotFinite
 from onebasin.codecs.context import CodingContext
 from onebasin.codecs.dense import Exact
 from onebasin.codecs.named_codecs import make_fixed_length_codec
+from onebasin.core.clients import Failure
 from onebasin.core.layout import Layout
 from onebasin.core.state import State
-from onebasin.federation.engines.engine import Failure
 from onebasin.federation.run_config import RunConfig
-from onebasin.learning.task import load_task
+from onebasin.learning.load_task import load_task
 from onebasin.wire.error import Diverged
 from onebasin.wire.ledger import Decoded
 
@@ -85,8 +85,8 @@ def test_a_server_with_another_model_than_its_clients_takes_nothing_of_them(quic
     before = played.server.state.slots["weights"]
     played.server.state.slots["weights"] = {name: scores + 1 for name, scores in before.items()}
     played.server.close([(0, Failure("away")), *replies[1:]])
-    assert played.server.outcome.decoded == Decoded(equal=0, different=3)
-    assert {c: r.split(":")[0] for c, r in played.server.outcome.failures.items() if c} == dict.fromkeys(
+    assert played.server.result.decoded == Decoded(equal=0, different=3)
+    assert {c: r.split(":")[0] for c, r in played.server.result.failures.items() if c} == dict.fromkeys(
         (1, 2, 3), "Diverged"
     )
     after = played.server.state.slots["weights"]
@@ -113,7 +113,7 @@ def test_a_client_that_holds_something_else_is_told_the_whole_model(
     assert isinstance(lost, Failure)
     assert lost.reason.startswith("Diverged: ")
     played.server.close(iter(replies.items()))
-    assert played.server.outcome.decoded == Decoded(equal=3, different=1)
+    assert played.server.result.decoded == Decoded(equal=3, different=1)
     played.round(4)
     sizes = {client: len(order) for client, order in played.orders[-1].items()}
     assert sizes[1] > 4 * played.server.protocol.parameters.numel > 8 * sizes[0]
@@ -134,7 +134,7 @@ def test_a_server_whose_model_is_another_takes_no_change_to_it(quick_config: Mak
     for weights in played.server.state.slots["weights"].values():
         weights += 0.5
     played.server.close(replies)
-    assert played.server.outcome.decoded == Decoded(different=4)
+    assert played.server.result.decoded == Decoded(different=4)
     assert played.server.state.facts["holds"] == holds, "who wrote such a reply had read its order"
 
 

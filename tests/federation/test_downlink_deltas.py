@@ -11,13 +11,14 @@ from tests.conftest import Point
 import onebasin as ob
 from onebasin.core.state import State
 from onebasin.federation.client.client import Client
-from onebasin.federation.downlink_deltas import held
-from onebasin.federation.engines.in_process import InProcess
+from onebasin.federation.downlink_deltas import broadcast_model
+from onebasin.federation.engines.single import InProcess
 from onebasin.federation.read_config import read_config
 from onebasin.federation.round_loop import in_order
 from onebasin.federation.run_config import RunConfig
 from onebasin.federation.server.server import Server
-from onebasin.learning.task import Task, load_task
+from onebasin.learning.load_task import load_task
+from onebasin.learning.task import Task
 from onebasin.wire.ledger import Ledger
 from onebasin.wire.message import decode_message
 
@@ -58,7 +59,7 @@ class Played:
         self.weights.append(next(iter(self.server.state.slots["weights"].values())).tolist())
 
     def holds(self, client: int) -> list[float] | None:
-        known = held(State.from_bytes(self.engine.read_state(client)))
+        known = broadcast_model(State.from_bytes(self.engine.read_state(client)))
         return None if known is None else known.weights["w"].tolist()
 
 
@@ -149,7 +150,7 @@ def test_a_client_that_lost_its_state_is_given_the_whole_model(quadratic: MakeTa
     played.engine._states[1] = State()
     orders = played.server.open(3)
     played.server.close(list(played.engine.exchange(orders)))
-    assert "since version 1, but this client has no model" in played.server.outcome.failures[1]
+    assert "since version 1, but this client has no model" in played.server.result.failures[1]
     orders = played.server.open(4)
     assert {section.name for section in decode_message(orders[1]).sections} == {"do", "weights", "version"}
     assert {section.name for section in decode_message(orders[0]).sections} == {"do", "changes"}

@@ -17,16 +17,18 @@ import onebasin as ob
 from onebasin.alignment.models import NotFiniteWeights
 from onebasin.codecs.context import CodingContext
 from onebasin.codecs.dense import Fp32
+from onebasin.core.clients import Reply
 from onebasin.core.layout import Layout
 from onebasin.core.state import State
 from onebasin.federation.client.client import Client
-from onebasin.federation.engines.engine import EngineError, Reply
-from onebasin.federation.engines.in_process import InProcess
-from onebasin.federation.protocol import Do, Report, write_do, write_report, write_seed
+from onebasin.federation.engine import EngineError
+from onebasin.federation.engines.single import InProcess
+from onebasin.federation.messages import Report, Request, write_report, write_request, write_seed
 from onebasin.federation.read_config import read_config
 from onebasin.federation.run_config import RunConfig
 from onebasin.federation.server.server import Server
-from onebasin.learning.task import Task, load_task
+from onebasin.learning.load_task import load_task
+from onebasin.learning.task import Task
 from onebasin.wire.entropy import SymbolWriter
 from onebasin.wire.error import WireError
 from onebasin.wire.message import SERVER, Kind, Section, decode_message
@@ -121,13 +123,13 @@ def test_hostile_replies_are_refused_with_their_reasons(federation: Federation) 
         before.open(1)
         before.state.slots["weights"] = {"w": torch.zeros(3)}
         federation.close(c1=message)
-        assert set(before.outcome.failures) == {1}, what
-        assert before.outcome.failures[1].startswith(f"WireError: {reason}" if what == "nothing" else "WireError: "), (
+        assert set(before.result.failures) == {1}, what
+        assert before.result.failures[1].startswith(f"WireError: {reason}" if what == "nothing" else "WireError: "), (
             what
         )
-        assert reason in before.outcome.failures[1], what
+        assert reason in before.result.failures[1], what
         assert federation.weights == WITHOUT_1, what
-        assert set(before.outcome.reports) == {0, 2}
+        assert set(before.result.reports) == {0, 2}
 
 
 def test_a_reply_that_comes_a_round_late_is_refused(federation: Federation) -> None:
@@ -136,15 +138,15 @@ def test_a_reply_that_comes_a_round_late_is_refused(federation: Federation) -> N
     assert federation.weights == WITHOUT_1
     federation.open(2)
     federation.close(c1=late)
-    assert federation.server.outcome.failures == {1: "WireError: the reply is to round 1, not to round 2"}
+    assert federation.server.result.failures == {1: "WireError: the reply is to round 1, not to round 2"}
 
 
 def test_the_second_of_two_replies_is_not_read(federation: Federation) -> None:
     twice: list[Reply] = [(0, federation.honest[0]), (0, federation.honest[0]), (7, federation.honest[1])]
     federation.server.close([*twice, (2, federation.honest[2])])
     assert federation.weights == WITHOUT_1
-    assert set(federation.server.outcome.remarks) == {0, 7}
-    assert "nobody asked for, or a second one" in federation.server.outcome.remarks[0]
+    assert set(federation.server.result.remarks) == {0, 7}
+    assert "nobody asked for, or a second one" in federation.server.result.remarks[0]
 
 
 @pytest.mark.parametrize("combine", ["average", "momentum", "adam", "median"])
@@ -156,8 +158,8 @@ def test_a_round_whose_numbers_make_no_sense_does_not_count(quadratic: MakeTask,
         body = made.update(3e38, 0, 0)
         made.server.close([(client, made.reply(body, round, client)) for client in range(3)])
         kept.append(made.weights)
-    assert set(made.server.outcome.failures) == {0, 1, 2}
-    assert all("cannot be put together" in reason for reason in made.server.outcome.failures.values())
+    assert set(made.server.result.failures) == {0, 1, 2}
+    assert all("cannot be put together" in reason for reason in made.server.result.failures.values())
     assert kept[2] == kept[1]
     assert all(math.isfinite(value) for value in made.weights)
 
@@ -165,16 +167,16 @@ def test_a_round_whose_numbers_make_no_sense_does_not_count(quadratic: MakeTask,
 def test_a_merge_that_has_no_finite_weights_does_not_count(
     quick_config: MakeConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def overflow(*_: object) -> None:
+    def overflow(*_: object, **__: object) -> None:
         raise NotFiniteWeights("merged by least squares: 0.weight has weights that are NaN or infinite")
 
-    monkeypatch.setattr("onebasin.federation.server.aggregate.by_least_squares", overflow)
+    monkeypatch.setattr("onebasin.methods.aggregation._fit.fitted_model", overflow)
     config = quick_config("fedavg", "method.start=local", "method.frame=weights", "method.combine=least-squares")
     task = load_task(config)
     server, engine = Server(config, task), InProcess(Client(config, task))
     server.close(engine.exchange(server.open(1)))
-    assert set(server.outcome.failures) == set(range(config.task.clients))
-    assert all("cannot be put together: merged by" in reason for reason in server.outcome.failures.values())
+    assert set(server.result.failures) == set(range(config.task.clients))
+    assert all("cannot be put together: merged by" in reason for reason in server.result.failures.values())
     assert not server.has_model
 
 
@@ -184,12 +186,12 @@ def test_a_whole_model_that_no_merge_can_take_is_left_out(quick_config: MakeConf
     server, engine = Server(config, task), InProcess(Client(config, task))
     replies = {client: reply for client, reply in engine.exchange(server.open(1)) if isinstance(reply, bytes)}
     read = decode_message(replies[1])
-    weights = server.protocol.models.decode(read.require("weights"))
-    huge = server.protocol.models.encode({name: torch.full_like(value, 3e38) for name, value in weights.items()})
+    weights = server.protocol.whole_models.decode(read.require("weights"))
+    huge = server.protocol.whole_models.encode({name: torch.full_like(value, 3e38) for name, value in weights.items()})
     sections = [Section(s.kind, s.name, huge if s.name == "weights" else s.body) for s in read.sections]
     server.close([(c, server.protocol.write(1, 1, sections) if c == 1 else reply) for c, reply in replies.items()])
-    assert set(server.outcome.failures) == {1}
-    assert "cannot be put together" in server.outcome.failures[1]
+    assert set(server.result.failures) == {1}
+    assert "cannot be put together" in server.result.failures[1]
     assert server.state.facts["merged"] == [0, 2, 3]
     honest = Server(config, task)
     honest.open(1)
@@ -211,7 +213,7 @@ def test_an_infinite_statistic_is_refused(quick_config: MakeConfig) -> None:
     sections = [Section(s.kind, s.name, server.protocol.exact.encode(buffers) if s.name == "buffers" else s.body)
                 for s in read.sections]  # fmt: skip
     server.close([(0, server.protocol.write(1, 0, sections)), *((c, r) for c, r in replies.items() if c)])
-    assert server.outcome.failures == {0: f"WireError: {name} has infinite values where the common model has none"}
+    assert server.result.failures == {0: f"WireError: {name} has infinite values where the common model has none"}
     assert bool(torch.isfinite(server.state.slots["buffers"][name]).all())
 
 
@@ -233,12 +235,15 @@ def test_an_order_of_the_past_is_refused_by_whoever_remembers(quadratic: MakeTas
 
 def test_a_client_does_and_tells_nothing_that_its_method_has_no_use_for(federation: Federation) -> None:
     protocol, client = federation.server.protocol, federation.engine._client
-    weights = Section(Kind.UPDATE, "weights", protocol.fresh.encode({"w": torch.zeros(3)}))
+    weights = Section(Kind.UPDATE, "weights", protocol.fp32.encode({"w": torch.zeros(3)}))
     for sections, reason in (
-        ([write_do(Do.TRAIN | Do.SEND_SKETCH), weights], "asks for <Do.SEND_SKETCH: 64>, which this method"),
-        ([write_do(Do.TRAIN | Do.SEND_MODEL), weights], "asks for <Do.SEND_MODEL: 4>"),
-        ([write_do(Do.TRAIN), write_seed(3)], r"sections that this method has no use for: ['seed']"),
-        ([write_do(Do(0)), weights], "asks for nothing"),
+        (
+            [write_request(Request.TRAIN | Request.SEND_SKETCH), weights],
+            "asks for <Request.SEND_SKETCH: 64>, which this method",
+        ),
+        ([write_request(Request.TRAIN | Request.SEND_MODEL), weights], "asks for <Request.SEND_MODEL: 4>"),
+        ([write_request(Request.TRAIN), write_seed(3)], r"sections that this method has no use for: ['seed']"),
+        ([write_request(Request(0)), weights], "asks for nothing"),
     ):
         with pytest.raises(WireError) as error:
             client.begin(0, State(), protocol.write(1, SERVER, sections))
@@ -247,7 +252,7 @@ def test_a_client_does_and_tells_nothing_that_its_method_has_no_use_for(federati
 
 def test_a_seed_beyond_what_seeds_can_be_is_refused(quadratic: MakeTask) -> None:
     made = Federation(quadratic(TARGETS, [1, 1, 1]), "method.start=shared-seed")
-    order = made.server.protocol.write(1, SERVER, [write_do(Do.TRAIN), write_seed(1 << 63)])
+    order = made.server.protocol.write(1, SERVER, [write_request(Request.TRAIN), write_seed(1 << 63)])
     with pytest.raises(WireError, match="it has 63 bits"):
         made.engine._client.begin(0, State(), order)
 
@@ -261,16 +266,21 @@ def test_bombs_are_no_larger_than_their_bytes(quadratic: MakeTask) -> None:
         change = write_number(later) + write_number(4) + mark
         bomb = Section(Kind.UPDATE, "changes", write_number(0) + 200 * change)
         with pytest.raises(WireError, match=reason):
-            client.begin(0, State(), protocol.write(3, SERVER, [write_do(Do.TRAIN), write_seed(0), bomb]))
+            client.begin(0, State(), protocol.write(3, SERVER, [write_request(Request.TRAIN), write_seed(0), bomb]))
     coded = Federation(quadratic(TARGETS, [1, 1, 1]), "method.uplink=top-k 0.5 | sign")
     coded.open(1)
     out = SymbolWriter()
     out.integer(0, 4)  # nothing told apart
     out.integer(2, 3)  # a count of two bits ...
     out.integer(1, 2)  # ... three ones, as many as there are values; and then no more bytes
-    body = coded.server.protocol.uplink.body({"w": torch.ones(3)}, coded.server._scene(1))[:4] + out.finish()
+    body = (
+        coded.server.protocol.uplink.body(
+            {"w": torch.ones(3)}, coded.server._context(1, Request.TRAIN | Request.SEND_UPDATE)
+        )[:4]
+        + out.finish()
+    )
     coded.close(c1=coded.reply(body + bytes(200)))  # zeros at the end are as good as none, and it is read to its end
-    assert coded.server.outcome.failures[1].startswith("Diverged: ")
+    assert coded.server.result.failures[1].startswith("Diverged: ")
 
 
 # Files

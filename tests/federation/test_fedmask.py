@@ -14,21 +14,22 @@ from torch import nn
 import onebasin as ob
 from onebasin.codecs.context import CodingContext
 from onebasin.codecs.named_codecs import make_codec
+from onebasin.core.clients import Failure
 from onebasin.core.layout import Layout
+from onebasin.core.settings import ConfigError
 from onebasin.core.state import State
 from onebasin.federation.client.client import Client
-from onebasin.federation.engines.engine import Failure
-from onebasin.federation.engines.in_process import InProcess
+from onebasin.federation.engines.single import InProcess
 from onebasin.federation.read_config import read_config
 from onebasin.federation.round_loop import in_order
-from onebasin.federation.run_config import ConfigError, RunConfig
+from onebasin.federation.run_config import RunConfig
 from onebasin.federation.server.server import Server
 from onebasin.learning.data.load import Dataset, Split
+from onebasin.learning.load_task import load_task
 from onebasin.learning.local_training import Start, Trained
-from onebasin.learning.parametrizations.parametrize import parametrize
-from onebasin.learning.task import Task, load_task
-from onebasin.methods.mask_overlap import overlap, own_scores
-from onebasin.methods.settings import Overlap, Supermask
+from onebasin.learning.parametrizations.supermask import Supermask
+from onebasin.learning.task import Task
+from onebasin.methods.aggregation.overlap import Overlap, overlap, own_scores
 from onebasin.wire.error import WireError
 from onebasin.wire.message import SERVER, decode_message
 
@@ -43,7 +44,7 @@ class FourWeights(Task):
     """A linear layer of four weights, whose scores are 1 at first."""
 
     def build_model(self, seed: int) -> nn.Module:
-        return parametrize(nn.Sequential(nn.Linear(2, 2, bias=False)), Supermask(kept="above-zero", score=1.0), seed)
+        return Supermask(kept="above-zero", score=1.0).apply(nn.Sequential(nn.Linear(2, 2, bias=False)), seed, 0)
 
 
 @pytest.fixture
@@ -54,7 +55,7 @@ def four(monkeypatch: pytest.MonkeyPatch) -> tuple[Server, InProcess, Client]:
         scores = torch.tensor(LEARNED[int(identity.split()[-1])]).view(2, 2)
         return Trained({NAME: scores}, start.buffers, {}, 1, 0.0)
 
-    monkeypatch.setattr("onebasin.federation.client.client.train_or_recall", learned)
+    monkeypatch.setattr("onebasin.federation.client.local_phase.train_or_recall", learned)
     split = Split(torch.eye(2).repeat(4, 1), torch.tensor([0, 1] * 4))
     dataset = Dataset("four", split, split, ("a", "b"), (), 0, "test")
     task = FourWeights(dataset, list(torch.arange(8).split(2)), "four", {})
@@ -68,7 +69,7 @@ def play(server: Server, engine: InProcess, round: int) -> tuple[dict[int, bytes
     orders = dict(server.open(round))
     replies = dict(in_order(orders, engine.exchange(orders)))
     assert not server.close(iter(replies.items()))
-    assert not server.outcome.failures
+    assert not server.result.failures
     return orders, {client: reply for client, reply in replies.items() if isinstance(reply, bytes)}
 
 
@@ -136,7 +137,7 @@ def test_an_order_without_a_seed_is_refused(four: tuple[Server, InProcess, Clien
 
 
 def test_all_weights_are_kept_at_first() -> None:
-    model = parametrize(nn.Sequential(nn.Linear(8, 3)), Supermask(kept="above-zero", score=0.25), seed=0)
+    model = Supermask(kept="above-zero", score=0.25).apply(nn.Sequential(nn.Linear(8, 3)), 0, 0)
     assert model[0].parametrizations.weight.original.unique().tolist() == [0.25]
     assert model.eval()[0].weight.abs().unique().tolist() == [0.5]
 

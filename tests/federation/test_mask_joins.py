@@ -7,14 +7,15 @@ import pytest
 import torch
 
 import onebasin as ob
+from onebasin.core.settings import ConfigError
 from onebasin.core.state import State
 from onebasin.federation.client.client import Client
 from onebasin.federation.read_config import read_config
-from onebasin.federation.run_config import ConfigError, RunConfig
+from onebasin.federation.run_config import RunConfig
 from onebasin.federation.server.server import Server
-from onebasin.learning.parametrizations.supermask import Maskable
-from onebasin.learning.seed_and_mask import OwnMasks
-from onebasin.learning.task import load_task
+from onebasin.learning.load_task import load_task
+from onebasin.learning.masks.layers import Maskable
+from onebasin.learning.masks.seed_and_mask import SeedAndMask
 from onebasin.networks.weights import parameters_of
 from onebasin.wire.error import WireError
 
@@ -24,21 +25,21 @@ MASKS = (*OWN, "training.warmup=8", "training.warmup_optimizer=adam", "training.
 
 
 def test_a_seed_and_a_mask_are_all_weights(quick_config: MakeConfig) -> None:
-    masks = OwnMasks(load_task(quick_config("fedavg", *OWN)))
+    masks = SeedAndMask(load_task(quick_config("fedavg", *OWN)))
     scores = {name: torch.randn(value.shape) for name, value in parameters_of(masks.model(5)).items()}
     weights = masks.weights(masks.model(5), scores)
     assert list(weights) == ["fc1.weight", "fc1.bias", "fc2.weight", "fc2.bias"]
     assert weights["fc1.bias"].unique().tolist() == [0]
     assert weights["fc1.weight"].abs().unique().tolist() == [0, pytest.approx((2 / 64) ** 0.5)]
-    body = masks.write(weights)
+    body = masks.encode(weights)
     assert len(body) < 4 + (4096 + 640) / 8 + 8  # a head, a bit a weight, two counts
-    assert all(torch.equal(value, weights[name]) for name, value in masks.read(5, body).items())
-    other = masks.read(6, body)
+    assert all(torch.equal(value, weights[name]) for name, value in masks.weights_of(5, masks.decode(body)).items())
+    other = masks.weights_of(6, masks.decode(body))
     assert torch.equal(other["fc1.weight"] != 0, weights["fc1.weight"] != 0)
     assert not torch.equal(other["fc1.weight"], weights["fc1.weight"])
     for size in range(4):
         with pytest.raises(WireError):
-            masks.read(5, body[:size])
+            masks.decode(body[:size])
 
 
 @pytest.mark.parametrize("frame", ["weights", "activations"])

@@ -24,11 +24,12 @@ from onebasin.codecs.named_codecs import make_codec
 from onebasin.core.layout import Layout
 from onebasin.federation.read_config import read_config
 from onebasin.federation.run_config import RunConfig
+from onebasin.learning.masks.layers import SCORES
 from onebasin.learning.models import built_in
-from onebasin.learning.parametrizations.parametrize import fold, parametrize
-from onebasin.learning.parametrizations.supermask import SCORES
+from onebasin.learning.parametrization import Parametrization, fold
+from onebasin.learning.parametrizations.backbone_mask import BackboneMask
+from onebasin.learning.parametrizations.supermask import Supermask
 from onebasin.learning.pretrained import Pretrained
-from onebasin.methods.settings import BackboneMask, Parametrization, Supermask
 from onebasin.networks.weights import buffers_of, parameters_of
 from onebasin.results.exports.rebuilding import masked_layers, rebuild
 from onebasin.results.exports.seed_mask import Description, SeedMask
@@ -62,15 +63,15 @@ def test_a_layer_has_one_score_a_neuron_or_filter_and_classes_are_not_dropped() 
     def lenet5() -> nn.Module:
         return built_in("lenet5", (1, 28, 28), 10, {})
 
-    random = parametrize(lenet5(), Supermask(over="neurons"), seed=0)
+    random = Supermask(over="neurons").apply(lenet5(), 0, 0)
     assert [tuple(scores.shape) for scores in scores_of(random)] == [*LENET5, (10, 84)]
-    trained = parametrize(lenet5(), BackboneMask(over="neurons"), seed=0)
+    trained = BackboneMask(over="neurons").apply(lenet5(), 0, 0)
     assert [tuple(value.shape) for value in parameters_of(trained).values()] == [*LENET5, (10, 84), (10,)]
     assert sum(math.prod(shape) for shape in LENET5) == 226
 
 
 def test_random_weights_are_those_of_a_mask_over_weights() -> None:
-    one, other = (parametrize(small(), Supermask(over=over), seed=3) for over in ("weights", "neurons"))
+    one, other = (Supermask(over=over).apply(small(), 3, 0) for over in ("weights", "neurons"))
     for index in (0, 4, 6):
         assert torch.equal(
             one[index].parametrizations.weight[0].weights, other[index].parametrizations.weight[0].weights
@@ -78,7 +79,7 @@ def test_random_weights_are_those_of_a_mask_over_weights() -> None:
 
 
 def test_a_neuron_is_drawn_as_a_whole_and_its_gradient_is_the_sum_over_its_weights() -> None:
-    model = parametrize(nn.Sequential(nn.Linear(3, 200), nn.Linear(200, 1)), Supermask(over="neurons"), seed=0)
+    model = Supermask(over="neurons").apply(nn.Sequential(nn.Linear(3, 200), nn.Linear(200, 1)), 0, 0)
     weights, scores = model[0].parametrizations.weight[0].weights, model[0].parametrizations.weight.original
     with torch.no_grad():
         scores.fill_(torch.logit(torch.tensor(0.2)).item())
@@ -97,7 +98,7 @@ def test_a_neuron_is_drawn_as_a_whole_and_its_gradient_is_the_sum_over_its_weigh
 
 def test_the_neurons_with_the_highest_scores_are_kept() -> None:
     chosen = Supermask(kept="highest", density=0.5, over="neurons")
-    model = parametrize(nn.Sequential(nn.Conv1d(2, 4, 3), nn.Linear(4, 2)), chosen, seed=0)
+    model = chosen.apply(nn.Sequential(nn.Conv1d(2, 4, 3), nn.Linear(4, 2)), 0, 0)
     assert (model[0].weight != 0).flatten(1).tolist() == [[False] * 6, [False] * 6, [True] * 6, [True] * 6]
     with torch.no_grad():
         model[0].parametrizations.weight.original.copy_(torch.tensor([0.3, -5.0, 0.1, 0.2]).view(4, 1, 1))
@@ -110,7 +111,7 @@ def test_a_backbones_neuron_is_dropped_but_for_its_bias() -> None:
     with torch.no_grad():
         model[0].weight.copy_(torch.tensor([[2.0, -3.0], [5.0, 7.0]]))
         model[0].bias.copy_(torch.tensor([0.5, 0.25]))
-    parametrize(model, BackboneMask(score=0.25, over="neurons"), seed=0)
+    BackboneMask(score=0.25, over="neurons").apply(model, 0, 0)
     scores = model[0].parametrizations.weight.original
     assert scores.tolist() == [[0.25], [0.25]]
     model[0].weight.sum().backward()
@@ -124,7 +125,7 @@ def test_a_backbones_neuron_is_dropped_but_for_its_bias() -> None:
 @pytest.mark.parametrize("chosen", NEURONS, ids=name_of)
 @given(seed=st.integers(0, 2**32))
 def test_folding_leaves_whole_neurons_and_the_same_function(chosen: Parametrization, seed: int) -> None:
-    model = parametrize(small(), chosen, seed=1)
+    model = chosen.apply(small(), 1, 0)
     draws = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for scores in scores_of(model):
@@ -142,8 +143,8 @@ def test_folding_leaves_whole_neurons_and_the_same_function(chosen: Parametrizat
 @pytest.mark.parametrize("chosen", NEURONS, ids=name_of)
 def test_a_transposed_convolution_is_refused_unless_it_is_the_last_layer(chosen: Parametrization) -> None:
     with pytest.raises(ValueError, match=r"a ConvTranspose2d's \[2, 3, 1, 1\] begin with what comes in: use over='w"):
-        parametrize(nn.Sequential(nn.ConvTranspose2d(2, 3, 1), nn.Conv2d(3, 1, 1)), chosen, seed=0)
-    parametrize(nn.Sequential(nn.Conv2d(2, 3, 1), nn.ConvTranspose2d(3, 1, 1)), chosen, seed=0)
+        chosen.apply(nn.Sequential(nn.ConvTranspose2d(2, 3, 1), nn.Conv2d(3, 1, 1)), 0, 0)
+    chosen.apply(nn.Sequential(nn.Conv2d(2, 3, 1), nn.ConvTranspose2d(3, 1, 1)), 0, 0)
 
 
 @pytest.mark.parametrize("chosen", NEURONS, ids=name_of)

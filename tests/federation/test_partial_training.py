@@ -12,10 +12,11 @@ from onebasin.codecs.context import CodingContext
 from onebasin.codecs.stages.random_k import RandomK
 from onebasin.codecs.value_block import ValueBlock
 from onebasin.core.seeds import derive
+from onebasin.core.settings import ConfigError
 from onebasin.federation.read_config import read_config
-from onebasin.federation.run_config import ConfigError, RunConfig
+from onebasin.federation.run_config import RunConfig
+from onebasin.learning.load_task import load_task
 from onebasin.learning.local_training import Start, train_locally
-from onebasin.learning.task import load_task
 from onebasin.networks.weights import buffers_of, clone, parameters_of
 
 MakeConfig = Callable[..., RunConfig]
@@ -30,7 +31,7 @@ def test_what_is_not_free_does_not_move(quick_config: MakeConfig, optimizer: str
     model = task.build_model(0)
     weights = clone(parameters_of(model))
     free = {name: torch.rand(value.shape) < 0.3 for name, value in weights.items()}
-    start = Start(weights, clone(buffers_of(model)), free=free)
+    start = Start(weights, clone(buffers_of(model)), trainable=free)
     trained = train_locally(model, start, task.dataset.train, task.parts[0], config.training, 1, 0)
     for name, value in weights.items():
         moved = trained.weights[name] != value

@@ -7,11 +7,13 @@ import pytest
 
 import onebasin as ob
 from onebasin.core.layout import Tensors
+from onebasin.core.settings import ConfigError
 from onebasin.core.state import State
 from onebasin.federation.read_config import read_config
-from onebasin.federation.run_config import ConfigError, RunConfig
+from onebasin.federation.run_config import RunConfig
+from onebasin.learning.load_task import load_task
 from onebasin.learning.metrics import evaluate_by_class
-from onebasin.learning.task import Task, load_task
+from onebasin.learning.task import Task
 from onebasin.networks.weights import copy_into, parameters_of
 
 MakeConfig = Callable[..., RunConfig]

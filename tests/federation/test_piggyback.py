@@ -17,14 +17,16 @@ from onebasin.codecs.context import CodingContext
 from onebasin.codecs.named_codecs import make_codec, make_fixed_length_codec
 from onebasin.codecs.split_codec import SplitCodec
 from onebasin.core.layout import Layout
+from onebasin.core.settings import ConfigError
 from onebasin.federation.read_config import read_config
-from onebasin.federation.run_config import ConfigError, RunConfig
+from onebasin.federation.run_config import RunConfig
+from onebasin.learning.load_task import load_task
 from onebasin.learning.metrics import evaluate
-from onebasin.learning.parametrizations.parametrize import fold, parametrize
+from onebasin.learning.parametrization import fold
+from onebasin.learning.parametrizations.backbone_mask import BackboneMask
 from onebasin.learning.pretrained import Pretrained, PretrainedError, digest_of, head_of, read_pretrained
-from onebasin.learning.task import load_task
-from onebasin.methods.server_optimizers import apply_update
-from onebasin.methods.settings import BackboneMask, MeanMask
+from onebasin.methods.aggregation.mean_mask import MeanMask
+from onebasin.methods.aggregation_rule import Mean, apply_rule
 from onebasin.networks.weights import parameters_of
 from onebasin.wire.error import WireError
 
@@ -42,7 +44,7 @@ def plain() -> nn.Module:
 
 
 def test_scores_and_the_last_layer_are_trained_and_nothing_else() -> None:
-    model = parametrize(plain(), BackboneMask(score=0.25), seed=0)
+    model = BackboneMask(score=0.25).apply(plain(), 0, 0)
     trained = parameters_of(model)
     assert list(trained) == ["0.parametrizations.weight.original", "3.weight", "3.bias"]
     assert trained["0.parametrizations.weight.original"].unique().tolist() == [0.25]
@@ -52,7 +54,7 @@ def test_weights_with_scores_above_zero_are_kept_and_gradients_pass_through() ->
     model = nn.Sequential(nn.Linear(2, 1, bias=False), nn.Linear(1, 1))
     with torch.no_grad():
         model[0].weight.copy_(torch.tensor([[2.0, -3.0]]))
-    parametrize(model, BackboneMask(), seed=0)
+    BackboneMask().apply(model, 0, 0)
     scores = model[0].parametrizations.weight.original
     with torch.no_grad():
         scores.copy_(torch.tensor([[0.1, 0.0]]))
@@ -64,13 +66,13 @@ def test_weights_with_scores_above_zero_are_kept_and_gradients_pass_through() ->
 
 def test_a_last_layer_alone_cannot_be_masked() -> None:
     with pytest.raises(ValueError, match="layers before the last, '0'"):
-        parametrize(nn.Sequential(nn.Linear(2, 2)), BackboneMask(), seed=0)
+        BackboneMask().apply(nn.Sequential(nn.Linear(2, 2)), 0, 0)
 
 
 def test_weights_kept_by_most_clients_are_kept() -> None:
     slots = {"weights": {"0.parametrizations.weight.original": torch.zeros(3), "1.bias": torch.ones(1)}}
     update = {"0.parametrizations.weight.original": torch.tensor([0.0, 0.75, 1.0]), "1.bias": torch.tensor([0.5])}
-    after = apply_update(MeanMask(score=0.01), slots, update)["weights"]
+    after = apply_rule(MeanMask(score=0.01), slots, Mean(update))["weights"]
     assert after["0.parametrizations.weight.original"].tolist() == pytest.approx([-0.01, 0.005, 0.01])
     assert after["1.bias"].tolist() == [1.5]
 

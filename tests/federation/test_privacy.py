@@ -13,16 +13,17 @@ from tests.stopped_runs import Stop, StopAfter
 
 import onebasin as ob
 from onebasin.core.norms import length
-from onebasin.federation import privacy as privacy_module
+from onebasin.core.settings import ConfigError
 from onebasin.federation.client.client import Client
-from onebasin.federation.engines.in_process import InProcess
-from onebasin.federation.privacy import SECRET, budget, clipped, epsilon, noised, secret_of
-from onebasin.federation.protocol import read_report
+from onebasin.federation.engines.single import InProcess
+from onebasin.federation.hooks import privacy as privacy_module
+from onebasin.federation.hooks.privacy import SECRET, budget, clipped, epsilon, noised, secret_of
+from onebasin.federation.messages import Request, read_report
 from onebasin.federation.read_config import read_config
-from onebasin.federation.run_config import ConfigError, RunConfig
+from onebasin.federation.run_config import RunConfig
 from onebasin.federation.server.server import Server
 from onebasin.learning.task import Task
-from onebasin.methods.settings import Privacy
+from onebasin.methods.privacy_settings import Privacy
 from onebasin.wire.message import decode_message
 
 MakeTask = Callable[[list[list[float]], list[int]], Task]
@@ -62,9 +63,11 @@ def test_updates_are_clipped_before_they_are_sent(quadratic: MakeTask, where: st
     config = configure(f"method.privacy.at={where}", f"method.uplink={uplink}")
     server, _, replies = first_round(config, quadratic(TARGETS, [1, 3]))
     assert server.state.slots["weights"]["w"].tolist() == pytest.approx([3.0, 0.0, 4.0], abs=1e-6)
-    assert server.outcome.failures == {} == server.outcome.remarks
+    assert server.result.failures == {} == server.result.remarks
     if uplink == "fp32":
-        sent = server.protocol.uplink.receive(decode_message(replies[1]).require("update"), server._scene(1))
+        sent = server.protocol.uplink.receive(
+            decode_message(replies[1]).require("update"), server._context(1, Request.TRAIN | Request.SEND_UPDATE)
+        )
         assert sent["w"].tolist() == pytest.approx([3.0, 0.0, 4.0], abs=1e-6)
 
 

@@ -3,15 +3,17 @@ from pathlib import Path
 import pytest
 
 from onebasin.apps.study import read_study
-from onebasin.federation.read_config import merge, read_config
-from onebasin.federation.run_config import ConfigError, RunConfig
-from onebasin.methods.pages import METHODS, load_page
+from onebasin.core.settings import ConfigError
+from onebasin.core.tables import merge
+from onebasin.federation.read_config import read_config
+from onebasin.federation.run_config import RunConfig
+from onebasin.methods.page import PAGES, load_page
 
 NEEDED = {"piggyback": ["task.weights={file='model.safetensors', digest='00112233445566778899aabbccddeeff'}"]}
 """What a page leaves to its user."""
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", PAGES.names)
 def test_every_page_is_a_run(method: str) -> None:
     page = load_page(method)
     assert page.method.name == method
@@ -20,7 +22,7 @@ def test_every_page_is_a_run(method: str) -> None:
     assert RunConfig.model_validate(config.model_dump()) == config
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", PAGES.names)
 def test_toml_goes_round(method: str, tmp_path: Path) -> None:
     config = read_config(
         method, ["training.steps=7", 'task.partition={kind="shards", shards=3}', *NEEDED.get(method, [])]
@@ -68,7 +70,7 @@ def test_pooled_data_know_no_partition() -> None:
 @pytest.mark.parametrize(
     ("source", "overrides", "message"),
     [
-        ("fedavgg", [], r"method: got 'fedavgg'; expected one of centralised, .*diloco"),
+        ("fedavgg", [], r"method: got 'fedavgg'; expected one of adopt-one, .*diloco"),
         ("fedavg", ["traning.lr=1"], r"traning: no such key"),
         ("fedavg", ["training.rate=1"], r"training\.rate: no such key"),
         ("fedavg", ['training.lr="fast"'], r"training\.lr: got 'fast'; input should be a valid number"),
@@ -80,7 +82,11 @@ def test_pooled_data_know_no_partition() -> None:
             r"method\.uplink: got 'int7'; unknown codec; there are none, fp32, fp16, int8",
         ),
         ("fedavg", ["method.start=anywhere"], r"method\.start: got 'anywhere'; input should be 'broadcast'"),
-        ("fedavg", ["method.combine=mode"], r"method\.combine: .*'average', 'momentum', 'adam', 'yogi', 'nesterov'"),
+        (
+            "fedavg",
+            ["method.combine=mode"],
+            r"method\.combine: got 'mode'; expected one of adam, average, .*, or package\.module:Name",
+        ),
         ("fedavg", ["method.uplink=none"], r"either both are 'none' or neither"),
         ("fedavg", ["method.frame=adopt-one"], r"frame='adopt-one' needs start='local', not 'broadcast'"),
         ("scaffold", ["training.momentum=0.9"], r"needs training\.optimizer='sgd' with momentum=0"),

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import torch
@@ -12,23 +12,33 @@ from hypothesis import strategies as st
 from tests.conftest import Point
 
 import onebasin as ob
+from onebasin.core.clients import Failure, Reply
 from onebasin.core.layout import Tensors
 from onebasin.core.norms import length, shortened
 from onebasin.core.seeds import generator
+from onebasin.core.settings import ConfigError
 from onebasin.federation.client.client import Client
-from onebasin.federation.engines.engine import Failure, Reply
-from onebasin.federation.engines.in_process import InProcess
+from onebasin.federation.engines.single import InProcess
+from onebasin.federation.hooks.attack import Attack, hostile_clients, poisoned
 from onebasin.federation.read_config import read_config
-from onebasin.federation.run_config import Attack, ConfigError, RunConfig
+from onebasin.federation.run_config import RunConfig
 from onebasin.federation.server.server import Server
-from onebasin.learning.attacks import hostile_clients, poisoned
 from onebasin.learning.local_training import Trained
 from onebasin.learning.task import Task
-from onebasin.methods.robust import TooFewReplies, combine_robustly, krum_scores, squared_distances
-from onebasin.methods.settings import Krum, Median, TrimmedMean
+from onebasin.methods.aggregation.krum import Krum, krum_scores, squared_distances
+from onebasin.methods.aggregation.median import Median
+from onebasin.methods.aggregation.trimmed_mean import TrimmedMean
+from onebasin.methods.aggregation_rule import AggregationRule, ClientModel, MergeContext, TooFewReplies
 
 MakeTask = Callable[[list[list[float]], list[int]], Task]
 MakeConfig = Callable[..., RunConfig]
+
+
+def combine_robustly(rule: AggregationRule, rows: list[Tensors]) -> tuple[Tensors, list[int]]:
+    """Merge one model a row; return the merged one, and the numbers of the rows that were left out."""
+    models = [ClientModel(number, 1.0, row, {}, joined=False) for number, row in enumerate(rows)]
+    merged = rule.merge(models, cast(MergeContext, None))
+    return merged.state, list(merged.left_out)
 
 
 def states(*rows: list[float]) -> list[Tensors]:
@@ -170,15 +180,15 @@ def test_a_round_by_hand(quadratic: MakeTask, combine: str, expected: list[float
 
 def test_what_krum_left_out_is_remarked(quadratic: MakeTask) -> None:
     server = first_round(configure('method.combine={kind="krum", byzantine=1}'), quadratic(LINE, [1] * 5))
-    assert server.outcome.remarks == dict.fromkeys((0, 2, 3, 4), "left out by krum")
-    assert len(server.outcome.reports) == 5
+    assert server.result.remarks == dict.fromkeys((0, 2, 3, 4), "left out by krum")
+    assert len(server.result.reports) == 5
 
 
 def test_a_round_with_too_few_replies_changes_nothing_and_says_so(quadratic: MakeTask) -> None:
     server = first_round(configure('method.combine={kind="krum", byzantine=1}'), quadratic(LINE, [1] * 5), without=(1,))
     assert weights_of(server) == [0.0, 0.0, 0.0]
-    assert server.outcome.failures[1] == "gone"
-    assert "needs 5 replies or more; there are 4" in server.outcome.failures[0]
+    assert server.result.failures[1] == "gone"
+    assert "needs 5 replies or more; there are 4" in server.result.failures[0]
     assert server.open(2).keys() == set(range(5))
 
 
@@ -231,14 +241,14 @@ def test_long_updates_are_clipped_and_remarked(quadratic: MakeTask, uplink: str)
     task = quadratic([[6.0, 0.0, 8.0], [600.0, 0.0, 800.0]], [1, 1])
     server = first_round(configure("method.norm_bound.limit=5.0", uplink, clients=2), task)
     assert weights_of(server) == pytest.approx([3.0, 0.0, 4.0], abs=1e-6)
-    assert server.outcome.remarks == {1: "clipped: the update's norm is 500; method.norm_bound.limit is 5"}
+    assert server.result.remarks == {1: "clipped: the update's norm is 500; method.norm_bound.limit is 5"}
 
 
 def test_long_updates_are_refused_with_the_reason(quadratic: MakeTask) -> None:
     task = quadratic([[6.0, 0.0, 8.0], [600.0, 0.0, 800.0]], [1, 1])
     server = first_round(configure('method.norm_bound={limit=5.0, over="reject"}', clients=2), task)
     assert weights_of(server) == [3.0, 0.0, 4.0]
-    assert server.outcome.failures == {1: "WireError: the update's norm is 500; method.norm_bound.limit is 5"}
+    assert server.result.failures == {1: "WireError: the update's norm is 500; method.norm_bound.limit is 5"}
 
 
 def test_remarks_are_part_of_the_history(quick_config: MakeConfig, tmp_path: Path) -> None:

@@ -11,11 +11,13 @@ from tests.stopped_runs import Stop, StopAfter
 import onebasin as ob
 from onebasin.codecs.context import CodingContext
 from onebasin.core.seeds import derive
-from onebasin.federation.protocol import Do
+from onebasin.core.settings import ConfigError
+from onebasin.federation.messages import Request
 from onebasin.federation.read_config import read_config
-from onebasin.federation.run_config import ConfigError, RunConfig
-from onebasin.federation.server.replies import read_answer
-from onebasin.learning.task import Task, load_task
+from onebasin.federation.run_config import RunConfig
+from onebasin.federation.server.replies import read_reply
+from onebasin.learning.load_task import load_task
+from onebasin.learning.task import Task
 from onebasin.wire.error import WireError
 from onebasin.wire.message import SERVER, Kind, Section, decode_message, encode_message
 
@@ -55,12 +57,12 @@ def test_a_model_is_its_seed_and_what_it_learned(quadratic: MakeTask) -> None:
         ("update", Kind.UPDATE),
     ]
     protocol = played.server.protocol
-    answer = read_answer(protocol, reply, Do.SEND_MODEL, CodingContext(protocol.run, 1, 1))
-    assert answer.seed == derive(0, "own-init", 1)
-    began = protocol.initial(answer.seed)[0]["w"]
+    answer = read_reply(protocol, reply, Request.SEND_MODEL, CodingContext(protocol.run, 1, 1))
+    assert answer.own_model is not None
+    assert answer.own_model.seed == derive(0, "own-init", 1)
+    began = protocol.initial_model(answer.own_model.seed)[0]["w"]
     halfway = began + (torch.tensor(TARGETS[1]) - began) / 2
-    assert answer.model is not None
-    torch.testing.assert_close(answer.model["w"], halfway)
+    torch.testing.assert_close(answer.own_model.build(protocol)["w"], halfway)
 
 
 def test_all_go_on_from_the_one_seed(quick_config: MakeConfig) -> None:
@@ -103,7 +105,7 @@ def test_a_seed_that_is_none(seed: bytes, error: str, quadratic: MakeTask) -> No
     message = decode_message(reply)
     forged = encode_message(message.run, message.round, message.sender, sections)
     assert played.server.close([(1, forged)]) == {}
-    assert error in played.server.outcome.failures[1]
+    assert error in played.server.result.failures[1]
     assert not played.server.has_model
     with pytest.raises(WireError):
         played.server.protocol.read(forged, SERVER)

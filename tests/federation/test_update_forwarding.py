@@ -9,13 +9,14 @@ from tests.federation.test_downlink_deltas import TARGETS, MakeTask, Played, con
 from tests.stopped_runs import Stop, StopAfter
 
 import onebasin as ob
+from onebasin.core.settings import ConfigError
 from onebasin.core.state import State
-from onebasin.federation.downlink_deltas import held
+from onebasin.federation.downlink_deltas import broadcast_model
 from onebasin.federation.read_config import read_config
-from onebasin.federation.run_config import ConfigError, RunConfig
+from onebasin.federation.run_config import RunConfig
 from onebasin.federation.server.aggregation_buffer import RawUpdate
-from onebasin.federation.update_forwarding import relayed, write_relay
-from onebasin.learning.task import load_task
+from onebasin.federation.update_forwarding import forwarded_model, write_updates
+from onebasin.learning.load_task import load_task
 from onebasin.wire.error import WireError
 from onebasin.wire.message import decode_message
 
@@ -65,7 +66,7 @@ def test_who_was_away_replays_what_all_sent_meanwhile(quick_config: MakeConfig) 
         for client, order in played.orders[-1].items():
             names.setdefault(client, []).append({s.name for s in decode_message(order).sections} - {"do"})
         for client in played.orders[-1]:
-            known = held(State.from_bytes(played.engine.read_state(client)))
+            known = broadcast_model(State.from_bytes(played.engine.read_state(client)))
             assert known is not None
             assert known.version == number - 1
             for name, value in before.items():
@@ -89,22 +90,22 @@ def test_a_run_that_relays_goes_on_as_if_never_stopped(quick_config: MakeConfig,
 
 def test_what_is_no_relay_is_refused(quadratic: MakeTask) -> None:
     played = Played(configure("top-k 1.0 | sign", "relay"), quadratic(TARGETS, [1, 1]))
-    protocol, before = played.server.protocol, held(played.server.state)
+    protocol, before = played.server.protocol, broadcast_model(played.server.state)
     assert before is not None
-    weights, moved = before.weights, before.moved
+    weights, moved = before.weights, before.change_history
     played.round(1)
     body = played.server.state.slots["log"]["1"].numpy().tobytes()
-    assert relayed(protocol, body, 1, weights, moved).keys() == weights.keys()
+    assert forwarded_model(protocol, body, 1, weights, moved).keys() == weights.keys()
     for cut in range(len(body)):
         if cut != len(body) // 2:  # there, one of the two is whole
             with pytest.raises(WireError):
-                relayed(protocol, body[:cut], 1, weights, moved)
+                forwarded_model(protocol, body[:cut], 1, weights, moved)
     with pytest.raises(WireError, match="weight 0"):
-        relayed(protocol, write_relay([RawUpdate(0, 0.0, body)]), 1, weights, moved)
+        forwarded_model(protocol, write_updates([RawUpdate(0, 0.0, body)]), 1, weights, moved)
     one = RawUpdate(0, 1.0, body[3 : len(body) // 2])
     for twice in ([one, one], [RawUpdate(2, 1.0, one.body)]):  # a bomb of one update, over and over; nobody of this run
         with pytest.raises(WireError, match="of 2 clients"):
-            relayed(protocol, write_relay(twice), 1, weights, moved)
+            forwarded_model(protocol, write_updates(twice), 1, weights, moved)
 
 
 @pytest.mark.parametrize(

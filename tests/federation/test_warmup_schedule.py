@@ -14,10 +14,11 @@ from onebasin.codecs.context import CodingContext
 from onebasin.codecs.named_codecs import make_codec
 from onebasin.codecs.warmup_schedule import WarmupSchedule
 from onebasin.core.layout import Layout
+from onebasin.core.settings import ConfigError
 from onebasin.core.state import State
 from onebasin.federation.read_config import read_config
-from onebasin.federation.run_config import ConfigError, RunConfig
-from onebasin.learning.task import load_task
+from onebasin.federation.run_config import RunConfig
+from onebasin.learning.load_task import load_task
 from onebasin.wire.error import WireError
 from onebasin.wire.ledger import Decoded
 
@@ -68,7 +69,7 @@ def test_who_was_away_while_it_ended_is_caught_up() -> None:
     played = Played(config, load_task(config))
     for number in range(1, 8):
         played.round(number)
-        assert played.server.outcome.failures == {}
+        assert played.server.result.failures == {}
     assert played.server.state.facts["version"] == 7
 
 
@@ -103,7 +104,7 @@ def test_an_opening_of_the_uplink_alone_bounds_what_noise_can_change(quadratic: 
         before = after
     assert 0.01 < moved[0] <= 0.5
     assert max(moved[1:]) <= 0.01 + 1e-6
-    assert played.server.outcome.decoded == Decoded(equal=2)
+    assert played.server.result.decoded == Decoded(equal=2)
 
 
 @pytest.mark.parametrize(

@@ -2,13 +2,13 @@
 
 from collections.abc import Mapping, Sequence
 
-from onebasin.methods.pages import METHODS
+from onebasin.methods.page import PAGES
 
 WEIGHTS = "WEIGHTS"
 """Stands for the directory of a model that was trained beforehand."""
 
 PAGES: Mapping[str, Sequence[str]] = {
-    name: (f"task.weights={WEIGHTS}",) if name == "piggyback" else () for name in METHODS
+    name: (f"task.weights={WEIGHTS}",) if name == "piggyback" else () for name in PAGES.names
 }
 """Every method -> its changes beside `COMMON`."""
 

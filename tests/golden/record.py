@@ -17,10 +17,10 @@ import torch
 from tests.golden.compositions import WEIGHTS, every
 
 import onebasin as ob
+from onebasin.core.clients import Reply
 from onebasin.core.layout import Tensors
 from onebasin.core.state import State
-from onebasin.federation.engines.engine import Reply
-from onebasin.federation.engines.in_process import InProcess
+from onebasin.federation.engines.single import InProcess
 from onebasin.results.run_directory import RunDirectory
 from onebasin.wire.ledger import Ledger
 

@@ -4,7 +4,8 @@ from pathlib import Path
 import pytest
 
 import onebasin as ob
-from onebasin.federation.run_config import ConfigError, RunConfig
+from onebasin.core.settings import ConfigError
+from onebasin.federation.run_config import RunConfig
 from onebasin.results import trackers
 
 MakeConfig = Callable[..., RunConfig]

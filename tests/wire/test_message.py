@@ -7,15 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from onebasin.wire.error import WireError
-from onebasin.wire.message import (
-    NAMES,
-    SERVER,
-    Kind,
-    Section,
-    bytes_by_kind,
-    decode_message,
-    encode_message,
-)
+from onebasin.wire.message import NAMES, SERVER, Kind, Section, bytes_by_kind, decode_message, encode_message
 from onebasin.wire.numbers import MOST
 
 sections_strategy = st.lists(

@@ -18,9 +18,9 @@ def print_catalogue(what: str) -> None:
 def catalogue(what: str) -> Mapping[str, str]:
     """Return name -> line for methods, datasets, partitions, models or codecs."""
     if what == "methods":
-        from onebasin.methods.pages import METHODS, load_page
+        from onebasin.methods.page import PAGES, load_page
 
-        return {name: load_page(name).summary for name in METHODS}
+        return {name: load_page(name).summary for name in PAGES.names}
     if what == "datasets":
         from onebasin.learning.data.load import DATASETS
 

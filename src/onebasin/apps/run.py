@@ -8,19 +8,18 @@ from typing import Any
 
 from torch import nn
 
+from onebasin.core.settings import ConfigError
 from onebasin.core.state import State
-from onebasin.federation.client.client import Client
-from onebasin.federation.engines.dropout import Dropping
-from onebasin.federation.engines.engine import Engine, EngineError
-from onebasin.federation.engines.flower import MARK_FILE, Flower, Link
-from onebasin.federation.engines.in_process import InProcess
-from onebasin.federation.engines.pool import Pool
+from onebasin.federation.dropout import Dropping
+from onebasin.federation.engine import Engine
+from onebasin.federation.engines.flower import MARK_FILE, Link
 from onebasin.federation.read_config import Source, read_config
 from onebasin.federation.round_loop import Observer, federate
-from onebasin.federation.run_config import ConfigError, RunConfig
+from onebasin.federation.run_config import RunConfig
 from onebasin.federation.server.server import Server
-from onebasin.learning.parametrizations.parametrize import fold
-from onebasin.learning.task import Task, load_task
+from onebasin.learning.load_task import load_task
+from onebasin.learning.parametrization import fold
+from onebasin.learning.task import Task
 from onebasin.networks.weights import buffers_of, copy_into, parameters_of
 from onebasin.results.checkpoint import Checkpoint
 from onebasin.results.run_directory import RunDirectory, RunDirectoryError
@@ -120,18 +119,7 @@ def default_directory(config: RunConfig) -> Path:
 
 def open_engine(config: RunConfig, task: Task, link: Link | None = None) -> Engine:
     """Return the engine that the configuration names, with its dropouts."""
-    engine: Engine
-    if config.engine.kind == "flower":
-        if link is None:
-            raise EngineError("engine='flower' works where a SuperLink is: use `onebasin run` or `flwr run`")
-        engine = Flower(link, config.engine, len(task.parts))
-    elif config.task.partition.kind == "own":
-        raise ConfigError("task.partition='own': examples are on the clients' machines; use engine='flower'")
-    elif config.engine.kind == "pool":
-        sizes = {client: len(part) for client, part in enumerate(task.parts)}
-        engine = Pool(config, sizes, config.engine.workers)
-    else:
-        engine = InProcess(Client(config, task))
+    engine = config.engine.open(config, task, link)
     if config.federation.dropout and config.method.federated:
         return Dropping(engine, config.federation.dropout, config.seed)
     return engine

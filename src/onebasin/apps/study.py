@@ -16,8 +16,10 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from onebasin.federation.read_config import apply_overrides, merge, read_config, read_toml, validate
-from onebasin.federation.run_config import ConfigError, RunConfig
+from onebasin.core.settings import ConfigError
+from onebasin.core.tables import apply_overrides, merge, read_toml, validate
+from onebasin.federation.read_config import read_config
+from onebasin.federation.run_config import RunConfig
 
 Grid = dict[str, list[Any]]
 

@@ -69,6 +69,8 @@ class MaskStage(FinalStage):
     """A final stage whose values are scores; the receiver decodes a mask of zeros and ones."""
 
     draws_masks: ClassVar[bool] = True
+    mask_forms: ClassVar[tuple[str, ...]] = ()
+    """Of which scores it makes masks: `Parametrization.mask_form`."""
 
 
 class SubsetStage(Stage):

@@ -34,6 +34,18 @@ class Choice(Settings):
         yield from ()
 
 
+class WithOptions(BaseModel):
+    """A name with options of its own, which are checked by what has the name: a model, a partition, an engine."""
+
+    model_config = ConfigDict(frozen=True, extra="allow", strict=True)
+
+    kind: str
+
+    @property
+    def options(self) -> dict[str, Any]:
+        return dict(self.__pydantic_extra__ or {})
+
+
 def named(value: Any, key: str) -> Any:
     """Return the table in which a string stands for the value of `key`; anything else as it is."""
     return {key: value} if isinstance(value, str) else value

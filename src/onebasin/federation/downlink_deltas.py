@@ -1,12 +1,13 @@
-"""The downlink of what changed: what clients hold, and how they come to hold what follows.
+"""The downlink by deltas: a request encodes how the global model changed since its client last received it.
 
-Where the downlink is a chain of stages, an order says by what the common model has changed since its reader last heard
-of it; where it is a relay, what the clients of each round sent, of which every client makes the same model. All clients
-hold the same model at the same version, the round in which it was made, bit for bit; the server's `weights` are what
-they hold, and what a chain left unsaid is with the chain. A client that was away gets all that was said meanwhile, or
-the whole model where that is shorter, and so the log need not be longer than a model.
+Where the downlink is a chain of stages, the server encodes the delta of each round, applies the decoded delta to the
+previous broadcast model, and makes that its own model; the quantisation residual stays in the chain's state. So the
+server and all clients have the same model at the same version, bit for bit; a version is the round that made it. Where
+the downlink forwards updates (`relay`), every client computes the same model from them.
 
-Both sides also remember of each value whether it moved in the last two changes: the classes by which masks are coded.
+The server keeps a log of the encoded deltas, at most as long as a model. A client that was absent catches up: it
+receives the deltas since its version, or the whole model where that is shorter. Both sides also keep, for each value,
+whether it changed in the last two rounds: masks are coded by that history.
 """
 
 from __future__ import annotations
@@ -23,108 +24,113 @@ from onebasin.codecs.residuals import read_residuals, with_residuals
 from onebasin.codecs.value_block import ChangeHistory
 from onebasin.core.layout import Tensors
 from onebasin.core.state import State
-from onebasin.federation.protocol import Protocol, write_seed
-from onebasin.federation.server.aggregation_buffer import RawUpdate
-from onebasin.federation.update_forwarding import relayed, write_relay
+from onebasin.federation.messages import write_seed
+from onebasin.federation.protocol import Protocol
+from onebasin.federation.update_forwarding import RawUpdate, forwarded_model, write_updates
 from onebasin.wire.entropy import SymbolReader, SymbolWriter
 from onebasin.wire.error import WireError
 from onebasin.wire.message import SERVER, Kind, Message, Section
 from onebasin.wire.numbers import read_number, write_number
 
 _SLACK = 64
-CLASSES = 4
-DIVERGED = -1
-"""The version of a client that made another model of the changes than all others: what it is told next is the whole."""
+HISTORIES = 4
+"""How many values a change history has: a bit for each of two rounds."""
 
-MEMORY = "downlink/"
-"""What the slots begin with in which the server's chain keeps what it remembers."""
+DIVERGED = -1
+"""The version of a client that decoded deltas to another model than the server; it receives the whole model next."""
+
+RESIDUALS = "downlink/"
+"""The prefix of the slots in which the server's chain keeps its residuals."""
 
 
 @dataclass(frozen=True)
 class VersionedModel:
-    """A common model as all who heard of it hold it. moved: of each value, a bit for each of the last two changes."""
+    """A global model as all clients at a version have it.
+
+    change_history: for each value [n], bit 1 is set if it changed in the last round, bit 0 if in the one before.
+    """
 
     version: int
     weights: Tensors
-    moved: ChangeHistory
+    change_history: ChangeHistory
 
     def changed(self, round: int, weights: Tensors) -> VersionedModel:
-        """What is held once the weights are others."""
+        """Return the next version, which has other weights."""
         now = flatten(weights).numpy() != flatten(self.weights).numpy()
-        return VersionedModel(round, weights, (now * 2 + (self.moved >> 1)).astype(np.uint8))
+        return VersionedModel(round, weights, (now * 2 + (self.change_history >> 1)).astype(np.uint8))
 
-    def plus(self, change: Tensors) -> Tensors:
-        """The weights after a change."""
-        return {name: value + change[name] for name, value in self.weights.items()}
+    def plus(self, delta: Tensors) -> Tensors:
+        """Return the weights plus a delta."""
+        return {name: value + delta[name] for name, value in self.weights.items()}
 
     def into(self, state: State) -> None:
-        """Put it where `held` finds it."""
+        """Write it to a state; `broadcast_model` reads it."""
         state.slots["held"] = self.weights
-        state.slots["moved"] = {"moved": torch.from_numpy(self.moved)}
+        state.slots["moved"] = {"moved": torch.from_numpy(self.change_history)}
         state.facts["version"] = self.version
 
 
 def first_version(version: int, weights: Tensors) -> VersionedModel:
-    """A model of which no changes are known."""
-    return VersionedModel(
-        version, weights, np.zeros(sum(tensor.numel() for tensor in weights.values()), dtype=np.uint8)
-    )
+    """Return a model without a history of changes."""
+    history = np.zeros(sum(tensor.numel() for tensor in weights.values()), dtype=np.uint8)
+    return VersionedModel(version, weights, history)
 
 
-def held(state: State) -> VersionedModel | None:
-    """The common model that a state remembers."""
+def broadcast_model(state: State) -> VersionedModel | None:
+    """Return the global model that a state has a version of, if it has one."""
     if "held" not in state.slots:
         return None
     return VersionedModel(state.facts["version"], state.slots["held"], state.slots["moved"]["moved"].numpy())
 
 
-def tell(protocol: Protocol, state: State, round: int, said: Sequence[RawUpdate] = ()) -> None:
-    """Have the common model be what clients will hold: the one before, and what can be said of the change.
+def advance_version(protocol: Protocol, state: State, round: int, raw_updates: Sequence[RawUpdate] = ()) -> None:
+    """Encode the step from the last version to the server's weights; make the decoded model the server's own.
 
-    said: the updates that became the change, where they are passed on.
+    raw_updates: the round's updates, where they are forwarded.
     """
-    goal, before = state.slots["weights"], held(state)
+    goal, before = state.slots["weights"], broadcast_model(state)
     try:
         if before is None:
             now = None
-        elif protocol.relays:
-            _log(protocol, state, round, write_relay(said))
-            now = before.changed(round, goal)  # which is what clients make of it, too
+        elif protocol.forwards_updates:
+            _append_to_log(protocol, state, round, write_updates(raw_updates))
+            now = before.changed(round, goal)  # clients compute the same from the updates
         else:
-            now = _said(protocol, state, before, goal, round)
-    except NotFinite:  # there is nothing to be said; orders will fail, with the reason
+            now = _encode_delta(protocol, state, before, goal, round)
+    except NotFinite:  # nothing can be encoded; the next requests will fail, with the reason
         now = None
     if now is None:
-        now = begin(state, round, goal)
+        now = start_versions(state, round, goal)
     else:
         now.into(state)
     state.slots["weights"] = now.weights
 
 
-def _said(protocol: Protocol, state: State, before: VersionedModel, goal: Tensors, round: int) -> VersionedModel:
-    """Say by what a model is to change; return what all then hold. The state gets what was said, and what was left."""
-    context = CodingContext(
-        protocol.run, round, SERVER, read_residuals(state.slots, MEMORY), base_model=flatten(before.weights)
-    )
-    change = {name: value - before.weights[name] for name, value in goal.items()}
-    body, received = protocol.downlink.send(change, context, before.moved)
-    state.slots = with_residuals(state.slots, MEMORY, context.next_residuals, protocol.parameters)
-    _log(protocol, state, round, body)
+def _encode_delta(
+    protocol: Protocol, state: State, before: VersionedModel, goal: Tensors, round: int
+) -> VersionedModel:
+    """Encode the delta to a model into the log; return the version that it decodes to. The state gets the residual."""
+    residuals = read_residuals(state.slots, RESIDUALS)
+    context = CodingContext(protocol.run, round, SERVER, residuals, base_model=flatten(before.weights))
+    delta = {name: value - before.weights[name] for name, value in goal.items()}
+    body, received = protocol.downlink.send(delta, context, before.change_history)
+    state.slots = with_residuals(state.slots, RESIDUALS, context.next_residuals, protocol.parameters)
+    _append_to_log(protocol, state, round, body)
     return before.changed(round, before.plus(received))
 
 
-def _log(protocol: Protocol, state: State, round: int, body: bytes) -> None:
-    """Keep what was said in a round; forget the oldest of it when it is longer than a model."""
+def _append_to_log(protocol: Protocol, state: State, round: int, body: bytes) -> None:
+    """Add a round's body to the log; drop the oldest ones while the log is longer than a model."""
     log = {**state.slots["log"], str(round): torch.frombuffer(bytearray(body), dtype=torch.uint8)}
-    while log and sum(map(len, log.values())) > protocol.fresh.most_bytes + _SLACK:
+    while log and sum(map(len, log.values())) > protocol.fp32.most_bytes + _SLACK:
         oldest = min(log, key=int)
         state.facts["since"] = int(oldest)
         log.pop(oldest)
     state.slots["log"] = log
 
 
-def begin(state: State, version: int, weights: Tensors) -> VersionedModel:
-    """Have the state hold a model that nobody has heard of, and none of its changes."""
+def start_versions(state: State, version: int, weights: Tensors) -> VersionedModel:
+    """Begin with a model that no client has; the log becomes empty."""
     now = first_version(version, weights)
     now.into(state)
     state.slots["log"] = {}
@@ -132,41 +138,43 @@ def begin(state: State, version: int, weights: Tensors) -> VersionedModel:
     return now
 
 
-def news(protocol: Protocol, state: State, now: VersionedModel, version: int | None, seed: int | None) -> list[Section]:
-    """Return what a client with a version (None: it has no model) must hear to hold what all others do.
+def catch_up(
+    protocol: Protocol, state: State, now: VersionedModel, version: int | None, seed: int | None
+) -> list[Section]:
+    """Return what brings a client from its version (None: it has no model) to the current one.
 
-    The shorter of the two: what changed, or all of it. seed: that of version 0, if a model can be told by a seed.
+    That is the shorter of two: the deltas since, or the whole model. seed: of version 0, if a seed can replace it.
     """
     if version == DIVERGED:
-        return _whole(protocol, now, first=False)
-    told = None
+        return _whole_model(protocol, now, first=False)
+    deltas = None
     if version is None and seed is not None and not state.facts["since"]:
-        told = [write_seed(seed), _changes(state, 0)]
+        deltas = [write_seed(seed), _deltas_since(state, 0)]
     elif version is not None and version >= state.facts["since"]:
-        told = [_changes(state, version)]
-    if told is not None and _size(told) < protocol.fresh.coded_bytes:
-        return told
-    whole = _whole(protocol, now, version is None)
-    return min(told or whole, whole, key=_size)
+        deltas = [_deltas_since(state, version)]
+    if deltas is not None and _size(deltas) < protocol.fp32.coded_bytes:
+        return deltas
+    whole = _whole_model(protocol, now, version is None)
+    return min(deltas or whole, whole, key=_size)
 
 
 def _size(sections: list[Section]) -> int:
     return sum(section.size for section in sections)
 
 
-def _whole(protocol: Protocol, now: VersionedModel, first: bool) -> list[Section]:
+def _whole_model(protocol: Protocol, now: VersionedModel, first: bool) -> list[Section]:
     out = SymbolWriter()
-    out.symbols(now.moved.astype(np.int32), CLASSES)
+    out.symbols(now.change_history.astype(np.int32), HISTORIES)
     kind = Kind.INIT if first else Kind.UPDATE
     return [
-        Section(kind, "weights", protocol.fresh.encode(now.weights)),
+        Section(kind, "weights", protocol.fp32.encode(now.weights)),
         Section(kind, "version", write_number(now.version) + out.finish()),
     ]
 
 
-def _changes(state: State, version: int) -> Section:
-    """What was said since a version."""
-    log = {int(round): said.numpy().tobytes() for round, said in state.slots["log"].items()}
+def _deltas_since(state: State, version: int) -> Section:
+    """Return the encoded deltas of all rounds after a version."""
+    log = {int(round): body.numpy().tobytes() for round, body in state.slots["log"].items()}
     body, before = write_number(version), version
     for round in sorted(log):
         if round > version:
@@ -175,17 +183,17 @@ def _changes(state: State, version: int) -> Section:
     return Section(Kind.UPDATE, "changes", body)
 
 
-def heard(protocol: Protocol, message: Message, before: VersionedModel | None) -> VersionedModel | None:
-    """Return what a client holds once it has read an order; None if the order brings no model in this way.
+def apply_downlink(protocol: Protocol, message: Message, before: VersionedModel | None) -> VersionedModel | None:
+    """Return the model that a client has after a request; None if the request does not bring one by deltas.
 
-    `WireError` when the order speaks of another model than the one that the client holds.
+    before: the model that the client has. `WireError` when the request continues from another.
     """
     if message.section("version") is not None:
         body = message.require("version")
         version, at = read_number(body, 0)
-        moved = SymbolReader(memoryview(body)[at:]).symbols(protocol.parameters.numel, CLASSES)
-        weights = protocol.fresh.decode(message.require("weights"))
-        return VersionedModel(version, weights, moved.astype(np.uint8))
+        history = SymbolReader(memoryview(body)[at:]).symbols(protocol.parameters.numel, HISTORIES)
+        weights = protocol.fp32.decode(message.require("weights"))
+        return VersionedModel(version, weights, history.astype(np.uint8))
     if message.section("changes") is None:
         return None
     body = message.require("changes")
@@ -193,11 +201,13 @@ def heard(protocol: Protocol, message: Message, before: VersionedModel | None) -
     if before is None or before.version < base:
         has = "no model" if before is None else f"version {before.version}"
         raise WireError(f"the order tells what changed since version {base}, but this client has {has}")
-    return _after(protocol, before, body, base, at, message.round)
+    return _apply_deltas(protocol, before, body, base, at, message.round)
 
 
-def _after(protocol: Protocol, now: VersionedModel, body: bytes, round: int, at: int, end: int) -> VersionedModel:
-    """What is held after the changes that begin at a place in a body; all are of different rounds before `end`."""
+def _apply_deltas(
+    protocol: Protocol, now: VersionedModel, body: bytes, round: int, at: int, end: int
+) -> VersionedModel:
+    """Return the model after the deltas that begin at `at` in a body, each of a later round and all before `end`."""
     while at < len(body):
         later, at = read_number(body, at)
         size, at = read_number(body, at)
@@ -207,14 +217,14 @@ def _after(protocol: Protocol, now: VersionedModel, body: bytes, round: int, at:
         if at + size > len(body):
             raise WireError("section 'changes' ends inside of a change")
         if round > now.version:
-            now = now.changed(round, _next_weights(protocol, now, body[at : at + size], round))
+            now = now.changed(round, _apply_delta(protocol, now, body[at : at + size], round))
         at += size
     return now
 
 
-def _next_weights(protocol: Protocol, now: VersionedModel, body: bytes, round: int) -> Tensors:
-    """The weights after the change of one round."""
-    if protocol.relays:
-        return relayed(protocol, body, round, now.weights, now.moved)
+def _apply_delta(protocol: Protocol, now: VersionedModel, body: bytes, round: int) -> Tensors:
+    """Return the weights after the delta, or the forwarded updates, of one round."""
+    if protocol.forwards_updates:
+        return forwarded_model(protocol, body, round, now.weights, now.change_history)
     context = CodingContext(protocol.run, round, SERVER, base_model=flatten(now.weights))
-    return now.plus(protocol.downlink.receive(body, context, now.moved))
+    return now.plus(protocol.downlink.receive(body, context, now.change_history))

@@ -1,4 +1,4 @@
-"""Framing: what both sides of a run know about its model's neurons, and how they write about them to each other."""
+"""Messages about neurons: how both sides encode neuron orders, signatures, sketches and statistics."""
 
 from __future__ import annotations
 
@@ -21,8 +21,9 @@ from onebasin.alignment.sketches import Sketch, SketchForm, draw, sketch
 from onebasin.codecs.dense import Fp32
 from onebasin.core.layout import Layout, Tensors
 from onebasin.core.seeds import derive
+from onebasin.core.settings import ConfigError
 from onebasin.core.state import State
-from onebasin.federation.run_config import ConfigError, RunConfig
+from onebasin.federation.run_config import RunConfig
 from onebasin.learning.task import Task
 from onebasin.methods.method import Method
 from onebasin.symmetry.find import find_permutations
@@ -36,24 +37,28 @@ _NUMBER = struct.Struct("<I")
 
 
 @dataclass(frozen=True)
-class Frame:
-    """A neuron order that a client is to take on: the round in which it was found, and the way there."""
+class NewOrder:
+    """A neuron order that a client is to take: the round in which it was found, and the permutations to it."""
 
     number: int
     perms: Perms
 
 
-class Framing:
-    """A run's neurons: found when first needed, alike on all sides, for they follow from the configuration alone."""
+class NeuronMessages:
+    """A run's neurons. Both sides find the same when they first need them: they follow from the configuration alone."""
 
     def __init__(self, config: RunConfig, task: Task, model: nn.Module) -> None:
         self._method: Method = config.method
         self._task, self._model = task, model
         self._seed = derive(config.seed, "probes")
-        tokens = task.dataset.sequence and not task.dataset.train.inputs.is_floating_point()
-        if self._method.probed and self._method.probes.kind == "generated" and not tokens:
+
+    def require_probes(self) -> None:
+        """Raise `ConfigError` for probe inputs that this task's data cannot give."""
+        dataset = self._task.dataset
+        tokens = dataset.sequence and not dataset.train.inputs.is_floating_point()
+        if self._method.probes.kind == "generated" and not tokens:
             raise ConfigError(
-                f"method.probes='generated' is text that language models write; {task.dataset.name} has none: use "
+                f"method.probes='generated' is text that language models write; {dataset.name} has none: use "
                 "'sketch' or 'noise'"
             )
 
@@ -122,17 +127,17 @@ class Framing:
         assert self._task.public is not None
         return self._task.public[:count]
 
-    def write_permutations(self, frame: Frame) -> bytes:
-        """Return a client's new frame: its number, then its permutations, group by group."""
+    def write_permutations(self, order: NewOrder) -> bytes:
+        """Return a client's new neuron order: its number, then its permutations, group by group."""
         rows = [
             row
             for group in self.spec.groups
-            for row in frame.perms[group].reshape(-1, frame.perms[group].shape[-1]).tolist()
+            for row in order.perms[group].reshape(-1, order.perms[group].shape[-1]).tolist()
         ]
-        return self._mark("permutations", self.spec) + _NUMBER.pack(frame.number) + encode_permutations(rows)
+        return self._mark("permutations", self.spec) + _NUMBER.pack(order.number) + encode_permutations(rows)
 
-    def read_permutations(self, body: bytes) -> Frame:
-        """Return the frame in `body`; `WireError` when it is not one of this model's groups."""
+    def read_permutations(self, body: bytes) -> NewOrder:
+        """Return the neuron order in `body`; `WireError` when it is not one of this model's groups."""
         rest = self._unmarked("permutations", self.spec, body)
         if len(rest) < _NUMBER.size:
             raise WireError("the permutations have no number")
@@ -143,7 +148,7 @@ class Framing:
             group: torch.tensor([next(rows) for _ in range(math.prod(shape[:-1]))]).reshape(shape)
             for group, shape in shapes.items()
         }
-        return Frame(_NUMBER.unpack_from(rest)[0], perms)
+        return NewOrder(_NUMBER.unpack_from(rest)[0], perms)
 
     def write_signatures(self, state: Tensors) -> bytes:
         """Return what the neurons of a model say to the probes, in a few bits each."""

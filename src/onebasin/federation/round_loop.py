@@ -8,26 +8,36 @@ from typing import Any, Protocol
 
 from torch import nn
 
+from onebasin.core.clients import ClientId, Reply
 from onebasin.core.state import State
-from onebasin.federation.engines.engine import ClientId, Engine, Reply
+from onebasin.federation.engine import Engine
 from onebasin.federation.server.server import Orders, Server
+from onebasin.learning.masks.mask_statistics import kept_by_layer
 from onebasin.learning.metrics import Score, evaluate, evaluate_by_class, evaluate_together
-from onebasin.learning.parametrizations.mask_statistics import kept_by_layer
 from onebasin.learning.task import Task
-from onebasin.methods.method import MASKS
 from onebasin.networks.weights import buffers_of, copy_into, parameters_of
-from onebasin.results.run_directory import RunDirectory
 from onebasin.wire.ledger import Ledger
 
 Record = dict[str, Any]
 
 
 class Observer(Protocol):
-    """Whoever wants to hear how a run goes on: the progress display, a tracker."""
+    """What follows a run: a progress display, a tracker."""
 
     def on_reply(self, round: int, answered: int, asked: int) -> None: ...
 
     def on_round(self, record: Record) -> None: ...
+
+
+class Journal(Protocol):
+    """Where rounds are kept: a run directory."""
+
+    @property
+    def history(self) -> list[Record]: ...
+
+    def commit(self, record: Record, ledger: Ledger, server: State, engine: Engine) -> None:
+        """Keep one round."""
+        ...
 
 
 def federate(
@@ -35,11 +45,11 @@ def federate(
     engine: Engine,
     task: Task,
     ledger: Ledger,
-    directory: RunDirectory,
+    journal: Journal,
     observers: list[Observer],
 ) -> None:
     """Play the rounds that are left; each ends with a line of history and a checkpoint."""
-    history = directory.history
+    history = journal.history
     first = len(history) + 1
     began = time.monotonic() - (history[-1]["seconds"] if history else 0.0)
     for round in range(first, server.config.federation.rounds + 1):
@@ -48,9 +58,9 @@ def federate(
             ledger.charge_orders(round, orders)
             replies = in_order(orders, engine.exchange(orders))
             orders = server.close(_watched(replies, round, len(orders), ledger, observers))
-        ledger.decoded += server.outcome.decoded
+        ledger.decoded += server.result.decoded
         record = _record(server, engine, task, ledger) | {"seconds": _elapsed(began)}
-        directory.commit(record, ledger, server.state, engine)
+        journal.commit(record, ledger, server.state, engine)
         for observer in observers:
             observer.on_round(record)
 
@@ -85,17 +95,17 @@ def _watched(
 
 def _record(server: Server, engine: Engine, task: Task, ledger: Ledger) -> Record:
     """Return the round's line of history."""
-    outcome = server.outcome
+    result = server.result
     accuracy, loss = _score(server, engine, task)
     masks = _masks(server)
-    remarks = [{"client": client, "remark": remark} for client, remark in sorted(outcome.remarks.items())]
+    remarks = [{"client": client, "remark": remark} for client, remark in sorted(result.remarks.items())]
     return {
-        "round": outcome.round,
+        "round": result.round,
         "accuracy": accuracy,
         "loss": loss,
-        "train_loss": outcome.mean(lambda report: report.loss),
-        "replies": len(outcome.reports),
-        "failures": [{"client": client, "reason": reason} for client, reason in sorted(outcome.failures.items())],
+        "train_loss": result.mean(lambda report: report.loss),
+        "replies": len(result.reports),
+        "failures": [{"client": client, "reason": reason} for client, reason in sorted(result.failures.items())],
         "bytes": ledger.totals(),
         "decoded": asdict(ledger.decoded),
         **({"masks": masks} if masks else {}),
@@ -104,19 +114,19 @@ def _record(server: Server, engine: Engine, task: Task, ledger: Ledger) -> Recor
 
 
 def _masks(server: Server) -> dict[str, dict[str, float]]:
-    """What the common model's masks keep, where it is made of masks."""
+    """Return what the global model's masks keep, where it has masks."""
     method = server.method
-    if method.parametrization.kind not in MASKS or not server.has_model:
+    if not method.parametrization.mask_form or not server.has_model:
         return {}
-    return kept_by_layer(server.state.slots["weights"], by_chance=method.combine.kind == "beta-posterior")
+    return kept_by_layer(server.state.slots["weights"], by_chance=method.combine.mask_form == "probability")
 
 
 def _score(server: Server, engine: Engine, task: Task) -> tuple[float | None, float | None]:
     """Score the common model; where there is none, what the clients' own models are counted as."""
-    outcome = server.outcome
+    result = server.result
     if server.method.scored_by_clients:
         return _own_score(server, engine, task)
-    if not server.has_model or not server.is_evaluated(outcome.round):
+    if not server.has_model or not server.is_evaluated(result.round):
         return None, None
     model = task.workspace()
     copy_into(parameters_of(model), server.state.slots["weights"])
@@ -137,10 +147,10 @@ def _served(model: nn.Module, task: Task) -> tuple[float | None, float | None]:
 
 
 def _own_score(server: Server, engine: Engine, task: Task) -> tuple[float | None, float | None]:
-    outcome = server.outcome
-    scored = {client: each for client, each in outcome.reports.items() if not math.isnan(each.accuracy)}
+    result = server.result
+    scored = {client: each for client, each in result.reports.items() if not math.isnan(each.accuracy)}
     if not scored or server.method.score not in ("best", "together"):
-        return outcome.mean(lambda report: report.accuracy), outcome.mean(lambda report: report.test_loss)
+        return result.mean(lambda report: report.accuracy), result.mean(lambda report: report.test_loss)
     if server.method.score == "best":
         best = max(scored.values(), key=lambda report: report.accuracy)
         return best.accuracy, best.test_loss

@@ -1,20 +1,22 @@
-"""What a round brought."""
+"""What a round came to: its reports, failures and remarks."""
+
+from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
+from typing import Any
 
-from onebasin.federation.engines.engine import ClientId
-from onebasin.federation.protocol import Report
+from onebasin.core.clients import ClientId
+from onebasin.federation.messages import Report
 from onebasin.wire.ledger import Decoded
 
 
 @dataclass
-class Outcome:
-    """What a round brought: the reports of those who answered, and the reasons of those who did not.
+class RoundResult:
+    """What the clients of a round reported, which failed and why, and remarks on replies that were taken.
 
-    remarks: what was done to answers that were not taken as they came. decoded: how many messages said, where they were
-    read, the values that were meant, and how many others.
+    decoded: how many replies decoded to the values that their clients encoded, and how many did not.
     """
 
     round: int
@@ -27,3 +29,30 @@ class Outcome:
         """Return the plain mean of a report's number over the clients that have it; None if none has."""
         known = [value for report in self.reports.values() if not math.isnan(value := number(report))]
         return sum(known) / len(known) if known else None
+
+    def to_facts(self) -> dict[str, Any]:
+        """Return the result as JSON values."""
+        return {
+            "round": self.round,
+            "reports": [[client, _numbers(report)] for client, report in self.reports.items()],
+            "failures": [[client, reason] for client, reason in self.failures.items()],
+            "remarks": [[client, remark] for client, remark in self.remarks.items()],
+            "decoded": asdict(self.decoded),
+        }
+
+    @classmethod
+    def from_facts(cls, facts: dict[str, Any]) -> RoundResult:
+        """Return the result that `to_facts` described."""
+        reports = {client: _report(numbers) for client, numbers in facts["reports"]}
+        failures, remarks = dict(facts["failures"]), dict(facts["remarks"])
+        return cls(facts["round"], reports, failures, remarks, Decoded(**facts["decoded"]))
+
+
+def _numbers(report: Report) -> dict[str, float | None]:
+    """Return a report's fields; JSON has no NaN."""
+    return {name: None if math.isnan(number) else number for name, number in asdict(report).items()}
+
+
+def _report(numbers: dict[str, Any]) -> Report:
+    known: dict[str, Any] = {name: math.nan if number is None else number for name, number in numbers.items()}
+    return Report(**known)

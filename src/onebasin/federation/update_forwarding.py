@@ -1,36 +1,47 @@
-"""The relay: what the clients of a round sent is passed on as it is, and everyone makes the next model of it.
+"""Update forwarding: the clients' encoded updates of a round go to all clients, and each computes the next model.
 
-So the downlink of N short updates costs N of them, whatever they are together. For masks told by minimal random coding
-this is BiCompFL with global randomness (Egger et al. 2025, arXiv 2502.00206).
+So the downlink of N short updates costs N of them, whatever their aggregate costs. For masks that are encoded by
+minimal random coding this is BiCompFL with global randomness (Egger et al. 2025, arXiv 2502.00206).
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from onebasin.codecs.codec import flatten
 from onebasin.codecs.context import CodingContext
 from onebasin.codecs.value_block import ChangeHistory
+from onebasin.core.clients import ClientId
 from onebasin.core.layout import Tensors
 from onebasin.federation.protocol import Protocol
-from onebasin.federation.server.aggregation_buffer import RawUpdate
-from onebasin.methods.server_optimizers import WeightedMean, apply_update
+from onebasin.federation.weighted_mean import WeightedMean
+from onebasin.methods.aggregation_rule import Mean, apply_rule
 from onebasin.wire.error import WireError
 from onebasin.wire.numbers import read_number, write_number
 
 
-def write_relay(said: Sequence[RawUpdate]) -> bytes:
-    """Return all that was said: of each its sender, its weight, how many bytes it has, and those."""
+@dataclass(frozen=True)
+class RawUpdate:
+    """A client's update as it was sent, with its weight in the mean."""
+
+    client: ClientId
+    weight: float
+    body: bytes
+
+
+def write_updates(raw_updates: Sequence[RawUpdate]) -> bytes:
+    """Return the updates of a round: of each its client, its weight, its number of bytes, and those."""
     return b"".join(
         write_number(one.client) + write_number(int(one.weight)) + write_number(len(one.body)) + one.body
-        for one in said
+        for one in raw_updates
     )
 
 
-def relayed(protocol: Protocol, body: bytes, round: int, weights: Tensors, moved: ChangeHistory) -> Tensors:
-    """Return the weights after a round, from those before it and from what all clients sent in it.
+def forwarded_model(protocol: Protocol, body: bytes, round: int, weights: Tensors, history: ChangeHistory) -> Tensors:
+    """Return the weights after a round, from those before it and the updates that all clients sent in it.
 
-    moved: what all know of each value beforehand. `WireError` when the body is no relay of this model's updates.
+    history: what both sides know of each value. `WireError` when the body has no updates of this model.
     """
     mean, at, last = WeightedMean(protocol.parameters), 0, -1
     began = flatten(weights)
@@ -48,8 +59,8 @@ def relayed(protocol: Protocol, body: bytes, round: int, weights: Tensors, moved
             )
         last = client
         context = CodingContext(protocol.run, round, client, known_model=began, base_model=began)
-        mean.add(protocol.uplink.receive(body[at : at + size], context, moved), float(weight))
+        mean.add(protocol.uplink.receive(body[at : at + size], context, history), float(weight))
         at += size
     if not mean.weight:
         raise WireError("a relay of no updates")
-    return apply_update(protocol.combine, {"weights": weights}, mean.result())["weights"]
+    return apply_rule(protocol.rule, {"weights": weights}, Mean(mean.result(), mean.weight))["weights"]

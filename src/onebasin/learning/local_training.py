@@ -4,18 +4,65 @@ import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import Annotated, Any
 
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from onebasin.core.layout import Tensors
 from onebasin.core.seeds import derive, generator
-from onebasin.federation.run_config import Training
-from onebasin.learning.data.load import Split
+from onebasin.core.settings import Count, Fraction, Positive, Settings
+from onebasin.learning.data.examples import Split
+from onebasin.learning.features import features_captured
+from onebasin.learning.masks.masked_update import MaskedUpdate, forward_with_masked_update
 from onebasin.learning.metrics import loss_of
-from onebasin.learning.parametrizations.masked_update import Masking, standing_in
+from onebasin.learning.objective import Batch, LocalPhase, Objective
+from onebasin.learning.objectives.plain import Plain
+from onebasin.learning.optimizers import OptimizerName, build_optimizer
 from onebasin.networks.weights import buffers_of, clone, copy_into, parameters_of
+
+
+class Training(Settings):
+    """Local optimisation: what a client does in one round. `steps`, where given, replaces `epochs`.
+
+    optimizer: `sgd`, `adam`, `adamw`, or ``package.module:Name`` such as ``torch.optim:RMSprop``; optimizer_options:
+    its other arguments. lr_decay multiplies the rate after every round. keep_optimizer: the optimiser's state stays
+    with the client between rounds. warmup: epochs of the phase that a client starts from its own weights, where they
+    differ from `epochs`; warmup_optimizer (without momentum) and warmup_lr: likewise.
+    """
+
+    optimizer: OptimizerName = "sgd"
+    optimizer_options: dict[str, Any] = Field(default={})
+    lr: Positive = 0.05
+    lr_decay: Annotated[float, Field(gt=0, le=1)] = 1.0
+    momentum: Fraction = 0.0
+    weight_decay: Annotated[float, Field(ge=0)] = 0.0
+    batch: Count = 32
+    epochs: Count = 1
+    steps: Count | None = None
+    warmup: Count | None = None
+    warmup_optimizer: OptimizerName | None = None
+    warmup_lr: Positive | None = None
+    clip: Positive | None = None
+    keep_optimizer: bool = False
+
+    @property
+    def warmup_recipe(self) -> "Training":
+        """Return the recipe of the phase that a client starts from its own weights."""
+        changes: dict[str, Any] = {}
+        if self.warmup is not None:
+            changes |= {"epochs": self.warmup, "steps": None}
+        if self.warmup_optimizer is not None:
+            changes |= {"optimizer": self.warmup_optimizer, "momentum": 0.0, "optimizer_options": {}}
+        if self.warmup_lr is not None:
+            changes["lr"] = self.warmup_lr
+        return self.model_copy(update=changes)
+
+    def rate(self, round: int) -> float:
+        """Return the learning rate of a round, which counts from 1."""
+        return self.lr * self.lr_decay ** (round - 1)
 
 
 class TrainingFailed(RuntimeError):
@@ -24,53 +71,55 @@ class TrainingFailed(RuntimeError):
 
 @dataclass(frozen=True)
 class Start:
-    """Where training begins.
+    """Where a local phase begins.
 
-    proximal: mu of mu/2 |w - weights|^2. correction: added to every gradient. optimizer: momenta from `Trained`.
-    free: which values are trained, as booleans; None for all. masking: of the update, towards which is trained.
+    optimizer: the optimiser's state, from `Trained`. memory: what the objective kept after the client's last phase.
+    correction: what the objective's exchange adds to every gradient; {} for nothing. trainable: which values are
+    trained, booleans by parameter; None for all. masking: of the update, towards which it is trained.
     """
 
     weights: Tensors
     buffers: Tensors
     optimizer: Tensors = field(default_factory=dict)
-    proximal: float = 0.0
-    correction: Tensors | None = None
-    free: Tensors | None = None
-    masking: Masking | None = None
+    objective: Objective = field(default_factory=Plain)
+    memory: Tensors = field(default_factory=dict)
+    correction: Tensors = field(default_factory=dict)
+    trainable: Tensors | None = None
+    masking: MaskedUpdate | None = None
 
 
 @dataclass(frozen=True)
 class Trained:
-    """Where training ended. loss: mean over the examples of all steps. optimizer: {} unless the recipe keeps it."""
+    """Where a local phase ended.
+
+    loss: the model's mean loss over the examples of all steps. optimizer: the optimiser's state, {} unless the recipe
+    keeps it. memory: what the objective keeps for the client's next phase.
+    """
 
     weights: Tensors
     buffers: Tensors
     optimizer: Tensors
     steps: int
     loss: float
+    memory: Tensors = field(default_factory=dict)
 
 
 def train_locally(
     model: nn.Module, start: Start, data: Split, indices: Tensor, recipe: Training, round: int, seed: int
 ) -> Trained:
-    """Train `model` from `start` on ``data[indices]`` and return what came out; `model` is only a place to work.
+    """Train `model` from `start` on ``data[indices]`` and return the result; the model is used as a workspace.
 
     The order of examples and the model's own randomness (dropout) follow from `seed`; the global generators are left
     as they were. `TrainingFailed` when there is nothing to train on, or the loss is no longer finite.
     """
-    if len(indices) == 0:
-        raise TrainingFailed("this client holds no examples")
-    if min(len(indices), recipe.batch) == 1 and any(isinstance(m, _BatchNorm) for m in model.modules()):
-        raise TrainingFailed(f"BatchNorm cannot train on batches of 1 (batch={recipe.batch}, examples={len(indices)})")
+    _check_trainable(model, indices, recipe)
     parameters, buffers = parameters_of(model), buffers_of(model)
     copy_into(parameters, start.weights)
     copy_into(buffers, start.buffers)
     optimizer = make_optimizer(model, recipe, round)
     load_optimizer(optimizer, model, start.optimizer)
-    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    anchors = [start.weights[name] for name in parameters]
-    correction = None if start.correction is None else [start.correction[name] for name in parameters]
-    free = None if start.free is None else [start.free[name] for name in parameters]
+    trained = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
+    phase = LocalPhase(model, trained, start.weights, start.memory, start.correction)
 
     model.train()
     total_loss, seen, steps = 0.0, 0, 0
@@ -78,22 +127,49 @@ def train_locally(
     with default_generator_seeded(derive(seed, "model")):
         for batch in batches(indices, recipe, generator(seed, "order")):
             steps += 1
-            with standing_in(parameters, start.weights, start.masking, steps / last, masks):
-                loss = loss_of(model(data.inputs[batch]), data.targets[batch])
-                value = loss.item()
+            with forward_with_masked_update(parameters, start.weights, start.masking, steps / last, masks):
+                loss, value = _loss(phase, start.objective, data.inputs[batch], data.targets[batch])
                 if not math.isfinite(value):
                     raise TrainingFailed(f"the loss became {value} in step {steps} of round {round}")
                 optimizer.zero_grad(set_to_none=True)
                 loss.backward()  # type: ignore[no-untyped-call]
-            _adjust_gradients(trained, start.proximal, anchors, correction, free)
+            with torch.no_grad():
+                start.objective.adjust_gradients(phase)
+                _mask_gradients(trained, start.trainable)
             if recipe.clip is not None:
-                nn.utils.clip_grad_norm_(trained, recipe.clip)
+                nn.utils.clip_grad_norm_(trained.values(), recipe.clip)
             optimizer.step()
-            _hold(trained, anchors, free)
+            _restore_fixed(trained, start)
             total_loss += value * len(batch)
             seen += len(batch)
+    with torch.no_grad():
+        memory = clone(start.objective.remember(phase)) if start.objective.keeps_memory else {}
     kept = read_optimizer(optimizer, model) if recipe.keep_optimizer else {}
-    return Trained(clone(parameters), clone(buffers), kept, steps, total_loss / seen)
+    return Trained(clone(parameters), clone(buffers), kept, steps, total_loss / seen, memory)
+
+
+def _check_trainable(model: nn.Module, indices: Tensor, recipe: Training) -> None:
+    """Raise `TrainingFailed` where there is nothing to train on, or too little for BatchNorm."""
+    if len(indices) == 0:
+        raise TrainingFailed("this client holds no examples")
+    if min(len(indices), recipe.batch) == 1 and any(isinstance(m, _BatchNorm) for m in model.modules()):
+        raise TrainingFailed(f"BatchNorm cannot train on batches of 1 (batch={recipe.batch}, examples={len(indices)})")
+
+
+def _loss(phase: LocalPhase, objective: Objective, inputs: Tensor, targets: Tensor) -> tuple[Tensor, float]:
+    """Return the objective's loss on a batch, and the value of the model's own."""
+    if objective.uses_features:
+        with features_captured(phase.model) as captured:
+            outputs = phase.model(inputs)
+        features = captured[-1]
+    else:
+        outputs, features = phase.model(inputs), None
+    own = loss_of(outputs, targets)
+    loss = objective.loss(phase, Batch(inputs, targets, outputs, own, features))
+    value = own.item()
+    if loss is not own and not math.isfinite(total := loss.item()):
+        value = total
+    return loss, value
 
 
 @contextmanager
@@ -140,13 +216,14 @@ def steps_of(examples: int, recipe: Training) -> int:
 
 def make_optimizer(model: nn.Module, recipe: Training, round: int) -> torch.optim.Optimizer:
     """Return the recipe's optimiser over the model's parameters, its rate decayed to this round (from 1)."""
-    rate = recipe.lr * recipe.lr_decay ** (round - 1)
-    parameters = model.parameters()
-    if recipe.optimizer == "sgd":
-        return torch.optim.SGD(parameters, rate, momentum=recipe.momentum, weight_decay=recipe.weight_decay)
-    if recipe.optimizer == "adam":
-        return torch.optim.Adam(parameters, rate, weight_decay=recipe.weight_decay)
-    return torch.optim.AdamW(parameters, rate, weight_decay=recipe.weight_decay)
+    return build_optimizer(
+        recipe.optimizer,
+        model.parameters(),
+        recipe.rate(round),
+        recipe.momentum,
+        recipe.weight_decay,
+        recipe.optimizer_options,
+    )
 
 
 def read_optimizer(optimizer: torch.optim.Optimizer, model: nn.Module) -> Tensors:
@@ -167,31 +244,19 @@ def load_optimizer(optimizer: torch.optim.Optimizer, model: nn.Module, saved: Te
         optimizer.state[parameters[name]][quantity] = value.clone()
 
 
-def _adjust_gradients(
-    parameters: list[nn.Parameter],
-    proximal: float,
-    anchors: list[Tensor],
-    correction: list[Tensor] | None,
-    free: list[Tensor] | None,
-) -> None:
-    if not proximal and correction is None and free is None:
+def _mask_gradients(parameters: dict[str, nn.Parameter], trainable: Tensors | None) -> None:
+    """Set the gradients of values that are not trained to zero."""
+    if trainable is None:
         return
-    with torch.no_grad():
-        for position, parameter in enumerate(parameters):
-            if parameter.grad is None:  # frozen or unused: it has not moved, so both terms are zero
-                continue
-            if proximal:
-                parameter.grad.add_(parameter - anchors[position], alpha=proximal)
-            if correction is not None:
-                parameter.grad.add_(correction[position])
-            if free is not None:
-                parameter.grad.mul_(free[position])
+    for name, parameter in parameters.items():
+        if parameter.grad is not None:
+            parameter.grad.mul_(trainable[name])
 
 
-def _hold(parameters: list[nn.Parameter], anchors: list[Tensor], free: list[Tensor] | None) -> None:
-    """Put back what is not trained: weight decay and momenta move it, too."""
-    if free is None:
+def _restore_fixed(parameters: dict[str, nn.Parameter], start: Start) -> None:
+    """Put back values that are not trained: weight decay and momenta move them, too."""
+    if start.trainable is None:
         return
     with torch.no_grad():
-        for parameter, anchor, trained in zip(parameters, anchors, free, strict=True):
-            parameter.copy_(torch.where(trained, parameter, anchor))
+        for name, parameter in parameters.items():
+            parameter.copy_(torch.where(start.trainable[name], parameter, start.weights[name]))

@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from onebasin.learning.parametrizations.supermask import Maskable
+from onebasin.learning.masks.layers import Maskable
 from onebasin.networks.weight_files import WeightFileError, read_tensors
 
 DIGEST_BYTES = 16

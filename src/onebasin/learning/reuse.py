@@ -15,9 +15,8 @@ from torch import Tensor, nn
 
 from onebasin.core.atomic_write import write_whole
 from onebasin.core.state import State, StateError
-from onebasin.federation.run_config import Training
 from onebasin.learning.data.load import Split
-from onebasin.learning.local_training import Start, Trained, train_locally
+from onebasin.learning.local_training import Start, Trained, Training, train_locally
 
 FOLDER = "ONEBASIN_REUSE"
 
@@ -37,7 +36,12 @@ def train_or_recall(
     if known is not None:
         return known
     trained = train_locally(model, start, data, indices, recipe, round, seed)
-    slots = {"weights": trained.weights, "buffers": trained.buffers, "optimizer": trained.optimizer}
+    slots = {
+        "weights": trained.weights,
+        "buffers": trained.buffers,
+        "optimizer": trained.optimizer,
+        "memory": trained.memory,
+    }
     path.parent.mkdir(parents=True, exist_ok=True)
     write_whole(path, State(slots, {"steps": trained.steps, "loss": trained.loss}).to_bytes())
     return trained
@@ -48,20 +52,29 @@ def _read(path: Path) -> Trained | None:
         kept = State.from_bytes(path.read_bytes())
         slots = kept.slots
         steps, loss = kept.facts["steps"], kept.facts["loss"]
-        return Trained(slots["weights"], slots["buffers"], slots["optimizer"], steps, loss)
+        return Trained(slots["weights"], slots["buffers"], slots["optimizer"], steps, loss, slots["memory"])
     except (OSError, StateError, KeyError):
         return None
 
 
 def _digest(identity: str, start: Start, indices: Tensor, recipe: Training, round: int, seed: int) -> str:
     digest = blake2b(digest_size=16)
-    facts = [identity, recipe.model_dump(mode="json"), round if recipe.lr_decay != 1 else 1, seed, start.proximal]
+    facts = [identity, recipe.model_dump(mode="json"), round if recipe.lr_decay != 1 else 1, seed]
+    facts.append(start.objective.model_dump(mode="json"))
     masking = start.masking
     facts += [] if masking is None else [masking.signed, masking.progressive]
     digest.update(json.dumps([*facts, torch.__version__, _code()], sort_keys=True).encode())
     digest.update(indices.numpy().tobytes())
     noise = {} if masking is None else masking.noise
-    for tensors in (start.weights, start.buffers, start.optimizer, start.correction or {}, start.free or {}, noise):
+    for tensors in (
+        start.weights,
+        start.buffers,
+        start.optimizer,
+        start.correction,
+        start.memory,
+        start.trainable or {},
+        noise,
+    ):
         for name, tensor in tensors.items():
             digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
             digest.update(tensor.detach().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())

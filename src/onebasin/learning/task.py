@@ -1,19 +1,76 @@
-"""A task: the data, who holds what of it, and the model that is trained."""
+"""A task: the data, its partition over the clients, and the model that is trained."""
+
+from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field, replace
+from typing import Annotated, Any, Literal
 
 import torch
+from pydantic import BeforeValidator, Field, model_validator
 from torch import Tensor, nn
 
-from onebasin.core.seeds import derive, generator
-from onebasin.federation.run_config import RunConfig
-from onebasin.learning.data.load import Dataset, Split, load_dataset
-from onebasin.learning.data.partition import holdings, partition
+from onebasin.core.seeds import generator
+from onebasin.core.settings import Fraction, Settings, WithOptions, by_kind, named
+from onebasin.learning.data.examples import Dataset, Split
+from onebasin.learning.data.partition import holdings
 from onebasin.learning.models import build_model
-from onebasin.learning.parametrizations.parametrize import parametrize
-from onebasin.learning.pretrained import Pretrained, read_pretrained
-from onebasin.methods.settings import Dense, Parametrization
+from onebasin.learning.parametrization import Parametrization
+from onebasin.learning.parametrizations.dense import Dense
+from onebasin.learning.pretrained import Pretrained
+
+
+class GivenWeights(Settings):
+    """Trained weights that all sides of a run hold: a .safetensors file, or the directory of a finished run.
+
+    digest: of what is in it; filled in where it is left out. head: the last layer is drawn from the seed of what begins
+    (`fresh`), or taken from the file as well (`kept`).
+    """
+
+    file: str
+    digest: Annotated[str, Field(pattern="^([0-9a-f]{32})?$")] = ""
+    head: Literal["fresh", "kept"] = "fresh"
+
+
+def _by_file(value: Any) -> Any:
+    return named(value, "file")
+
+
+class PartitionChoice(WithOptions):
+    """How the training data is divided (`onebasin list partitions`)."""
+
+
+class ModelChoice(WithOptions):
+    """What is trained: a name (`onebasin list models`) or `package.module:factory`."""
+
+
+class TaskSettings(Settings):
+    """What is learned, and who holds what. `clients` may be left out where the partition knows (`owner`).
+
+    weights: what the model begins with, in the place of what it draws from a seed. public: training examples that no
+    client holds and everybody knows, without their labels. later: the share of each client's examples that it has from
+    when it meets the common model on; the others it has only until then.
+    """
+
+    dataset: str = "digits"
+    public: Annotated[int, Field(ge=0)] = 0
+    later: Fraction = 0.0
+    model: Annotated[ModelChoice, BeforeValidator(by_kind)] = ModelChoice(kind="mlp")
+    partition: Annotated[PartitionChoice, BeforeValidator(by_kind)] = PartitionChoice.model_validate(
+        {"kind": "dirichlet", "alpha": 0.3}
+    )
+    clients: Annotated[int, Field(ge=0)] = 10
+    weights: Annotated[GivenWeights | None, BeforeValidator(_by_file)] = None
+
+    @model_validator(mode="after")
+    def _options_are_options(self) -> TaskSettings:
+        for name, choice, taken in (
+            ("model", self.model, {"name", "dataset", "seed"}),
+            ("partition", self.partition, {"dataset", "clients", "seed"}),
+        ):
+            for option in taken & choice.options.keys():
+                raise ValueError(f"{name}.{option}: is no option of a {name}; clients and seed have keys of their own")
+        return self
 
 
 @dataclass(frozen=True)
@@ -55,7 +112,7 @@ class Task:
         model = build_model(self.model_name, self.dataset, seed, **self.model_options)
         if self.weights is not None:
             self.weights.into(model)
-        return parametrize(model, self.parametrization, seed, self.seed)
+        return self.parametrization.apply(model, seed, self.seed)
 
     def workspace(self) -> nn.Module:
         """Return a model to compute with, whose weights are overwritten before each use.
@@ -70,29 +127,6 @@ class Task:
         counts = holdings(self.dataset, self.parts)
         classes = ["sequences"] if self.dataset.sequence else list(self.dataset.class_names)
         return {"classes": classes, "counts": counts}
-
-
-def load_task(config: RunConfig) -> Task:
-    """Return the run's task. Errors: those of `load_dataset`, `partition`, `build_model` and `read_pretrained`."""
-    chosen = config.task
-    dataset, public = _set_aside(load_dataset(chosen.dataset), chosen.public, derive(config.seed, "public"))
-    if config.method.data == "pooled":
-        parts = [torch.arange(len(dataset.train))]
-    else:
-        seed = derive(config.seed, "partition")
-        parts = partition(chosen.partition.kind, dataset, chosen.clients, seed, **chosen.partition.options)
-    weights = chosen.weights
-    return Task(
-        dataset,
-        parts,
-        chosen.model.kind,
-        chosen.model.options,
-        public,
-        config.method.parametrization,
-        derive(config.seed, "init"),
-        0.0 if config.method.data == "pooled" else chosen.later,
-        None if weights is None else read_pretrained(weights.file, weights.digest, weights.head == "fresh"),
-    )
 
 
 def with_own_data(task: Task, client: int, split: object) -> Task:
@@ -112,17 +146,3 @@ def with_own_data(task: Task, client: int, split: object) -> Task:
         )
     parts = [torch.arange(len(split) if other == client else 0) for other in range(len(task.parts))]
     return replace(task, dataset=replace(task.dataset, train=split), parts=parts)
-
-
-def _set_aside(dataset: Dataset, count: int, seed: int) -> tuple[Dataset, Tensor | None]:
-    """Take some inputs out of the training split; `ValueError` if that leaves nothing to train on."""
-    if not count:
-        return dataset, None
-    train = dataset.train
-    if count >= len(train):
-        raise ValueError(f"task.public={count} leaves none of {len(train)} training examples")
-    order = torch.randperm(len(train), generator=torch.Generator().manual_seed(seed))
-    chosen, rest = order[:count].sort().values, order[count:].sort().values
-    owners = None if train.owners is None else train.owners[rest]
-    left = Split(train.inputs[rest], train.targets[rest], owners)
-    return replace(dataset, train=left), train.inputs[chosen]

@@ -4,13 +4,36 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from onebasin.core.references import FactoryError
+from onebasin.core.registry import Registry, UnknownName
+from onebasin.core.settings import ConfigError
 from onebasin.methods.method import Method
 
 
 @dataclass(frozen=True)
 class Page:
-    """`settings`: tables such as `[training]` that lie beneath what the user's configuration says."""
+    """A method by name. settings: tables such as `[training]` that lie beneath what the user's configuration says.
+
+    A file in `methods/pages/`, or ``package.module:NAME``, defines one.
+    """
 
     method: Method
     summary: str
     settings: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+
+
+PAGES: Registry[Page] = Registry("method", Page, "onebasin.methods.pages", instances=True)
+
+
+def load_page(name: str) -> Page:
+    """Return the page of the method; `ConfigError` naming the methods that exist."""
+    try:
+        page: Page = PAGES.find(name)
+    except UnknownName:
+        names = ", ".join(PAGES.names)
+        raise ConfigError(
+            f"method: got {name!r}; expected one of {names}, package.module:NAME, or the path of a .toml file"
+        ) from None
+    except FactoryError as error:
+        raise ConfigError(f"method: {error}") from None
+    return page

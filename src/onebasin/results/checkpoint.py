@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from onebasin.core.atomic_write import write_whole
+from onebasin.core.clients import ClientId
 from onebasin.core.state import State, StateError
-from onebasin.federation.engines.engine import ClientId, Engine
+from onebasin.federation.engine import Engine
 from onebasin.wire.ledger import Ledger
 from onebasin.wire.message import VERSION
 

@@ -10,8 +10,9 @@ import torch
 from torch import nn
 
 from onebasin.core.atomic_write import append_lines, write_whole
+from onebasin.core.clients import ClientId
 from onebasin.core.state import State
-from onebasin.federation.engines.engine import ClientId, Engine
+from onebasin.federation.engine import Engine
 from onebasin.federation.run_config import RunConfig
 from onebasin.results.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from onebasin.wire.ledger import Ledger

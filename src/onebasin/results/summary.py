@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from onebasin.federation.privacy import budget
+from onebasin.federation.hooks.privacy import budget
 from onebasin.federation.run_config import RunConfig
 from onebasin.learning.task import Task
 

@@ -4,7 +4,8 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, Protocol
 
-from onebasin.federation.run_config import ConfigError, RunConfig
+from onebasin.core.settings import ConfigError
+from onebasin.federation.run_config import RunConfig
 
 
 class Tracker(Protocol):

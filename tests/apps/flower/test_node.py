@@ -13,12 +13,13 @@ import onebasin as ob
 from onebasin.apps import run as launch
 from onebasin.apps.flower.node import Node
 from onebasin.apps.flower.states import StateLost, States
+from onebasin.core.clients import Failure
+from onebasin.core.settings import ConfigError
 from onebasin.core.state import State
-from onebasin.federation.engines.engine import Failure
 from onebasin.federation.engines.flower import Arrival, Post
-from onebasin.federation.run_config import ConfigError, RunConfig
+from onebasin.federation.run_config import RunConfig
 from onebasin.learning.data.load import Split, load_dataset
-from onebasin.learning.task import load_task
+from onebasin.learning.load_task import load_task
 from onebasin.results.run_directory import RunDirectoryError
 
 MakeConfig = Callable[..., RunConfig]
@@ -255,11 +256,19 @@ def test_the_example_of_a_node_with_its_own_data_and_model(
 @pytest.mark.parametrize(
     ("data", "overrides", "error"),
     [
-        ("", ("task.partition=own",), "this node brings no data; set data in its node-config"),
+        ("", ("task.partition=own", "engine=flower"), "this node brings no data; set data in its node-config"),
         (f"{__name__}:first_half", (), r"use task.partition='own'"),
-        (f"{__name__}:no_split", ("task.partition=own",), "own data is a str; expected onebasin's Split"),
-        (f"{__name__}:narrow", ("task.partition=own",), r"examples of shape \[1, 8, 8\]; expected \[1, 4, 4\]"),
-        ("nowhere:at_all", ("task.partition=own",), "module 'nowhere' cannot be imported"),
+        (
+            f"{__name__}:no_split",
+            ("task.partition=own", "engine=flower"),
+            "own data is a str; expected onebasin's Split",
+        ),
+        (
+            f"{__name__}:narrow",
+            ("task.partition=own", "engine=flower"),
+            r"examples of shape \[1, 8, 8\]; expected \[1, 4, 4\]",
+        ),
+        ("nowhere:at_all", ("task.partition=own", "engine=flower"), "module 'nowhere' cannot be imported"),
     ],
 )
 def test_own_data_that_does_not_fit(

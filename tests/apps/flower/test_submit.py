@@ -9,7 +9,7 @@ import pytest
 
 from onebasin.apps.flower import submit as module
 from onebasin.apps.flower.submit import submit
-from onebasin.federation.engines.engine import EngineError
+from onebasin.federation.engine import EngineError
 from onebasin.federation.run_config import RunConfig
 
 MakeConfig = Callable[..., RunConfig]

@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 import torch
-from onebasin.codecs.stages.mrc import _candidates, _slices, _stretches, _thresholds
 
 from onebasin.codecs.chain import Chain
 from onebasin.codecs.context import CodingContext
+from onebasin.codecs.stages.mrc import _candidates, _slices, _stretches, _thresholds
 from onebasin.core.layout import Layout
 from onebasin.wire.entropy import SymbolWriter
 from onebasin.wire.error import WireError

@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from onebasin.federation.engines.engine import EngineError, Failure, Reply
+from onebasin.core.clients import Failure, Reply
+from onebasin.federation.engine import EngineError
 from onebasin.federation.engines.flower import Arrival, Flower, Link, Post
-from onebasin.federation.run_config import Engine
+from onebasin.federation.engines.flower import FlowerNodes as Engine
 
 A, B = "a" * 32, "b" * 32
 

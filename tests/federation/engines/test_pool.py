@@ -6,11 +6,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from onebasin.federation.engines.engine import EngineError
+from onebasin.federation.engine import EngineError
 from onebasin.federation.engines.pool import Pool, assign
 from onebasin.federation.run_config import RunConfig
 from onebasin.federation.server.server import Server
-from onebasin.learning.task import load_task
+from onebasin.learning.load_task import load_task
 
 
 def test_work_is_spread_by_examples() -> None:

@@ -9,11 +9,12 @@ from torch import nn
 
 import onebasin as ob
 from onebasin.core.seeds import derive
+from onebasin.core.settings import ConfigError
 from onebasin.federation.read_config import read_config
-from onebasin.federation.run_config import ConfigError, RunConfig
-from onebasin.learning.parametrizations.parametrize import fold, parametrize
-from onebasin.learning.task import load_task
-from onebasin.methods.settings import Anchored
+from onebasin.federation.run_config import RunConfig
+from onebasin.learning.load_task import load_task
+from onebasin.learning.parametrization import fold
+from onebasin.learning.parametrizations.anchored import Anchored
 from onebasin.networks.weights import parameters_of
 
 MakeConfig = Callable[..., RunConfig]
@@ -25,7 +26,7 @@ def plain(seed: int = 0) -> nn.Module:
 
 
 def test_a_fraction_of_every_weight_is_no_parameter() -> None:
-    model = parametrize(plain(), Anchored(fraction=0.25), 0, 3)
+    model = Anchored(fraction=0.25).apply(plain(), 0, 3)
     sizes = {name: tuple(parameter.shape) for name, parameter in parameters_of(model).items()}
     assert sizes == {
         "0.bias": (4,),
@@ -38,10 +39,10 @@ def test_a_fraction_of_every_weight_is_no_parameter() -> None:
 
 
 def test_models_from_different_starts_have_their_anchors_in_common() -> None:
-    one, other = (parametrize(plain(seed), Anchored(fraction=0.5), seed, 3)[4].weight for seed in (1, 2))
+    one, other = (Anchored(fraction=0.5).apply(plain(seed), seed, 3)[4].weight for seed in (1, 2))
     same = one == other
     assert same.float().mean().item() == 0.5
-    elsewhere = parametrize(plain(1), Anchored(fraction=0.5), 1, 4)[4].weight
+    elsewhere = Anchored(fraction=0.5).apply(plain(1), 1, 4)[4].weight
     assert not (elsewhere[same] == one[same]).all()
     free = plain(1)[4].weight
     assert torch.equal(one[~same], free[~same])  # what is free begins as it would have
@@ -49,7 +50,7 @@ def test_models_from_different_starts_have_their_anchors_in_common() -> None:
 
 @pytest.mark.parametrize("scale", [1.0, 3.0])
 def test_constants_are_as_large_as_asked(scale: float) -> None:
-    model = parametrize(nn.Sequential(nn.Linear(300, 200)), Anchored(fraction=0.5, scale=scale), 0, 1)
+    model = Anchored(fraction=0.5, scale=scale).apply(nn.Sequential(nn.Linear(300, 200)), 0, 1)
     layer = model[0]
     fixed = torch.ones(200 * 300, dtype=torch.bool)
     fixed[layer.parametrizations.weight[0].free] = False
@@ -57,7 +58,7 @@ def test_constants_are_as_large_as_asked(scale: float) -> None:
 
 
 def test_gradients_reach_what_is_free() -> None:
-    model = parametrize(nn.Sequential(nn.Linear(4, 1)), Anchored(fraction=0.5), 0, 1)
+    model = Anchored(fraction=0.5).apply(nn.Sequential(nn.Linear(4, 1)), 0, 1)
     inputs = torch.tensor([[1.0, 2.0, 3.0, 4.0]])
     model(inputs).sum().backward()
     parametrization = model[0].parametrizations.weight
@@ -65,7 +66,7 @@ def test_gradients_reach_what_is_free() -> None:
 
 
 def test_folding_gives_plain_weights_in_a_plain_modules_names() -> None:
-    model = parametrize(plain(), Anchored(fraction=0.3, scale=2.0), 1, 2)
+    model = Anchored(fraction=0.3, scale=2.0).apply(plain(), 1, 2)
     inputs = torch.randn(3, 1, 4, 4)
     expected = model.eval()(inputs)
     folded = fold(model)
@@ -75,7 +76,7 @@ def test_folding_gives_plain_weights_in_a_plain_modules_names() -> None:
 
 def test_what_has_no_weights_has_no_anchors() -> None:
     with pytest.raises(ValueError, match="anchors need linear or convolution layers"):
-        parametrize(nn.Sequential(nn.ReLU()), Anchored(), 0)
+        Anchored().apply(nn.Sequential(nn.ReLU()), 0, 0)
 
 
 def test_anchors_stay_through_rounds_and_do_not_travel(quick_config: MakeConfig, tmp_path: Path) -> None:

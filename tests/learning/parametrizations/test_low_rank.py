@@ -4,9 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from onebasin.learning.parametrizations.low_rank import HadamardOfKernels, HadamardOfMatrices, rank_of
-from onebasin.learning.parametrizations.parametrize import fold, parametrize
-from onebasin.methods.settings import LowRank
+from onebasin.learning.parametrization import fold
+from onebasin.learning.parametrizations.low_rank import HadamardOfKernels, HadamardOfMatrices, LowRank, rank_of
 
 
 @pytest.mark.parametrize(
@@ -39,8 +38,8 @@ def test_products_are_those_of_the_propositions() -> None:
 def test_weights_begin_with_the_deviation_of_those_they_replace() -> None:
     torch.manual_seed(0)
     dense = nn.Sequential(nn.Conv2d(64, 128, 3), nn.Linear(400, 300))
-    factored = parametrize(deepcopy(dense), LowRank(gamma=0.3), seed=1)
-    again = parametrize(deepcopy(dense), LowRank(gamma=0.3), seed=1)
+    factored = LowRank(gamma=0.3).apply(deepcopy(dense), 1, 0)
+    again = LowRank(gamma=0.3).apply(deepcopy(dense), 1, 0)
     assert all(torch.equal(a, b) for a, b in zip(factored.parameters(), again.parameters(), strict=True))
     for before, after in zip(dense, factored.children(), strict=True):
         assert after.weight.detach().std().item() == pytest.approx(before.weight.detach().std().item(), rel=1e-5)
@@ -49,7 +48,7 @@ def test_weights_begin_with_the_deviation_of_those_they_replace() -> None:
 def test_folding_gives_the_same_function_in_the_models_own_names() -> None:
     torch.manual_seed(0)
     dense = nn.Sequential(nn.Conv2d(4, 16, 3), nn.Flatten(), nn.Linear(64, 30))
-    factored = parametrize(deepcopy(dense), LowRank(), seed=1)
+    factored = LowRank().apply(deepcopy(dense), 1, 0)
     inputs = torch.randn(5, 4, 4, 4)
     assert sum(p.numel() for p in factored.parameters()) < sum(p.numel() for p in dense.parameters())
     expected = factored(inputs)

@@ -1,6 +1,6 @@
 import torch
 
-from onebasin.learning.parametrizations.mask_statistics import kept_by_layer
+from onebasin.learning.masks.mask_statistics import kept_by_layer
 
 
 def test_scores_above_zero_are_kept_and_an_open_chance_is_one_bit() -> None:

@@ -13,15 +13,16 @@ from hypothesis import strategies as st
 import onebasin as ob
 from onebasin.codecs.context import CodingContext
 from onebasin.codecs.stages.masked_noise import MaskedNoise
+from onebasin.core.settings import ConfigError
 from onebasin.federation.client.client import Client
-from onebasin.federation.engines.in_process import InProcess
+from onebasin.federation.engines.single import InProcess
 from onebasin.federation.read_config import read_config
 from onebasin.federation.round_loop import in_order
-from onebasin.federation.run_config import ConfigError, RunConfig, Training
+from onebasin.federation.run_config import RunConfig
 from onebasin.federation.server.server import Server
 from onebasin.learning import local_training as local
-from onebasin.learning.local_training import Start, batches, steps_of
-from onebasin.learning.parametrizations.masked_update import Masking, standing_in
+from onebasin.learning.local_training import Start, Training, batches, steps_of
+from onebasin.learning.masks.masked_update import MaskedUpdate, forward_with_masked_update
 from onebasin.learning.reuse import _digest
 from onebasin.learning.task import Task
 
@@ -36,20 +37,20 @@ def draws(seed: int = 0) -> torch.Generator:
 def test_progress_masks_more_and_more() -> None:
     noise = torch.ones(10_000)
     update = torch.full((10_000,), 0.25)
-    masking = Masking({"w": noise}, signed=False)
+    masking = MaskedUpdate({"w": noise}, signed=False)
     for progress in (0.0, 0.3, 0.9, 1.0):
         shown = masking.of(update, noise, progress, draws())
         assert (shown != 0.25).float().mean().item() == pytest.approx(progress, abs=0.02)
         assert shown.mean().item() == pytest.approx(0.25, abs=0.02)
-    at_once = Masking({"w": noise}, signed=True, progressive=False).of(update, noise, 0.0, draws())
+    at_once = MaskedUpdate({"w": noise}, signed=True, progressive=False).of(update, noise, 0.0, draws())
     assert at_once.unique().tolist() == [-1.0, 1.0]
 
 
 def test_parameters_are_themselves_again_and_have_the_gradient_of_what_stood_in() -> None:
     parameter = torch.nn.Parameter(torch.tensor([1.5, 3.0, -2.0]))
     began = {"w": torch.tensor([1.0, 1.0, 1.0])}
-    masking = Masking({"w": torch.tensor([0.25, -0.25, -0.25])}, signed=False)
-    with standing_in({"w": parameter.detach()}, began, masking, 1.0, draws()):
+    masking = MaskedUpdate({"w": torch.tensor([0.25, -0.25, -0.25])}, signed=False)
+    with forward_with_masked_update({"w": parameter.detach()}, began, masking, 1.0, draws()):
         assert parameter.tolist() == [1.25, 1.0, 0.75]
         (0.5 * parameter.square()).sum().backward()
     assert parameter.tolist() == [1.5, 3.0, -2.0]
@@ -72,10 +73,10 @@ def test_the_last_step_is_masked_whole(
     @contextmanager
     def spied(*arguments: Any) -> Iterator[None]:
         seen.append(arguments[3])
-        with standing_in(*arguments):
+        with forward_with_masked_update(*arguments):
             yield
 
-    monkeypatch.setattr(local, "standing_in", spied)
+    monkeypatch.setattr(local, "forward_with_masked_update", spied)
     ob.run(quick_config("fedmrn", "training.epochs=1", "federation.rounds=1", "task.clients=1"), out=tmp_path / "run")
     assert seen[-1] == 1.0
     assert seen == pytest.approx([step / len(seen) for step in range(1, len(seen) + 1)])
@@ -120,7 +121,13 @@ def test_fedmrn_learns_with_a_bit_a_weight(quick_config: MakeConfig, tmp_path: P
 
 def test_what_masks_is_part_of_a_phase_that_is_reused() -> None:
     weights, noise = {"w": torch.zeros(2)}, {"w": torch.ones(2)}
-    ways = [None, Masking(noise, False), Masking(noise, True), Masking(noise, False, False), Masking(weights, False)]
+    ways = [
+        None,
+        MaskedUpdate(noise, False),
+        MaskedUpdate(noise, True),
+        MaskedUpdate(noise, False, False),
+        MaskedUpdate(weights, False),
+    ]
     starts = [Start(weights, {}, masking=masking) for masking in ways]
     assert len({_digest("task", start, torch.arange(3), Training(), 1, 0) for start in starts}) == len(ways)
 

@@ -8,10 +8,10 @@ import torch
 from torch import nn
 
 import onebasin as ob
+from onebasin.core.settings import ConfigError
 from onebasin.federation.read_config import read_config
-from onebasin.federation.run_config import ConfigError, RunConfig
-from onebasin.learning.parametrizations.parametrize import parametrize
-from onebasin.methods.settings import SparseCombination
+from onebasin.federation.run_config import RunConfig
+from onebasin.learning.parametrizations.sparse_combination import SparseCombination
 from onebasin.networks.weights import parameters_of
 
 
@@ -20,18 +20,18 @@ def plain() -> nn.Module:
 
 
 def test_so_many_times_fewer_scores_than_weights_are_trained() -> None:
-    model = parametrize(plain(), SparseCombination(compression=5.0), seed=3)
+    model = SparseCombination(compression=5.0).apply(plain(), 3, 0)
     assert [tuple(p.shape) for p in parameters_of(model).values()] == [(10,), (4,)]  # 48 / 5 and 18 / 5, rounded up
 
 
 def test_factors_follow_from_the_seed() -> None:
-    one, again, other = (parametrize(plain(), SparseCombination(), seed)[0].eval().weight for seed in (3, 3, 4))
+    one, again, other = (SparseCombination().apply(plain(), seed, 0)[0].eval().weight for seed in (3, 3, 4))
     assert torch.equal(one, again)
     assert not torch.equal(one, other)
 
 
 def test_weights_are_sums_of_factors_where_the_mask_is_one() -> None:
-    model = parametrize(nn.Sequential(nn.Linear(4, 2)), SparseCombination(compression=2, degree=3), seed=0)
+    model = SparseCombination(compression=2, degree=3).apply(nn.Sequential(nn.Linear(4, 2)), 0, 0)
     parametrization = model[0].parametrizations.weight
     with torch.no_grad():
         parametrization.original.copy_(torch.tensor([100.0, -100.0, 100.0, -100.0]))  # as good as certain
@@ -46,7 +46,7 @@ def test_weights_are_sums_of_factors_where_the_mask_is_one() -> None:
 
 
 def test_gradients_pass_through_the_draw_as_if_it_were_the_chance() -> None:
-    model = parametrize(nn.Sequential(nn.Linear(4, 2)), SparseCombination(compression=2, degree=3), seed=0)
+    model = SparseCombination(compression=2, degree=3).apply(nn.Sequential(nn.Linear(4, 2)), 0, 0)
     parametrization = model[0].parametrizations.weight
     model[0].weight.sum().backward()
     stage = parametrization[0]
@@ -55,7 +55,7 @@ def test_gradients_pass_through_the_draw_as_if_it_were_the_chance() -> None:
 
 
 def test_draws_vary_as_he_et_al_ask_and_their_mean_is_what_is_used() -> None:
-    model = parametrize(nn.Sequential(nn.Linear(100, 400)), SparseCombination(degree=4), seed=1)
+    model = SparseCombination(degree=4).apply(nn.Sequential(nn.Linear(100, 400)), 1, 0)
     torch.manual_seed(0)
     draws = torch.stack([model[0].weight.detach() for _ in range(300)])
     assert draws.square().mean().item() == pytest.approx(2 / 100, rel=0.05)
@@ -64,9 +64,9 @@ def test_draws_vary_as_he_et_al_ask_and_their_mean_is_what_is_used() -> None:
 
 def test_what_cannot_be_combined_is_named() -> None:
     with pytest.raises(ValueError, match="sparse combinations need linear or convolution layers"):
-        parametrize(nn.Sequential(nn.ReLU()), SparseCombination(), seed=0)
+        SparseCombination().apply(nn.Sequential(nn.ReLU()), 0, 0)
     with pytest.raises(ValueError, match=r"0.weight_ih_l0 \[9, 2\] belongs to no layer"):
-        parametrize(nn.Sequential(nn.GRU(2, 3), nn.Linear(3, 1)), SparseCombination(), seed=0)
+        SparseCombination().apply(nn.Sequential(nn.GRU(2, 3), nn.Linear(3, 1)), 0, 0)
     with pytest.raises(ConfigError, match="compression"):
         read_config("zampling", ["method.parametrization.compression=0.5"])
     with pytest.raises(ConfigError, match="go together"):

@@ -1,6 +1,6 @@
 import torch
 
-from onebasin.learning.parametrizations.straight_through import masked
+from onebasin.learning.masks.straight_through import masked
 
 
 def test_what_is_kept_is_exact_and_the_gradient_passes_by_the_choice() -> None:

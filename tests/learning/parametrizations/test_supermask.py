@@ -6,19 +6,17 @@ import torch
 from torch import nn
 
 import onebasin as ob
+from onebasin.core.settings import ConfigError
 from onebasin.federation.read_config import read_config
-from onebasin.federation.run_config import ConfigError, RunConfig
-from onebasin.learning.parametrizations.parametrize import fold, parametrize
-from onebasin.learning.parametrizations.score_masks import MaskOfHighest
-from onebasin.methods.server_optimizers import apply_update
-from onebasin.methods.settings import (
-    Anchored,
-    BackboneMask,
-    BetaPosterior,
-    Parametrization,
-    SparseCombination,
-    Supermask,
-)
+from onebasin.federation.run_config import RunConfig
+from onebasin.learning.masks.score_masks import MaskOfHighest
+from onebasin.learning.parametrization import Parametrization, fold
+from onebasin.learning.parametrizations.anchored import Anchored
+from onebasin.learning.parametrizations.backbone_mask import BackboneMask
+from onebasin.learning.parametrizations.sparse_combination import SparseCombination
+from onebasin.learning.parametrizations.supermask import Supermask
+from onebasin.methods.aggregation.beta_posterior import BetaPosterior
+from onebasin.methods.aggregation_rule import Mean, apply_rule
 from onebasin.networks.weights import parameters_of
 
 
@@ -27,16 +25,16 @@ def plain() -> nn.Module:
 
 
 def test_only_scores_are_trained_and_weights_have_one_magnitude() -> None:
-    model = parametrize(plain(), Supermask(), seed=3)
+    model = Supermask().apply(plain(), 3, 0)
     assert [tuple(p.shape) for p in parameters_of(model).values()] == [(6, 8), (3, 6)]
     first = model[0].parametrizations.weight[0].weights
     assert first.abs().unique().tolist() == [pytest.approx((2 / 8) ** 0.5)]
-    assert torch.equal(first, parametrize(plain(), Supermask(), seed=3)[0].parametrizations.weight[0].weights)
-    assert not torch.equal(first, parametrize(plain(), Supermask(), seed=4)[0].parametrizations.weight[0].weights)
+    assert torch.equal(first, Supermask().apply(plain(), 3, 0)[0].parametrizations.weight[0].weights)
+    assert not torch.equal(first, Supermask().apply(plain(), 4, 0)[0].parametrizations.weight[0].weights)
 
 
 def test_weights_are_kept_by_chance_in_training_and_by_the_likelier_case_in_use() -> None:
-    model = parametrize(nn.Sequential(nn.Linear(1000, 10)), Supermask(), seed=0)
+    model = Supermask().apply(nn.Sequential(nn.Linear(1000, 10)), 0, 0)
     scores = model[0].parametrizations.weight.original
     with torch.no_grad():
         scores.fill_(torch.logit(torch.tensor(0.2)).item())
@@ -49,7 +47,7 @@ def test_weights_are_kept_by_chance_in_training_and_by_the_likelier_case_in_use(
 
 
 def test_gradients_pass_through_the_draw_as_if_it_were_the_chance() -> None:
-    model = parametrize(nn.Sequential(nn.Linear(1, 1)), Supermask(), seed=0)
+    model = Supermask().apply(nn.Sequential(nn.Linear(1, 1)), 0, 0)
     model(torch.tensor([[3.0]])).sum().backward()
     parametrization = model[0].parametrizations.weight
     expected = 3 * parametrization[0].weights * 0.25  # the slope of the logistic function at 0
@@ -57,7 +55,7 @@ def test_gradients_pass_through_the_draw_as_if_it_were_the_chance() -> None:
 
 
 def test_the_highest_scores_are_kept() -> None:
-    model = parametrize(nn.Sequential(nn.Linear(4, 1)), Supermask(kept="highest", density=0.5), seed=0)
+    model = Supermask(kept="highest", density=0.5).apply(nn.Sequential(nn.Linear(4, 1)), 0, 0)
     with torch.no_grad():
         model[0].parametrizations.weight.original.copy_(torch.tensor([[0.1, -5.0, 3.0, 0.2]]))
     assert (model[0].weight != 0).tolist() == [[False, False, True, True]]
@@ -77,7 +75,7 @@ def test_so_many_are_kept_and_of_equal_scores_the_last(density: float, levels: i
 
 @pytest.mark.parametrize("chosen", [Supermask(), SparseCombination(compression=3.0)], ids=lambda c: c.kind)
 def test_folding_gives_the_masked_weights_in_a_plain_modules_names(chosen: Parametrization) -> None:
-    model = parametrize(plain(), chosen, seed=1)
+    model = chosen.apply(plain(), 1, 0)
     with torch.no_grad():
         for scores in parameters_of(model).values():
             scores.normal_()
@@ -90,9 +88,9 @@ def test_folding_gives_the_masked_weights_in_a_plain_modules_names(chosen: Param
 
 def test_what_cannot_be_masked_is_named() -> None:
     with pytest.raises(ValueError, match="needs linear or convolution layers"):
-        parametrize(nn.Sequential(nn.ReLU()), Supermask(), seed=0)
+        Supermask().apply(nn.Sequential(nn.ReLU()), 0, 0)
     with pytest.raises(ValueError, match=r"0.weight_ih_l0 \[9, 2\] belongs to no layer"):
-        parametrize(nn.Sequential(nn.GRU(2, 3), nn.Linear(3, 1)), Supermask(), seed=0)
+        Supermask().apply(nn.Sequential(nn.GRU(2, 3), nn.Linear(3, 1)), 0, 0)
 
 
 @pytest.mark.parametrize("chosen", [Supermask(), SparseCombination(), Anchored(), BackboneMask()], ids=lambda c: c.kind)
@@ -100,14 +98,14 @@ def test_a_weight_of_two_layers_is_not_replaced_in_one_of_them(chosen: Parametri
     model = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4), nn.Linear(4, 2))
     model[1].weight = model[0].weight
     with pytest.raises(ValueError, match=r"0\.weight and 1\.weight are one tensor"):
-        parametrize(model, chosen, seed=0)
+        chosen.apply(model, 0, 0)
     twice = nn.Linear(4, 4)
-    parametrize(nn.Sequential(twice, nn.ReLU(), twice, nn.Linear(4, 2)), chosen, seed=0)
+    chosen.apply(nn.Sequential(twice, nn.ReLU(), twice, nn.Linear(4, 2)), 0, 0)
 
 
 def test_the_posterior_is_the_mean_mask_within_its_margin() -> None:
     slots = {"weights": {"w": torch.zeros(3)}}
-    after = apply_update(BetaPosterior(margin=0.1), slots, {"w": torch.tensor([0.0, 0.5, 1.0])})
+    after = apply_rule(BetaPosterior(margin=0.1), slots, Mean({"w": torch.tensor([0.0, 0.5, 1.0])}))
     chances = torch.sigmoid(after["weights"]["w"])
     assert chances.tolist() == pytest.approx([0.1, 0.5, 0.9])
 

@@ -3,7 +3,7 @@ from tests.report.saving import save_results
 from typer.testing import CliRunner
 
 from onebasin.apps.cli import app
-from onebasin.federation.run_config import ConfigError
+from onebasin.core.settings import ConfigError
 from onebasin.report import ReportError
 from onebasin.report.typeset import write_text
 

@@ -6,7 +6,7 @@ from flwr.clientapp import ClientApp
 from onebasin.apps.flower.node import Node
 from onebasin.apps.flower.records import read_record, write_record
 from onebasin.apps.flower.settings import read_settings
-from onebasin.federation.engines.engine import Failure
+from onebasin.core.clients import Failure
 
 app = ClientApp()
 

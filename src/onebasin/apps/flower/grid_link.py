@@ -6,7 +6,7 @@ from flwr.app import Error, Message, MessageType, RecordDict
 from flwr.serverapp import Grid
 
 from onebasin.apps.flower.records import LONGEST_REASON, RecordError, read_record, write_record
-from onebasin.federation.engines.engine import Failure
+from onebasin.core.clients import Failure
 from onebasin.federation.engines.flower import Arrival, NodeId, Post, Ticket
 
 SAID_BY_FLOWER = {

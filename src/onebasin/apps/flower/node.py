@@ -5,12 +5,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from onebasin.apps.flower.states import NOTHING, StateLost, States
+from onebasin.core.clients import ClientId, Failure
 from onebasin.core.references import build
+from onebasin.core.settings import ConfigError
 from onebasin.federation.client.client import Client
-from onebasin.federation.engines.engine import ClientId, Failure
-from onebasin.federation.engines.in_process import InProcess
-from onebasin.federation.run_config import ConfigError, RunConfig
-from onebasin.learning.task import Task, load_task, with_own_data
+from onebasin.federation.engines.single import InProcess
+from onebasin.federation.run_config import RunConfig
+from onebasin.learning.load_task import load_task
+from onebasin.learning.task import Task, with_own_data
 from onebasin.wire.error import WireError
 from onebasin.wire.message import decode_message
 

@@ -4,7 +4,7 @@ import re
 
 from flwr.app import Array, ArrayRecord, ConfigRecord, RecordDict
 
-from onebasin.federation.engines.engine import ClientId, Failure
+from onebasin.core.clients import ClientId, Failure
 
 IN_ONE_PIECE = 1 << 20
 """Payloads of fewer bytes are a value of the record, which saves two requests; larger ones travel in chunks."""

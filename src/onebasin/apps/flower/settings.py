@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from onebasin.core.settings import ConfigError
 from onebasin.federation.read_config import read_config
-from onebasin.federation.run_config import ConfigError, RunConfig
+from onebasin.federation.run_config import RunConfig
 
 
 @dataclass(frozen=True)

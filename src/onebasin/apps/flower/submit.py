@@ -12,7 +12,8 @@ from typing import Any
 import tomli_w
 
 from onebasin.apps.flower.settings import Settings
-from onebasin.federation.engines.engine import EngineError
+from onebasin.federation.engine import EngineError
+from onebasin.federation.engines.flower import FlowerNodes
 from onebasin.federation.run_config import RunConfig
 
 APP = Path(__file__).parent / "app"
@@ -26,7 +27,9 @@ def submit(config: RunConfig, directory: Path) -> None:
 
     `EngineError` when Flower is not installed, cannot be reached, or the run does not end well.
     """
-    superlink = [config.engine.superlink] if config.engine.superlink else []
+    engine = config.engine
+    assert isinstance(engine, FlowerNodes)
+    superlink = [engine.superlink] if engine.superlink else []
     with tempfile.TemporaryDirectory() as folder:
         values = Path(folder) / "run.toml"
         values.write_text(tomli_w.dumps(Settings(config, directory.absolute()).write()), encoding="utf-8")
@@ -34,7 +37,7 @@ def submit(config: RunConfig, directory: Path) -> None:
     run = str(started.get("run-id") or "")
     if not run:
         raise EngineError(f"the SuperLink did not take the run: {started.get('error-message', started)}")
-    status = _follow(run, superlink, config.engine.deadline)
+    status = _follow(run, superlink, engine.deadline)
     if status != "finished:completed":
         raise EngineError(f"Flower's run {run} is {status}; its log is above. Go on with --resume {directory}")
 

@@ -24,6 +24,7 @@ class Mask(MaskStage):
     """
 
     name: ClassVar[str] = "mask"
+    mask_forms: ClassVar[tuple[str, ...]] = ("probability",)
 
     def encode(
         self, values: Tensor, block: ValueBlock, out: SymbolWriter, context: CodingContext, rest: Encode

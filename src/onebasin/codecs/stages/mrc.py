@@ -44,6 +44,7 @@ class RandomCoding(MaskStage):
     """
 
     name: ClassVar[str] = "mrc"
+    mask_forms: ClassVar[tuple[str, ...]] = ("probability",)
     main: ClassVar[str | None] = "bits"
 
     bits: Annotated[int, Field(ge=1, le=12)] = 8

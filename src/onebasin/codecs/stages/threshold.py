@@ -22,6 +22,7 @@ class Threshold(MaskStage):
     """
 
     name: ClassVar[str] = "threshold"
+    mask_forms: ClassVar[tuple[str, ...]] = ("sign", "backbone")
 
     def encode(
         self, values: Tensor, block: ValueBlock, out: SymbolWriter, context: CodingContext, rest: Encode

@@ -1,1 +1,1 @@
-"""The client: from a request to a reply."""
+"""The client: from a request to its starting point, a local phase and a reply."""

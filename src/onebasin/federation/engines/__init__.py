@@ -1,1 +1,1 @@
-"""Engines: how orders reach clients and replies come back. They carry bytes and know nothing of methods."""
+"""The engines, a file each: where clients run."""

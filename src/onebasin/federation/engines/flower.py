@@ -1,7 +1,11 @@
-"""The Flower engine: orders go to nodes through a SuperLink; each round has a deadline and a quorum.
+"""Clients run on machines of their own: requests go to nodes through a Flower SuperLink.
+
+Each round has a deadline and a quorum.
 
 It knows nothing of Flower's classes, only of a `Link`: what a SuperLink offers, in our words.
 """
+
+from __future__ import annotations
 
 import logging
 import math
@@ -9,17 +13,48 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Protocol
+
+from pydantic import Field
 
 from onebasin.core.atomic_write import write_whole
+from onebasin.core.clients import ClientId, Failure, Reply
+from onebasin.core.settings import Positive
 from onebasin.core.state import State
-from onebasin.federation.engines.engine import ClientId, EngineError, Failure, Reply
-from onebasin.federation.run_config import Engine as Settings
+from onebasin.federation.engine import EngineError, EngineSettings
+
+if TYPE_CHECKING:
+    from onebasin.federation.run_config import RunConfig
+    from onebasin.learning.task import Task
 
 NodeId = int
 Ticket = str
 
 _log = logging.getLogger(__name__)
+
+
+class FlowerNodes(EngineSettings):
+    """Clients run on machines of their own, reached through Flower.
+
+    superlink: the name of a connection in Flower's configuration ("": its default). deadline: seconds that clients have
+    to answer a request. quorum: the share of those asked that must answer. patience: seconds that a round waits for a
+    node that is not there (at first: the deadline). poll: seconds between looks for replies.
+    """
+
+    reads_client_state: ClassVar[bool] = False
+    clients_bring_data: ClassVar[bool] = True
+
+    kind: Literal["flower"] = "flower"
+    superlink: str = ""
+    deadline: Positive = 600.0
+    quorum: Annotated[float, Field(gt=0, le=1)] = 0.5
+    patience: Annotated[float, Field(ge=0)] = 90.0
+    poll: Positive = 1.0
+
+    def open(self, config: RunConfig, task: Task, link: Any) -> Flower:
+        if link is None:
+            raise EngineError("engine='flower' works where a SuperLink is: use `onebasin run` or `flwr run`")
+        return Flower(link, self, len(task.parts))
 
 
 @dataclass(frozen=True)
@@ -68,7 +103,7 @@ class Flower:
     def __init__(
         self,
         link: Link,
-        settings: Settings,
+        settings: FlowerNodes,
         clients: int,
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,

@@ -1,4 +1,6 @@
-"""The pool: worker processes with one torch thread each. A client's state stays in the worker that runs it."""
+"""Clients run in a pool of worker processes with one torch thread each; a client's state stays in its worker."""
+
+from __future__ import annotations
 
 import multiprocessing
 import os
@@ -6,17 +8,33 @@ import struct
 from collections.abc import Iterator, Mapping
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
-from typing import NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
 
-from onebasin.federation.client.client import Client
-from onebasin.federation.engines.engine import ClientId, EngineError, Failure, Reply
-from onebasin.federation.engines.in_process import InProcess
-from onebasin.federation.run_config import RunConfig
-from onebasin.learning.task import load_task
+from pydantic import Field
+
+from onebasin.core.clients import ClientId, Failure, Reply
+from onebasin.federation.engine import EngineError, EngineSettings
+from onebasin.federation.engines.single import InProcess
 
 _HEAD = struct.Struct("<cI")
 _ORDER, _SAVE, _RESTORE, _READ, _END = b"o", b"s", b"r", b"g", b"."
 _REPLY, _FAILURE, _BROKEN = b"a", b"f", b"x"
+
+
+if TYPE_CHECKING:
+    from onebasin.federation.run_config import RunConfig
+    from onebasin.learning.task import Task
+
+
+class PoolOfWorkers(EngineSettings):
+    """Clients run in worker processes. workers: how many; 0 for one a core."""
+
+    kind: Literal["pool"] = "pool"
+    workers: Annotated[int, Field(ge=0)] = 0
+
+    def open(self, config: RunConfig, task: Task, link: Any) -> Pool:
+        sizes = {client: len(part) for client, part in enumerate(task.parts)}
+        return Pool(config, sizes, self.workers)
 
 
 class Pool:
@@ -120,6 +138,9 @@ def assign(sizes: Mapping[ClientId, int], workers: int) -> dict[ClientId, int]:
 
 def _work(link: Connection, config: RunConfig) -> None:
     """A worker's life: answer until the parent is gone."""
+    from onebasin.federation.client.client import Client
+    from onebasin.learning.load_task import load_task
+
     try:
         engine = InProcess(Client(config, load_task(config)))
         while True:

@@ -1,159 +1,126 @@
-"""Assembly: from what the clients of a round send to the next common model."""
+"""Aggregation: from the replies of a round to the next global model."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import cache
+from typing import TYPE_CHECKING
 
 from torch import nn
 
-from onebasin.alignment.cycle_consistent import refine
-from onebasin.alignment.matching import match
-from onebasin.alignment.merging import align, average
-from onebasin.alignment.repair import Statistics
-from onebasin.alignment.sketches import Sketch
+from onebasin.core.clients import ClientId
 from onebasin.core.layout import Tensors
-from onebasin.federation.engines.engine import ClientId
-from onebasin.federation.neuron_messages import Framing
-from onebasin.federation.server.aggregation_buffer import Arrivals, Contribution
-from onebasin.federation.server.merge_models import by_least_squares, repaired
+from onebasin.federation.protocol import Protocol
+from onebasin.federation.server.aggregation_buffer import AggregationBuffer
+from onebasin.methods.aggregation_rule import ClientModel, Mean, MergeContext, Merged, Slots, apply_rule
 from onebasin.methods.method import Method
-from onebasin.methods.robust import combine_robustly
-from onebasin.methods.server_optimizers import apply_update
-from onebasin.methods.settings import LeastSquares, Robust
-from onebasin.symmetry.spec import Perms, PermutationSpec
 
-Slots = dict[str, Tensors]
+if TYPE_CHECKING:
+    from onebasin.alignment.sketches import Sketch
+    from onebasin.federation.server.align_models import ModelAligner
+    from onebasin.symmetry.spec import Perms
 
 
-class Assembly:
-    """The server's side of alignment: finds frames, merges, repairs. It keeps no state of its own."""
+class Aggregator:
+    """Aligns, merges and repairs models, or applies the mean of updates. It keeps no state of its own."""
 
-    def __init__(self, method: Method, framing: Framing, workspace: nn.Module, seed: int) -> None:
-        self._method, self._framing, self._model, self._seed = method, framing, workspace, seed
+    def __init__(self, method: Method, protocol: Protocol, workspace: nn.Module, seed: int) -> None:
+        self._method, self._protocol, self._model, self._seed = method, protocol, workspace, seed
 
     @property
-    def whole(self) -> bool:
-        """Whether the models of a round must be looked at one by one, rather than summed as they come."""
+    def needs_whole_models(self) -> bool:
+        """Return whether the models of a round are needed one by one, and not their running mean."""
         aligned_here = self._method.frame in ("weights", "activations")
-        one_by_one = isinstance(self._method.combine, LeastSquares | Robust)
-        return aligned_here or one_by_one or self._method.repair != "none"
+        return aligned_here or self._method.combine.sees_each_model or self._method.repair != "none"
 
-    def frames_by_signature(
-        self, signatures: Mapping[ClientId, Tensors], weights: Mapping[ClientId, float], common: Tensors | None
-    ) -> dict[ClientId, Perms]:
-        """Return each client's way into the common order: that of the common model, where there is one."""
-        responses = self._framing.responses
-        clients = list(signatures)
-        if common is not None:
-            reference = responses.of(common)
-            return {client: match(responses.spec, reference, signatures[client], self._seed) for client in clients}
-        if len(clients) < 2:
-            return {client: self._framing.spec.identity() for client in clients}
-        return self._common_order(responses.spec, signatures, weights)
+    @property
+    def aligner(self) -> ModelAligner:
+        """Return what finds neuron orders; imported where a method aligns."""
+        from onebasin.federation.server.align_models import ModelAligner
+
+        return ModelAligner(self._method, self._protocol.neurons, self._seed)
 
     def next_model(
         self,
         round: int,
-        arrivals: Arrivals,
+        buffer: AggregationBuffer,
         slots: Slots,
         sketches: Mapping[ClientId, Sketch],
-        frames: dict[ClientId, Perms],
+        orders: dict[ClientId, Perms],
         part: Tensors | None,
     ) -> Slots:
-        """Return the slots with the next common `weights` and `buffers`.
+        """Return the slots with the next global `weights` and `buffers`.
 
-        frames: of the clients that were permuted on their own side; those found here are added to it. part: which
-        values the replies could say, None for all. `TooFewReplies` where a robust combination has not enough of them.
+        orders: permutations that clients applied themselves; those found here are added. part: which values the round's
+        updates cover, None for all. `TooFewReplies` where the rule has not enough replies.
         """
-        if not self.whole:
-            return self._from_means(arrivals, slots, part)
-        common = slots["weights"] | slots["buffers"] if "weights" in slots else None
-        models = arrivals.models
-        fresh = any(not one.met for one in models)
+        if not self.needs_whole_models:
+            return self._from_means(buffer, slots, part)
+        models = buffer.models
+        fresh = any(not one.joined for one in models)
         if self._method.frame in ("weights", "activations") and (fresh or self._method.alignment.every_round):
-            found = self._frames(models, common)
-            frames |= found
-            models = [self._reordered(one, found[one.client]) if one.client in found else one for one in models]
-        combine, after = self._method.combine, dict(slots)
-        heard = {one.client: sketches[one.client] for one in models if one.client in sketches}
-        probes = cache(lambda: self._framing.probes(heard, [one.state for one in models]))
-        if isinstance(combine, LeastSquares) and combine.serves(round, fresh):
-            spec = self._framing.spec if combine.balance else None
-            merged = by_least_squares(self._model, combine, models, probes(), heard, spec, self._seed)
-        else:
-            merged = self._together(arrivals, models)
-            if not fresh:
-                change = {name: merged[name] - before for name, before in slots["weights"].items()}
-                after = apply_update(combine, after, change, part=part)
-                merged = merged | after["weights"]
+            models = self._aligned(models, slots, orders)
+        known = {one.client: sketches[one.client] for one in models if one.client in sketches}
+        probes = cache(lambda: self._protocol.neurons.probes(known, [one.state for one in models]))
+        context = MergeContext(self._model, probes, known, lambda: self._protocol.neurons.spec, self._seed)
+        merged = self._merged(round, models, context, fresh)
+        buffer.remarks |= dict.fromkeys(merged.left_out, f"left out by {self._method.combine.kind}")
+        after, state = dict(slots), merged.state
+        if not merged.complete and not fresh:
+            update = {name: state[name] - before for name, before in slots["weights"].items()}
+            after = apply_rule(self._method.combine, after, Mean(update, float(len(models))), part)
+            state = state | after["weights"]
         if self._method.repair != "none" and (fresh or self._method.alignment.every_round):
-            told = self._told(arrivals, frames) if self._method.repair_targets == "clients" else None
-            merged = repaired(self._model, merged, models, told, probes(), self._method.repair)
-        after["weights"], after["buffers"] = self._split(merged)
+            from onebasin.federation.server.repair_model import repaired
+
+            reported = self._reported_statistics(buffer, orders) if self._method.repair_targets == "clients" else None
+            state = repaired(self._model, state, models, reported, probes(), self._method.repair)
+        after["weights"], after["buffers"] = self._split(state)
         return after
 
-    def _together(self, arrivals: Arrivals, models: list[Contribution]) -> Tensors:
-        """One state from models in one order."""
-        combine, states = self._method.combine, [one.state for one in models]
-        if not isinstance(combine, Robust):
-            return average(states, [one.weight for one in models])
-        merged, left_out = combine_robustly(combine, states)
-        arrivals.remarks |= {models[index].client: f"left out by {combine.kind}" for index in left_out}
-        return merged
+    def _merged(self, round: int, models: list[ClientModel], context: MergeContext, fresh: bool) -> Merged:
+        rule = self._method.combine
+        if rule.sees_each_model and rule.merges(round, fresh):
+            return rule.merge(models, context)
+        from onebasin.alignment.merging import average
 
-    def _from_means(self, arrivals: Arrivals, slots: Slots, part: Tensors | None) -> Slots:
+        return Merged(average([one.state for one in models], [one.weight for one in models]))
+
+    def _from_means(self, buffer: AggregationBuffer, slots: Slots, part: Tensors | None) -> Slots:
+        """Apply the mean of updates, and blend in the mean of clients' own models."""
         after = dict(slots)
-        if arrivals.update.weight:
-            update, weight = arrivals.update.result(), arrivals.update.weight
-            after = apply_update(self._method.combine, after, update, weight, part)
-        if arrivals.model.weight:
-            arrived, weight = arrivals.model.result(), arrivals.model.weight
-            if arrivals.update.weight:
-                arrived = _blend(after["weights"], arrivals.update.weight, arrived, weight)
+        updates, models = buffer.update, buffer.model
+        if updates.weight:
+            mean = Mean(updates.result(), updates.weight, buffer.steps / updates.weight)
+            after = apply_rule(self._method.combine, after, mean, part)
+        if models.weight:
+            arrived = models.result()
+            if updates.weight:
+                arrived = _blend(after["weights"], updates.weight, arrived, models.weight)
             after["weights"] = arrived
-        after["buffers"] = arrivals.buffers.result() if len(arrivals.buffer_layout) else {}
+        after["buffers"] = buffer.buffers.result() if len(buffer.buffer_layout) else {}
         return after
 
-    def _frames(self, models: list[Contribution], common: Tensors | None) -> dict[ClientId, Perms]:
-        """Weights or activations: the way of each model into the common order; of those that met, as settings ask."""
-        spec, seed = self._framing.spec, self._seed
-        tensors = {one.client: one.state for one in models}
-        reference = common
-        if self._method.frame == "activations":
-            responses = self._framing.responses
-            spec = responses.spec
-            tensors = {client: responses.of(state) for client, state in tensors.items()}
-            reference = None if common is None else responses.of(common)
-        moving = [one for one in models if not one.met or self._method.alignment.every_round]
-        if reference is None:
-            if len(moving) < 2:
-                return {one.client: spec.identity() for one in moving}
-            chosen = {one.client: tensors[one.client] for one in moving}
-            return self._common_order(spec, chosen, {one.client: one.weight for one in moving})
-        return {one.client: match(spec, reference, tensors[one.client], seed) for one in moving}
+    def _aligned(self, models: list[ClientModel], slots: Slots, orders: dict[ClientId, Perms]) -> list[ClientModel]:
+        """Return the models in the common neuron order; the permutations that were found are added to `orders`."""
+        common = slots["weights"] | slots["buffers"] if "weights" in slots else None
+        found = self.aligner.by_models(models, common)
+        orders |= found
+        return [self._reordered(one, found[one.client]) if one.client in found else one for one in models]
 
-    def _common_order(
-        self, spec: PermutationSpec, tensors: Mapping[ClientId, Tensors], weights: Mapping[ClientId, float]
-    ) -> dict[ClientId, Perms]:
-        """The way of each of several models into an order in which all are near to each other."""
-        clients, models = list(tensors), list(tensors.values())
-        perms = align(spec, models, [weights[client] for client in clients], self._seed)
-        if self._method.alignment.refine:
-            perms = refine(spec, models, perms).perms
-        return dict(zip(clients, perms, strict=True))
-
-    def _reordered(self, one: Contribution, perms: Perms) -> Contribution:
-        weights, buffers = self._split(self._framing.spec.apply(one.state, perms))
+    def _reordered(self, one: ClientModel, perms: Perms) -> ClientModel:
+        weights, buffers = self._split(self._protocol.neurons.spec.apply(one.state, perms))
         return replace(one, weights=weights, buffers=buffers)
 
-    def _told(self, arrivals: Arrivals, frames: Mapping[ClientId, Perms]) -> list[tuple[float, Statistics]]:
-        """The statistics that clients sent, with their weights, in the common order."""
-        spec = self._framing.statistics_spec
+    def _reported_statistics(
+        self, buffer: AggregationBuffer, orders: Mapping[ClientId, Perms]
+    ) -> list[tuple[float, Tensors]]:
+        """Return the statistics that clients reported, with their weights, in the common neuron order."""
+        spec = self._protocol.neurons.statistics_spec
         return [
-            (weight, spec.apply(found, frames[client]) if client in frames else found)
-            for client, (weight, found) in arrivals.statistics.items()
+            (weight, spec.apply(found, orders[client]) if client in orders else found)
+            for client, (weight, found) in buffer.statistics.items()
         ]
 
     def _split(self, state: Tensors) -> tuple[Tensors, Tensors]:

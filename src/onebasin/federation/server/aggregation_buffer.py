@@ -1,49 +1,36 @@
-"""What arrives in a round: running means of it, or whole models where each must be looked at."""
+"""The replies of a round, aggregated as they come: running means, or whole models where a rule sees each."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
+import torch
 from torch import Tensor
 
-from onebasin.alignment.repair import Statistics
+from onebasin.core.clients import ClientId
 from onebasin.core.layout import Layout, Tensors
-from onebasin.federation.engines.engine import ClientId
-from onebasin.methods.server_optimizers import WeightedMean
+from onebasin.core.state import State
+from onebasin.federation.update_forwarding import RawUpdate
+from onebasin.federation.weighted_mean import WeightedMean
+from onebasin.methods.aggregation_rule import ClientModel
+from onebasin.networks.weights import clone
+
+if TYPE_CHECKING:
+    from onebasin.alignment.repair import Statistics
 
 EXTREME = 1e6
-"""A magnitude beyond which a weight, or a statistic, is no honest one."""
+"""A magnitude that no weight, and no statistic, of a working model has."""
 
 
 @dataclass
-class Contribution:
-    """A client's whole model. met: it began from the common model of this round, not from its own."""
+class AggregationBuffer:
+    """What came back in a round.
 
-    client: ClientId
-    weight: float
-    weights: Tensors
-    buffers: Tensors
-    met: bool
-
-    @property
-    def state(self) -> Tensors:
-        return self.weights | self.buffers
-
-
-@dataclass(frozen=True)
-class RawUpdate:
-    """What a client sent of its update, as it was sent."""
-
-    client: ClientId
-    weight: float
-    body: bytes
-
-
-@dataclass
-class Arrivals:
-    """What came back in a round: running means, or whole models where the method must look at each.
-
-    remarks: of replies that were changed or left out, why. said: the updates' bytes, where they are to be passed on.
+    parameters, buffer_layout: the layouts. whole: keep whole models instead of means. update, model, buffers: running
+    means of deltas to the global model, of clients' own models, and of buffers. steps: the weighted sum of local steps
+    of updates. remarks: on replies that were changed or left out. raw_updates: bytes, where they are forwarded.
     """
 
     parameters: Layout
@@ -52,30 +39,44 @@ class Arrivals:
     update: WeightedMean = field(init=False)
     model: WeightedMean = field(init=False)
     buffers: WeightedMean = field(init=False)
-    models: list[Contribution] = field(default_factory=list)
+    extras: dict[str, WeightedMean] = field(default_factory=dict)
+    steps: float = 0.0
+    models: list[ClientModel] = field(default_factory=list)
     statistics: dict[ClientId, tuple[float, Statistics]] = field(default_factory=dict)
     remarks: dict[ClientId, str] = field(default_factory=dict)
-    said: list[RawUpdate] = field(default_factory=list)
+    raw_updates: list[RawUpdate] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.update, self.model = WeightedMean(self.parameters), WeightedMean(self.parameters)
         self.buffers = WeightedMean(self.buffer_layout)
 
-    def add(self, one: Contribution, common: Tensors | None) -> None:
-        """Take what a client sent: its update to the common weights, or its own model."""
-        if not self.whole:
-            (self.model if common is None else self.update).add(one.weights, one.weight)
-            self.buffers.add(one.buffers, one.weight)
-            return
-        if common is not None:
+    def extra(self, section: str) -> WeightedMean:
+        """Return the running mean of a hook's section, which has the layout of the parameters."""
+        return self.extras.setdefault(section, WeightedMean(self.parameters))
+
+    def add_update(self, one: ClientModel, steps: int, common: Tensors) -> None:
+        """Add a client's update to the global weights `common`; `one.weights` is that update."""
+        if self.whole:
             one.weights = {name: common[name] + change for name, change in one.weights.items()}
-        self.models.append(one)
+            self.models.append(one)
+            return
+        self.update.add(one.weights, one.weight)
+        self.buffers.add(one.buffers, one.weight)
+        self.steps += one.weight * steps
+
+    def add_model(self, one: ClientModel) -> None:
+        """Add a client's own model."""
+        if self.whole:
+            self.models.append(one)
+            return
+        self.model.add(one.weights, one.weight)
+        self.buffers.add(one.buffers, one.weight)
 
     def drop_extreme(self) -> set[ClientId]:
-        """Drop whole models, and what was told of neurons, with numbers that no training leads to; return whose."""
-        told = [(one.client, one.state) for one in self.models]
-        told += [(client, found) for client, (_, found) in self.statistics.items()]
-        extreme = {client for client, tensors in told if any(map(_is_extreme, tensors.values()))}
+        """Drop whole models and statistics with numbers that no training leads to; return their clients."""
+        received = [(one.client, one.state) for one in self.models]
+        received += [(client, found) for client, (_, found) in self.statistics.items()]
+        extreme = {client for client, tensors in received if any(map(_is_extreme, tensors.values()))}
         self.models = [one for one in self.models if one.client not in extreme]
         self.statistics = {client: told for client, told in self.statistics.items() if client not in extreme}
         return extreme
@@ -83,6 +84,48 @@ class Arrivals:
     @property
     def empty(self) -> bool:
         return not self.models and not self.update.weight and not self.model.weight
+
+    def to_state(self) -> State:
+        """Return all that was added, as tensors and JSON values."""
+        slots, weights = {}, {}
+        for name, mean in self._means():
+            slots[name], weights[name] = clone(mean.sums), mean.weight  # sums are added to in place
+        for place, one in enumerate(self.models):
+            slots[f"weights/{place}"], slots[f"buffers/{place}"] = one.weights, one.buffers
+        slots |= {f"statistics/{client}": found for client, (_, found) in self.statistics.items()}
+        raw = {str(one.client): torch.frombuffer(bytearray(one.body), dtype=torch.uint8) for one in self.raw_updates}
+        facts = {
+            "weights": weights,
+            "steps": self.steps,
+            "models": [[one.client, one.weight, one.joined] for one in self.models],
+            "statistics": [[client, weight] for client, (weight, _) in self.statistics.items()],
+            "remarks": [[client, remark] for client, remark in self.remarks.items()],
+            "raw_updates": [[one.client, one.weight] for one in self.raw_updates],
+        }
+        return State({**slots, "raw updates": raw}, facts)
+
+    def fill(self, state: State) -> None:
+        """Put back what `to_state` returned, into an empty buffer."""
+        facts: dict[str, Any] = state.facts
+        for name in facts["weights"]:
+            if name.startswith("extra/"):
+                self.extra(name.removeprefix("extra/"))
+        for name, mean in self._means():
+            mean.sums, mean.weight = clone(state.slots[name]), facts["weights"][name]
+        self.steps = facts["steps"]
+        for place, (client, weight, joined) in enumerate(facts["models"]):
+            weights, buffers = state.slots[f"weights/{place}"], state.slots[f"buffers/{place}"]
+            self.models.append(ClientModel(client, weight, weights, buffers, joined))
+        self.statistics = {
+            client: (weight, state.slots[f"statistics/{client}"]) for client, weight in facts["statistics"]
+        }
+        self.remarks = dict(facts["remarks"])
+        raw = state.slots["raw updates"]
+        self.raw_updates = [RawUpdate(c, weight, raw[str(c)].numpy().tobytes()) for c, weight in facts["raw_updates"]]
+
+    def _means(self) -> Iterator[tuple[str, WeightedMean]]:
+        yield from (("update", self.update), ("model", self.model), ("buffers", self.buffers))
+        yield from ((f"extra/{section}", mean) for section, mean in self.extras.items())
 
 
 def _is_extreme(value: Tensor) -> bool:

@@ -1,53 +1,81 @@
-"""A client's answer, as the server takes it: decoded and checked, and nothing but what was asked for."""
+"""Replies: one pass that decodes and checks what a client sent, and builds no model."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 
 import torch
 
-from onebasin.alignment.repair import Statistics
 from onebasin.codecs.context import CodingContext
 from onebasin.codecs.value_block import ChangeHistory
 from onebasin.core.layout import Tensors
-from onebasin.core.norms import length, shortened
-from onebasin.federation.protocol import Do, Protocol, Report, read_report, read_seed
-from onebasin.methods.settings import NormBound
+from onebasin.federation.messages import Report, Request, read_report, read_seed
+from onebasin.federation.protocol import Protocol
 from onebasin.wire.error import WireError
 from onebasin.wire.message import Message
 
+if TYPE_CHECKING:
+    from onebasin.alignment.repair import Statistics
+
 
 @dataclass(frozen=True)
-class Answer:
-    """model: an update or whole weights, as was asked. update, sketch: as they were sent, but known to be such.
+class OwnModel:
+    """A client's whole model, as it was sent: its `weights`, or a seed and a delta, or a seed and a mask."""
 
-    seed: of what a whole model began with, if it was told so.
+    weights: Tensors | None = None
+    seed: int | None = None
+    delta: Tensors | None = None
+    mask: Tensors | None = None
+
+    def build(self, protocol: Protocol) -> Tensors:
+        """Return the weights [by parameter]; a seed costs the building of a model."""
+        if self.weights is not None:
+            return self.weights
+        assert self.seed is not None
+        if self.mask is not None:
+            assert protocol.seed_and_mask is not None
+            return protocol.seed_and_mask.weights_of(self.seed, self.mask)
+        assert self.delta is not None
+        return {name: value + self.delta[name] for name, value in protocol.initial_model(self.seed)[0].items()}
+
+
+@dataclass(frozen=True)
+class CheckedReply:
+    """A reply that has the sections that were asked for, decoded.
+
+    update: the delta to the global model; None where the client sent an `own_model`, or none. raw_update: its bytes.
+    sketch: the bytes, which decode. extra: what hooks' sections hold, by section.
     """
 
     report: Report
-    model: Tensors | None
-    buffers: Tensors
-    control: Tensors | None
-    signatures: Tensors | None
-    sketch: bytes | None
-    statistics: Statistics | None
-    update: bytes | None
-    seed: int | None
+    update: Tensors | None = None
+    own_model: OwnModel | None = None
+    buffers: Tensors = field(default_factory=dict)
+    signatures: Tensors | None = None
+    sketch: bytes | None = None
+    statistics: Statistics | None = None
+    raw_update: bytes | None = None
+    extra: Mapping[str, Tensors] = field(default_factory=dict)
 
     @property
     def is_coded(self) -> bool:
-        """Whether it has values that were coded, and decoded here to the same ones."""
-        return self.model is not None or self.control is not None or bool(self.buffers)
+        """Whether it has values that were encoded by a codec, and decoded here to the same ones."""
+        return any((self.update, self.own_model, self.buffers, self.extra))
 
 
-def read_answer(
-    protocol: Protocol, reply: bytes, asked: Do, context: CodingContext, classes: ChangeHistory | None = None
-) -> Answer:
-    """Return what a reply says; `WireError` if it is damaged, foreign, or not what was asked for.
+def read_reply(
+    protocol: Protocol,
+    reply: bytes,
+    request: Request,
+    context: CodingContext,
+    history: ChangeHistory | None = None,
+) -> CheckedReply:
+    """Return what a reply has; `WireError` if it is damaged, of another run, or not what was asked for.
 
-    `Diverged` if it says other values here than its client coded.
-
-    context: of whom it is to be, and to which round. classes: what both sides know of each value of an update.
+    `Diverged` if it decodes to other values than its client encoded. context: names the client and the round. history:
+    what both sides know of each value of an update.
     """
     message = protocol.read(reply, context.sender)
     if message.round != context.round:
@@ -55,81 +83,40 @@ def read_answer(
     report = read_report(message)
     if report.examples == 0:
         raise WireError("the client reports that it holds no examples")
-    found = {section.name: section for section in message.sections}
-    expected = _expected(protocol, asked)
-    if found.keys() != expected:
-        raise WireError(f"the reply has {list(found)}; expected {sorted(expected)}")
-
-    def body(*names: str) -> bytes | None:
-        return next((found[name].body for name in names if name in found), None)
-
-    model, buffers, control = body("update", "weights"), body("buffers"), body("control")
-    signatures, sketch, statistics = body("signatures"), body("sketch"), body("statistics")
-    framing = protocol.framing
-    if sketch is not None:
-        framing.read_sketch(sketch)
-    return Answer(
-        report,
-        None if model is None else _model(protocol, message, model, context, classes),
-        {} if buffers is None else protocol.exact.decode(buffers),
-        None if control is None else protocol.uplink.receive(control, CodingContext()),
-        None if signatures is None else framing.read_signatures(signatures),
-        sketch,
-        None if statistics is None else framing.read_statistics(statistics),
-        body("update"),
-        read_seed(message) if "seed" in found else None,
-    )
+    bodies = {section.name: section.body for section in message.sections}
+    expected = protocol.sections.of_reply(request)
+    if bodies.keys() != expected:
+        raise WireError(f"the reply has {list(bodies)}; expected {sorted(expected)}")
+    extra = {hook.section: hook.decode(bodies[hook.section]) for hook in protocol.hooks if hook.section in bodies}
+    found = CheckedReply(report, extra=extra)
+    if "sketch" in bodies:
+        protocol.neurons.read_sketch(bodies["sketch"])
+        found = replace(found, sketch=bodies["sketch"])
+    if Request.SEND_UPDATE in request:
+        update = protocol.uplink.receive(bodies["update"], context, history)
+        found = replace(found, update=update, raw_update=bodies["update"])
+    if Request.SEND_MODEL in request:
+        found = replace(found, own_model=_own_model(protocol, message, context))
+    if "buffers" in bodies:
+        found = replace(found, buffers=protocol.exact.decode(bodies["buffers"]))
+    if "signatures" in bodies:
+        found = replace(found, signatures=protocol.neurons.read_signatures(bodies["signatures"]))
+    if "statistics" in bodies:
+        found = replace(found, statistics=protocol.neurons.read_statistics(bodies["statistics"]))
+    return found
 
 
-def within_bounds(answer: Answer, bound: NormBound) -> tuple[Answer, str]:
-    """Return the answer with an update that is no longer than allowed, and what was done to it; "" for nothing.
-
-    `WireError` where it is to be refused.
-    """
-    assert answer.model is not None
-    found = length(answer.model)
-    if found <= bound.limit:
-        return answer, ""
-    what = f"the update's norm is {found:.6g}; method.norm_bound.limit is {bound.limit:g}"
-    if bound.over == "reject":
-        raise WireError(what)
-    return replace(answer, model=shortened(answer.model, bound.limit / found)), f"clipped: {what}"
-
-
-def require_buffers_like(answer: Answer, common: Tensors) -> None:
-    """Raise `WireError` for a buffer that is infinite where that of the common model is not."""
-    for name, value in answer.buffers.items():
+def require_buffers_like(reply: CheckedReply, common: Tensors) -> None:
+    """Raise `WireError` for a buffer that is infinite where that of the global model is not."""
+    for name, value in reply.buffers.items():
         if value.is_floating_point() and bool((torch.isinf(value) & torch.isfinite(common[name])).any()):
             raise WireError(f"{name} has infinite values where the common model has none")
 
 
-def _model(
-    protocol: Protocol, message: Message, body: bytes, context: CodingContext, classes: ChangeHistory | None
-) -> Tensors:
-    if message.section("seed") is not None and protocol.own_masks is not None:
-        return protocol.own_masks.read(read_seed(message), body)
-    if message.section("seed") is not None:
-        learned = protocol.uplink.receive(body, replace(context, known_model=None, base_model=None))
-        return {name: value + learned[name] for name, value in protocol.initial(read_seed(message))[0].items()}
-    if message.section("update") is not None:
-        return protocol.uplink.receive(body, context, classes)
-    return protocol.models.decode(body)
-
-
-def _expected(protocol: Protocol, asked: Do) -> set[str]:
-    """The names of the sections that answer an order."""
-    names = {
-        Do.SEND_UPDATE: "update",
-        Do.SEND_MODEL: "weights",
-        Do.SEND_SIGNATURES: "signatures",
-        Do.SEND_SKETCH: "sketch",
-        Do.SEND_STATISTICS: "statistics",
-    }
-    expected = {"report", *(name for flag, name in names.items() if flag in asked)}
-    if (protocol.seeded or protocol.own_masks is not None) and "weights" in expected:
-        expected = expected - {"weights"} | {"seed", "update"}
-    if asked & (Do.SEND_UPDATE | Do.SEND_MODEL) and len(protocol.buffers):
-        expected.add("buffers")
-    if Do.TRAIN in asked and protocol.controlled:
-        expected.add("control")
-    return expected
+def _own_model(protocol: Protocol, message: Message, context: CodingContext) -> OwnModel:
+    if protocol.seed_and_mask is not None:
+        return OwnModel(seed=read_seed(message), mask=protocol.seed_and_mask.decode(message.require("update")))
+    if protocol.sends_seeds:
+        context = replace(context, known_model=None, base_model=None)
+        return OwnModel(seed=read_seed(message), delta=protocol.uplink.receive(message.require("update"), context))
+    return OwnModel(weights=protocol.whole_models.decode(message.require("weights")))

@@ -9,15 +9,35 @@ order. Li et al.: Improving Model Fusion by Training-time Neuron Alignment with 
 from __future__ import annotations
 
 import math
+from typing import Annotated, Literal
 
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 from torch.nn.utils.parametrize import register_parametrization
 
-from onebasin.learning.parametrizations.supermask import replaceable_layers
+from onebasin.core.seeds import generator as seeded
+from onebasin.core.settings import Positive
+from onebasin.learning.masks.layers import replaceable_layers
+from onebasin.learning.parametrization import Parametrization
 
 
-class Anchored(nn.Module):
+class Anchored(Parametrization):
+    """A `fraction` of each layer's weights stays at constants from the run's seed, and is not sent.
+
+    scale: the constants' standard deviation, in units of PyTorch's initial weights.
+    """
+
+    kind: Literal["anchored"] = "anchored"
+    fraction: Annotated[float, Field(gt=0, lt=1)] = 0.4
+    scale: Positive = 1.0
+
+    def apply(self, model: nn.Module, seed: int, common_seed: int) -> nn.Module:
+        anchor(model, self.fraction, self.scale, seeded(common_seed, "anchors"))
+        return model
+
+
+class AnchoredWeight(nn.Module):
     """A weight from its free values [n], which are the parameter; the others are constants."""
 
     constants: Tensor
@@ -49,4 +69,4 @@ def anchor(model: nn.Module, fraction: float, scale: float, generator: torch.Gen
         constants = deviation * torch.randn(shape, generator=generator)
         order = torch.randperm(shape.numel(), generator=generator)
         free = order[round(fraction * shape.numel()) :].sort().values
-        register_parametrization(layer, "weight", Anchored(constants, free))
+        register_parametrization(layer, "weight", AnchoredWeight(constants, free))

@@ -8,16 +8,48 @@ be of all weights into a neuron, as in score_masks.py; its bias stays, so that a
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from typing import Any, ClassVar, Literal
+
 from torch import nn
 from torch.nn.utils.parametrize import register_parametrization
 
-from onebasin.learning.parametrizations.score_masks import MaskOfPositive
-from onebasin.learning.parametrizations.supermask import Maskable, refuse_tied, scores_of
+from onebasin.core.settings import Positive
+from onebasin.learning.masks.layers import Maskable, MaskedUnit, refuse_tied, scores_of
+from onebasin.learning.masks.score_masks import MaskOfPositive
+from onebasin.learning.parametrization import Parametrization
 from onebasin.learning.pretrained import head_of
-from onebasin.methods.settings import Masked
 
 
-def mask_backbone(model: nn.Module, score: float, over: Masked = "weights") -> None:
+class BackboneMask(Parametrization):
+    """The weights of a trained network (task.weights) stay fixed; a score decides whether each is kept.
+
+    The last layer is trained. score: the initial score of each weight; weights whose score is above 0 are kept. over: a
+    score decides on one of the `weights`, or on all incoming weights of one of the `neurons` (filters); biases stay.
+    """
+
+    begins_with_weights: ClassVar[bool] = True
+    needs_weights: ClassVar[bool] = True
+    splits_scores: ClassVar[bool] = True
+
+    kind: Literal["backbone-mask"] = "backbone-mask"
+    score: Positive = 0.005
+    over: MaskedUnit = "weights"
+
+    @property
+    def mask_form(self) -> str:
+        return "backbone"
+
+    def apply(self, model: nn.Module, seed: int, common_seed: int) -> nn.Module:
+        mask_backbone(model, self.score, self.over)
+        return model
+
+    def needs(self, method: Any) -> Iterator[str]:
+        if method.federated and method.start == "local":
+            yield "parametrization='backbone-mask' has one backbone for all: start='local' is no use"
+
+
+def mask_backbone(model: nn.Module, score: float, over: MaskedUnit = "weights") -> None:
     """Put scores in the place of the weights of all linear and convolution layers but the last, which is trained.
 
     All other parameters (biases, normalisation) stay as they are, too. score: of every weight at first. over: what a

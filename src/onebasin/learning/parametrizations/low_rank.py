@@ -7,10 +7,29 @@ rank can be R^2; a convolution's kernel is the same of two Tucker products T x X
 from __future__ import annotations
 
 import math
+from typing import Annotated, Literal
 
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 from torch.nn.utils.parametrize import register_parametrization
+
+from onebasin.core.seeds import generator
+from onebasin.learning.parametrization import Parametrization
+
+
+class LowRank(Parametrization):
+    """Each layer's weights are a Hadamard product of two low-rank matrices, whose factors are trained.
+
+    gamma: the rank, from the least that allows for weights of full rank (0) to the largest that saves parameters (1).
+    """
+
+    kind: Literal["low-rank"] = "low-rank"
+    gamma: Annotated[float, Field(ge=0, le=1)] = 0.1
+
+    def apply(self, model: nn.Module, seed: int, common_seed: int) -> nn.Module:
+        factorise(model, self.gamma, generator(seed, "factors"))
+        return model
 
 
 class HadamardOfMatrices(nn.Module):

@@ -7,16 +7,40 @@ Villani, Natale, Mallmann-Trenn: Trading-off Accuracy and Communication Cost in 
 from __future__ import annotations
 
 import math
+from typing import Annotated, Literal
 
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 from torch.nn.utils.parametrize import register_parametrization
 
-from onebasin.learning.parametrizations.straight_through import drawn
-from onebasin.learning.parametrizations.supermask import neutralise, replaceable_layers
+from onebasin.core.seeds import generator as seeded
+from onebasin.learning.masks.layers import neutralise, replaceable_layers
+from onebasin.learning.masks.straight_through import drawn
+from onebasin.learning.parametrization import Parametrization
 
 
-class SparseCombination(nn.Module):
+class SparseCombination(Parametrization):
+    """Each layer's weights are fixed sparse combinations of a mask with `compression` times fewer entries.
+
+    Each weight is the sum of `degree` entries of the mask times random factors; a score gives the probability of each
+    entry of the mask.
+    """
+
+    kind: Literal["sparse-combination"] = "sparse-combination"
+    compression: Annotated[float, Field(ge=1, le=1e6)] = 8.0
+    degree: Annotated[int, Field(ge=1, le=64)] = 4
+
+    @property
+    def mask_form(self) -> str:
+        return "probability"
+
+    def apply(self, model: nn.Module, seed: int, common_seed: int) -> nn.Module:
+        combine_sparsely(model, self.compression, self.degree, seeded(seed, "combinations"))
+        return model
+
+
+class SparselyCombinedWeight(nn.Module):
     """A layer's weights, each the sum of `degree` entries of a mask times fixed factors.
 
     The mask is drawn anew in each step of training, with the chances sigmoid(score); else chances stand for it. The
@@ -56,5 +80,5 @@ def combine_sparsely(model: nn.Module, compression: float, degree: int, generato
     for layer in replaceable_layers(model, "sparse combinations need"):
         shape = layer.weight.shape
         size = math.ceil(shape.numel() / compression)
-        register_parametrization(layer, "weight", SparseCombination(shape, size, degree, generator))
+        register_parametrization(layer, "weight", SparselyCombinedWeight(shape, size, degree, generator))
     neutralise(model)

@@ -7,31 +7,58 @@ Randomly Weighted Neural Network? CVPR 2020 (arXiv 1911.13299); Isik et al.: Fed
 from __future__ import annotations
 
 import math
-from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable
+from typing import Annotated, Literal
 
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 from torch.nn.utils.parametrize import register_parametrization
 
-from onebasin.methods.settings import Masked
+from onebasin.core.seeds import generator as seeded
+from onebasin.core.settings import Positive
+from onebasin.learning.masks.layers import MaskedUnit, neutralise, replaceable_layers, scores_of
+from onebasin.learning.masks.score_masks import MaskByChance, MaskOfHighest, MaskOfPositive
+from onebasin.learning.parametrization import Parametrization
 
-Maskable = nn.Linear | nn.Conv1d | nn.Conv2d | nn.Conv3d | nn.ConvTranspose1d | nn.ConvTranspose2d | nn.ConvTranspose3d
 
-SCORES = "parametrizations.weight.original"
-"""What the names of scores end with, in the place of `weight`."""
+class Supermask(Parametrization):
+    """Weights are random and stay fixed; a score decides whether each is kept.
 
+    kept: each weight is kept with the probability sigmoid(score) (`by-chance`); or the share `density` of each layer's
+    weights with the highest scores is (`highest`); or those whose score is above 0 are (`above-zero`), where `score` is
+    the initial value. over: a score decides on one of the `weights`, or on all incoming weights of one of the `neurons`
+    (filters); in the last layer, whose neurons are the classes, on one weight.
+    """
 
-def is_score(name: str) -> bool:
-    """Whether a parameter of this name is a layer's scores."""
-    return name.endswith(SCORES)
+    kind: Literal["supermask"] = "supermask"
+    kept: Literal["by-chance", "highest", "above-zero"] = "by-chance"
+    density: Annotated[float, Field(gt=0, le=1)] = 0.5
+    over: MaskedUnit = "weights"
+    score: Positive = 0.005
+
+    @property
+    def mask_form(self) -> str:
+        return "sign" if self.kept == "above-zero" else "probability"
+
+    def apply(self, model: nn.Module, seed: int, common_seed: int) -> nn.Module:
+        supermask(model, self._masked, seeded(seed, "random weights"), self.over)
+        return model
+
+    def _masked(self, weights: Tensor, shape: tuple[int, ...]) -> nn.Module:
+        """Return the module that keeps some of a layer's random weights, by scores of a shape."""
+        if self.kept == "highest":
+            return MaskOfHighest(weights, shape, self.density)
+        if self.kept == "above-zero":
+            return MaskOfPositive(weights, shape, self.score)
+        return MaskByChance(weights, shape)
 
 
 def supermask(
     model: nn.Module,
     masking: Callable[[Tensor, tuple[int, ...]], nn.Module],
     generator: torch.Generator,
-    over: Masked = "weights",
+    over: MaskedUnit = "weights",
 ) -> None:
     """Put scores in the place of every weight of the model's linear and convolution layers.
 
@@ -51,57 +78,3 @@ def supermask(
             layer.weight.copy_(weights)
         register_parametrization(layer, "weight", masking(weights, shape))
     neutralise(model)
-
-
-def scores_of(layer: Maskable, over: Masked) -> tuple[int, ...]:
-    """Return the shape of a layer's scores; `ValueError` for neurons along another axis than the first."""
-    shape = tuple(layer.weight.shape)
-    if over == "weights":
-        return shape
-    if isinstance(layer, nn.ConvTranspose1d | nn.ConvTranspose2d | nn.ConvTranspose3d):
-        raise ValueError(
-            f"over='neurons' masks what a layer puts out, the first axis of its weights; a {type(layer).__name__}'s "
-            f"{list(shape)} begin with what comes in: use over='weights'"
-        )
-    return by_neurons(shape)
-
-
-def by_neurons(shape: Sequence[int]) -> tuple[int, ...]:
-    """Return the shape of one value a neuron, or filter, of weights [out, ...]: [out, 1, ...], which broadcasts."""
-    return (*shape[:1], *(1 for _ in shape[1:]))
-
-
-def replaceable_layers(model: nn.Module, needing: str) -> list[Maskable]:
-    """Return the linear and convolution layers, whose weights something can take the place of.
-
-    needing: who needs them, for the `ValueError` when there is none; another says which of them share a weight.
-    """
-    layers = [module for module in model.modules() if isinstance(module, Maskable)]
-    if not layers:
-        raise ValueError(f"{needing} linear or convolution layers; the model has none")
-    refuse_tied(model, layers)
-    return layers
-
-
-def refuse_tied(model: nn.Module, layers: Iterable[nn.Module]) -> None:
-    """Raise `ValueError` for a layer whose weight is another module's, too: both would get what takes its place."""
-    owned = [each for module in model.modules() for each in module.parameters(recurse=False)]
-    holders = Counter(map(id, owned))
-    for layer in layers:
-        if holders[id(layer.weight)] > 1:
-            named = model.named_parameters(remove_duplicate=False)
-            names = [name for name, parameter in named if parameter is layer.weight]
-            raise ValueError(
-                f"{' and '.join(names)} are one tensor; a weight that is to be replaced must be one layer's"
-            )
-
-
-def neutralise(model: nn.Module) -> None:
-    """Make constants of biases (0) and scales (1); `ValueError` for parameters that are neither, nor scores."""
-    for name, parameter in model.named_parameters():
-        if "parametrizations" in name.split("."):
-            continue
-        if parameter.dim() != 1:
-            raise ValueError(f"{name} {list(parameter.shape)} belongs to no layer that can be masked")
-        nn.init.constant_(parameter, 0.0 if name.endswith("bias") else 1.0)
-        parameter.requires_grad_(False)

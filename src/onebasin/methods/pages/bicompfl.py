@@ -6,9 +6,10 @@ within 0.01 and 0.99; stretches are as long as their divergence permits (`mrc`),
 indices, its own too, so that one message serves all.
 """
 
+from onebasin.learning.parametrizations.supermask import Supermask
+from onebasin.methods.aggregation.beta_posterior import BetaPosterior
 from onebasin.methods.method import Method
 from onebasin.methods.page import Page
-from onebasin.methods.settings import BetaPosterior, Supermask
 
 PAGE = Page(
     method=Method(

@@ -7,9 +7,9 @@ takes a tenth of it: the rate is then that of FedAvg. The paper sends 0.1% of mo
 small ones, 1% here.
 """
 
+from onebasin.methods.aggregation.average import Average
 from onebasin.methods.method import Method
 from onebasin.methods.page import Page
-from onebasin.methods.settings import Average
 
 PAGE = Page(
     method=Method(

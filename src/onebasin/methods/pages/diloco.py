@@ -5,9 +5,9 @@ Training of Language Models. 2023 (arXiv 2311.08105), algorithm 1: inner AdamW w
 outer Nesterov momentum with rate 0.7 and momentum 0.9 (section 3), outer gradients averaged uniformly.
 """
 
+from onebasin.methods.aggregation.nesterov import Nesterov
 from onebasin.methods.method import Method
 from onebasin.methods.page import Page
-from onebasin.methods.settings import Nesterov
 
 PAGE = Page(
     method=Method(name="diloco", combine=Nesterov(rate=0.7, beta=0.9)),

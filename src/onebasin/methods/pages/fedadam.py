@@ -5,11 +5,11 @@ Reddi, Charles, Zaheer, Garrett, Rush, Konecny, Kumar, McMahan: Adaptive Federat
 b1 = 0.9, b2 = 0.99 as in the paper. No bias correction; v starts at tau^2, the least value that the algorithm allows.
 """
 
+from onebasin.methods.aggregation.adam import Adam
 from onebasin.methods.method import Method
 from onebasin.methods.page import Page
-from onebasin.methods.settings import Adaptive
 
 PAGE = Page(
-    method=Method(name="fedadam", combine=Adaptive(kind="adam")),
+    method=Method(name="fedadam", combine=Adam()),
     summary="Adam's step on the server (Reddi et al. 2021).",
 )

@@ -13,9 +13,10 @@ optimiser and rates. Left out: the one-shot pruning of whole structures at the s
 in computing.
 """
 
+from onebasin.learning.parametrizations.supermask import Supermask
+from onebasin.methods.aggregation.overlap import Overlap
 from onebasin.methods.method import Method
 from onebasin.methods.page import Page
-from onebasin.methods.settings import Overlap, Supermask
 
 PAGE = Page(
     method=Method(

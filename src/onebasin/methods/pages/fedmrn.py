@@ -14,9 +14,9 @@ sends the normalisations' parameters as they are). The mask that is sent is draw
 code; training goes on from the update itself, not from what was masked or cut off of it.
 """
 
+from onebasin.learning.parametrizations.masked_noise import MaskedNoise
 from onebasin.methods.method import Method
 from onebasin.methods.page import Page
-from onebasin.methods.settings import MaskedNoise
 
 PAGE = Page(
     method=Method(

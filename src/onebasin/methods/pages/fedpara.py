@@ -5,9 +5,9 @@ Hyeon-Woo, Ye-Bin, Oh: FedPara: Low-Rank Hadamard Product for Communication-Effi
 variance that gives weights that of PyTorch's initialisation.
 """
 
+from onebasin.learning.parametrizations.low_rank import LowRank
 from onebasin.methods.method import Method
 from onebasin.methods.page import Page
-from onebasin.methods.settings import LowRank
 
 PAGE = Page(
     method=Method(name="fedpara", start="shared-seed", parametrization=LowRank()),

@@ -8,9 +8,9 @@ Assumed, where we have not read it: that the same places are fixed in all rounds
 `random-k 0.6 shared=true | fp32` has others in each), and that all have the same constants there, which do not travel.
 """
 
+from onebasin.learning.parametrizations.anchored import Anchored
 from onebasin.methods.method import Method
 from onebasin.methods.page import Page
-from onebasin.methods.settings import Anchored
 
 PAGE = Page(
     method=Method(name="fedpfn", start="local", parametrization=Anchored()),

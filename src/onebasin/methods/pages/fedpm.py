@@ -6,9 +6,10 @@ scores, and a posterior that begins anew in each round (all clients take part). 
 paper gives their entropy. Its downlink is fp32, and is charged.
 """
 
+from onebasin.learning.parametrizations.supermask import Supermask
+from onebasin.methods.aggregation.beta_posterior import BetaPosterior
 from onebasin.methods.method import Method
 from onebasin.methods.page import Page
-from onebasin.methods.settings import BetaPosterior, Supermask
 
 PAGE = Page(
     method=Method(

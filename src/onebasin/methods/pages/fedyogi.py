@@ -4,11 +4,11 @@ Reddi, Charles, Zaheer, Garrett, Rush, Konecny, Kumar, McMahan: Adaptive Federat
 (arXiv 2003.00295), algorithm 2: as FedAdam, but v <- v - (1-b2) d^2 sign(v - d^2).
 """
 
+from onebasin.methods.aggregation.yogi import Yogi
 from onebasin.methods.method import Method
 from onebasin.methods.page import Page
-from onebasin.methods.settings import Adaptive
 
 PAGE = Page(
-    method=Method(name="fedyogi", combine=Adaptive(kind="yogi")),
+    method=Method(name="fedyogi", combine=Yogi()),
     summary="Yogi's step on the server (Reddi et al. 2021).",
 )

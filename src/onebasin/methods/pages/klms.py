@@ -5,9 +5,10 @@ Isik, Pase, Gunduz, Koyejo, Weissman, Zorzi: Adaptive Compression in Federated L
 theirs, and is charged.
 """
 
+from onebasin.learning.parametrizations.supermask import Supermask
+from onebasin.methods.aggregation.beta_posterior import BetaPosterior
 from onebasin.methods.method import Method
 from onebasin.methods.page import Page
-from onebasin.methods.settings import BetaPosterior, Supermask
 
 PAGE = Page(
     method=Method(name="klms", start="shared-seed", parametrization=Supermask(), uplink="mrc", combine=BetaPosterior()),

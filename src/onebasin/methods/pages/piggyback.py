@@ -7,9 +7,10 @@ bit a weight at most, and their last layers; a weight is kept from then on as fa
 relayed, so that the downlink is masks, too. Plain SGD drops fewer weights than Adam does: masks are shorter.
 """
 
+from onebasin.learning.parametrizations.backbone_mask import BackboneMask
+from onebasin.methods.aggregation.mean_mask import MeanMask
 from onebasin.methods.method import Method
 from onebasin.methods.page import Page
-from onebasin.methods.settings import BackboneMask, MeanMask
 
 PAGE = Page(
     method=Method(

@@ -7,9 +7,9 @@ Both differences travel up, x and c travel down: twice the bytes of FedAvg. The 
 what the receiver decodes, so that c stays the mean of the c_i under a lossy codec too. Means are uniform, as published.
 """
 
+from onebasin.learning.objectives.control_variates import ControlVariates
 from onebasin.methods.method import Method
 from onebasin.methods.page import Page
-from onebasin.methods.settings import ControlVariates
 
 PAGE = Page(
     method=Method(name="scaffold", objective=ControlVariates()),

@@ -4,9 +4,9 @@ Bernstein, Wang, Azizzadenesheli, Anandkumar: signSGD: Compressed Optimisation f
 1802.04434), algorithm 1, distributed training by majority vote. One bit a value in either direction.
 """
 
+from onebasin.methods.aggregation.majority_vote import MajorityVote
 from onebasin.methods.method import Method
 from onebasin.methods.page import Page
-from onebasin.methods.settings import MajorityVote
 
 PAGE = Page(
     method=Method(

@@ -6,9 +6,9 @@ begin each round from one model, so that what a fragment leaves unsaid is learne
 it would count once for each round of waiting.
 """
 
+from onebasin.methods.aggregation.nesterov import Nesterov
 from onebasin.methods.method import Method
 from onebasin.methods.page import Page
-from onebasin.methods.settings import Nesterov
 
 PAGE = Page(
     method=Method(

@@ -6,9 +6,10 @@ with replacement, that chances are logistic scores and the training is that of F
 chances, and is charged.
 """
 
+from onebasin.learning.parametrizations.sparse_combination import SparseCombination
+from onebasin.methods.aggregation.beta_posterior import BetaPosterior
 from onebasin.methods.method import Method
 from onebasin.methods.page import Page
-from onebasin.methods.settings import BetaPosterior, SparseCombination
 
 PAGE = Page(
     method=Method(

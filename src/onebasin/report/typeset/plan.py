@@ -17,7 +17,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, RootModel
 
-from onebasin.federation.read_config import read_toml, validate
+from onebasin.core.tables import read_toml, validate
 
 
 def _with_a_group(pattern: str) -> str:

@@ -17,9 +17,9 @@ from onebasin.codecs.context import CodingContext
 from onebasin.codecs.dense import Exact
 from onebasin.codecs.named_codecs import make_codec
 from onebasin.core.layout import Layout, Tensors
+from onebasin.learning.masks.layers import Maskable
 from onebasin.learning.models import built_in
-from onebasin.learning.parametrizations.parametrize import fold, parametrize
-from onebasin.learning.parametrizations.supermask import Maskable
+from onebasin.learning.parametrization import fold
 from onebasin.learning.pretrained import Pretrained, PretrainedError, head_of, read_pretrained
 from onebasin.networks.weights import buffers_of
 from onebasin.results.exports.seed_mask import LAST_LAYER, Description, SeedMask, Shape
@@ -70,7 +70,7 @@ def rebuild(file: SeedMask, model: nn.Module | None = None, backbone: Pretrained
         if backbone is not None:
             backbone.into(model)
         try:
-            drawn = parametrize(copy.deepcopy(model), described.parametrization, file.seed)
+            drawn = described.parametrization.apply(copy.deepcopy(model), file.seed, 0)
         except ValueError as error:
             raise WireError(f"its model cannot be masked: {error}") from None
     kept = {}

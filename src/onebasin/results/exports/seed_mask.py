@@ -13,8 +13,10 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from onebasin.learning.parametrizations.supermask import by_neurons
-from onebasin.methods.settings import BackboneMask, Count, Supermask
+from onebasin.core.settings import Count
+from onebasin.learning.masks.layers import by_neurons
+from onebasin.learning.parametrizations.backbone_mask import BackboneMask
+from onebasin.learning.parametrizations.supermask import Supermask
 from onebasin.wire.entropy import Flags, SymbolReader, SymbolWriter
 from onebasin.wire.error import WireError
 from onebasin.wire.numbers import read_number, write_number

@@ -6,8 +6,9 @@ import torch
 from torch import Tensor, nn
 
 from onebasin.core.seeds import derive
+from onebasin.learning.parametrizations.backbone_mask import BackboneMask
+from onebasin.learning.parametrizations.supermask import Supermask
 from onebasin.learning.pretrained import Pretrained, read_pretrained
-from onebasin.methods.settings import BackboneMask, Supermask
 from onebasin.results.exports.finished import Finished
 from onebasin.results.exports.rebuilding import head_as_written, masked_layers, rebuild, write_beside
 from onebasin.results.exports.seed_mask import Description, SeedMask, Shape

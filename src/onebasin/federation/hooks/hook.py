@@ -1,0 +1,128 @@
+"""What a choice adds to a round: the base of every hook.
+
+An objective, an aggregation rule or a guard of updates names its hook by reference (`exchange`). So settings do not
+import federations, and users can bring hooks of their own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from onebasin.core.layout import Tensors
+from onebasin.core.references import resolve
+from onebasin.core.state import State
+from onebasin.learning.local_training import Start, Trained
+from onebasin.wire.message import Message, Section
+
+if TYPE_CHECKING:
+    from onebasin.federation.client.work import Work
+    from onebasin.federation.messages import Report
+    from onebasin.federation.protocol import Protocol
+    from onebasin.federation.run_config import RunConfig
+    from onebasin.federation.server.aggregation_buffer import AggregationBuffer
+    from onebasin.federation.server.replies import CheckedReply
+
+
+@dataclass(frozen=True)
+class HookContext:
+    """What every hook knows: the run's configuration, its protocol and the number of its clients."""
+
+    config: RunConfig
+    protocol: Protocol
+    clients: int
+
+
+@dataclass(frozen=True)
+class StartingPoint:
+    """Where a client begins: a model, and what the server has of it.
+
+    known_model: the model to which the client's update is a delta. own: it is the client's own, not the global one.
+    """
+
+    weights: Tensors
+    buffers: Tensors
+    known_model: Tensors
+    own: bool
+
+
+class Hook:
+    """A part of a round on both sides. Every method does nothing by default.
+
+    A hook keeps no state of its own: what it remembers is in the server's or the client's `State`.
+    """
+
+    section: ClassVar[str] = ""
+    """The name of a section that requests to train have, and replies to them; "" for none."""
+    keeps_model: ClassVar[bool] = False
+    """Whether each client keeps its model after a round."""
+
+    def __init__(self, context: HookContext) -> None:
+        self.context = context
+
+    # The server
+
+    def begin(self, state: State) -> None:
+        """Add to the server's state before the first round; the slot `weights` is there unless clients bring models."""
+
+    def model_sections(self, state: State) -> Iterator[Section]:
+        """Yield what precedes the global model in a request, where that is sent by its values."""
+        yield from ()
+
+    def request_sections(self, state: State) -> Iterator[Section]:
+        """Yield what requests to train have beside the model."""
+        yield from ()
+
+    def check(self, reply: CheckedReply) -> tuple[CheckedReply, str]:
+        """Return a decoded reply as it is to be aggregated, and a remark on it; `WireError` to refuse it."""
+        return reply, ""
+
+    def decode(self, body: bytes) -> Tensors:
+        """Return the tensors [by parameter] in the hook's section of a reply; `WireError`. The buffer averages them."""
+        raise NotImplementedError
+
+    def before_aggregation(self, state: State, buffer: AggregationBuffer, round: int) -> None:
+        """Change the round's sums."""
+
+    def after_aggregation(self, slots: dict[str, Tensors], buffer: AggregationBuffer, replies: int) -> None:
+        """Change the slots of the server's next state."""
+
+    # The client
+
+    def starting_point(self, point: StartingPoint, message: Message, state: State) -> StartingPoint:
+        """Return where the client begins; `WireError` for a request that lacks what the hook needs."""
+        return point
+
+    def correction(self, message: Message, state: State) -> Tensors:
+        """Return what is added to every gradient of the local phase; {} for nothing."""
+        return {}
+
+    def after_training(self, client: int, round: int, start: Start, trained: Trained) -> Trained:
+        """Return what the client takes for the result of its local phase."""
+        return trained
+
+    def report(self, report: Report) -> Report:
+        """Return the numbers that the client reports."""
+        return report
+
+    def update(self, update: Tensors, facts: dict[str, Any], client: int, round: int) -> Tensors:
+        """Return the update that is encoded; `facts` may change."""
+        return update
+
+    def reply_sections(
+        self, work: Work, trained: Trained, state: State, slots: dict[str, Tensors]
+    ) -> Iterator[Section]:
+        """Yield the hook's section of a reply to a request to train; `slots` of the next state may change."""
+        yield from ()
+
+
+def hooks_of(context: HookContext) -> list[Hook]:
+    """Return the hooks that the configuration's choices name, in the order in which they act on a reply."""
+    method, attack = context.config.method, context.config.federation.attack
+    named: list[Any]
+    if not method.federated:
+        named = [attack]
+    else:
+        named = [attack, method.objective, method.combine, method.privacy, method.norm_bound]
+    return [resolve(part.exchange)(context) for part in named if part is not None and part.exchange]

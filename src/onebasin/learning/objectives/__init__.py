@@ -1,0 +1,1 @@
+"""The objectives that clients can minimise, a file each."""

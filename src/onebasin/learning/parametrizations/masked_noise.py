@@ -1,0 +1,36 @@
+"""Train every weight towards an update that is a mask over seeded noise."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, ClassVar, Literal
+
+from torch import nn
+
+from onebasin.learning.parametrization import Parametrization
+
+
+class MaskedNoise(Parametrization):
+    """Every weight is a parameter; its update is trained as the uplink of the same name sends it, masked noise.
+
+    progressive: the share of masked values grows in the course of a local phase; else all are masked from its first
+    step on. Li et al.: Masked Random Noise for Communication-Efficient Federated Learning (FedMRN). ACM Multimedia 2024
+    (arXiv 2408.03220).
+    """
+
+    keeps_weights: ClassVar[bool] = True
+    begins_with_weights: ClassVar[bool] = True
+    trains_updates_as_masks: ClassVar[bool] = True
+
+    kind: Literal["masked-noise"] = "masked-noise"
+    progressive: bool = True
+
+    def apply(self, model: nn.Module, seed: int, common_seed: int) -> nn.Module:
+        return model
+
+    def needs(self, method: Any) -> Iterator[str]:
+        if not method.masks_noise(method.uplink):
+            yield (
+                "parametrization='masked-noise' is trained towards what an uplink of 'masked-noise' sends, by itself; "
+                f"not {method.uplink!r}"
+            )

@@ -1,0 +1,1 @@
+"""The aggregation rules, a file each."""
