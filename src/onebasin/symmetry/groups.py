@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
 from onebasin.symmetry.errors import SymmetryError
-from onebasin.symmetry.expressions import Expression
+from onebasin.symmetry.expressions import Expression, Fixed, leaves
 from onebasin.symmetry.indexing import Place, coordinates, places
 
 THIS = ""
@@ -74,6 +74,31 @@ class Occurrence:
         wanted = [*(names.index(name) for name in self.group.within), names.index(THIS)]
         rest = [dim for dim in range(tensor.ndim) if dim not in wanted]
         return tensor.permute([*wanted, *rest]).flatten(len(wanted)) if rest else tensor.permute(wanted).unsqueeze(-1)
+
+
+def label_sizes(groups: Mapping[str, Group], tensors: Mapping[str, TensorAxes]) -> dict[str, int]:
+    """The sizes of all labels that `Group.within` may name: the groups, and the named fixed index sets."""
+    named = {
+        leaf.name: leaf.size
+        for entry in tensors.values()
+        for axis in entry.axes
+        for leaf in leaves(axis)
+        if isinstance(leaf, Fixed) and leaf.name is not None
+    }
+    return named | {name: group.size for name, group in groups.items()}
+
+
+def outermost_first(groups: Mapping[str, Group], names: Iterable[str]) -> list[str]:
+    """Order group names so that each follows the groups that it lies within. Names on a cycle are left out."""
+    ordered: list[str] = []
+    waiting = list(names)
+    while waiting:
+        ready = [name for name in waiting if not any(other in waiting for other in groups[name].within)]
+        if not ready:
+            break
+        ordered.extend(ready)
+        waiting = [name for name in waiting if name not in ready]
+    return ordered
 
 
 def occurrences_in(name: str, axes: tuple[Expression, ...], group: Group) -> list[Occurrence]:

@@ -13,8 +13,10 @@ from torch import Tensor
 from onebasin.core.seeds import generator
 from onebasin.symmetry.errors import SymmetryError
 from onebasin.symmetry.expressions import Concat, Expression, Fixed, Neurons, Product, describe, label, leaves
-from onebasin.symmetry.groups import Group, Occurrence, TensorAxes, occurrences_in
+from onebasin.symmetry.groups import Group, Occurrence, TensorAxes, label_sizes, occurrences_in, outermost_first
 from onebasin.symmetry.indexing import coordinates, needs, source
+from onebasin.symmetry.storage import dump, load
+from onebasin.symmetry.summary import summary
 
 Perms = dict[str, Tensor]
 
@@ -161,20 +163,14 @@ class PermutationSpec:
 
     def to_json(self) -> str:
         """The specification as text, for `from_json`."""
-        from onebasin.symmetry.storage import dump
-
-        return dump(self)
+        return dump(self.groups, self.tensors, self.outputs, self.notes)
 
     @classmethod
     def from_json(cls, text: str) -> PermutationSpec:
         """Read what `to_json` wrote. Raises SymmetryError, which names what is wrong, for anything else."""
-        from onebasin.symmetry.storage import load
-
-        return load(text)
+        return cls(*load(text))
 
     def __str__(self) -> str:
-        from onebasin.symmetry.summary import summary
-
         return summary(self)
 
     def _group(self, name: str) -> Group:
@@ -190,14 +186,7 @@ class PermutationSpec:
     @cached_property
     def label_sizes(self) -> dict[str, int]:
         """The sizes of everything that a group can lie within: groups, and index sets that keep their order."""
-        fixed = {
-            leaf.name: leaf.size
-            for entry in self.tensors.values()
-            for axis in entry.axes
-            for leaf in leaves(axis)
-            if isinstance(leaf, Fixed) and leaf.name is not None
-        }
-        return fixed | self.sizes
+        return label_sizes(self.groups, self.tensors)
 
     def _apply(self, key: str, tensor: Tensor, perms: Mapping[str, Tensor]) -> Tensor:
         if not isinstance(tensor, Tensor):  # what modules put into a state_dict beside their tensors
@@ -242,15 +231,7 @@ class PermutationSpec:
 
     def outermost_first(self, names: Iterable[str]) -> list[str]:
         """Group names such that each comes after those that it lies within; those in a circle are left out."""
-        ordered: list[str] = []
-        waiting = list(names)
-        while waiting:
-            ready = [name for name in waiting if not any(other in waiting for other in self.groups[name].within)]
-            if not ready:
-                break
-            ordered.extend(ready)
-            waiting = [name for name in waiting if name not in ready]
-        return ordered
+        return outermost_first(self.groups, names)
 
 
 def _taken(tensor: Tensor, dim: int, axis: Expression, old: Tensor) -> Tensor:
