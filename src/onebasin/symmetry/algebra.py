@@ -67,6 +67,9 @@ Factor = Atom | Sum
 Axis = tuple[Factor, ...]
 UNIT: Axis = ()
 
+Axes = list[Axis]
+"""The axes of one tensor, by dimension."""
+
 
 def length(axis: Axis) -> int:
     """Number of indices of an axis."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 
 from onebasin.symmetry.algebra import Atom, Axis, Cause, atoms_of, fresh, in_order, length, resolve
-from onebasin.symmetry.couplings import Axes, Couplings
+from onebasin.symmetry.couplings import AxisTuple, Couplings
 from onebasin.symmetry.expressions import Concat, Expression, Fixed, Neurons, Product, leaves
 from onebasin.symmetry.groups import Group, TensorAxes
 from onebasin.symmetry.indexing import coordinates, needs
@@ -21,13 +21,13 @@ UNEXPLAINED = "its indices are used one by one"
 class StateTensor:
     """What is known of a tensor of the model's state: see `TensorAxes`."""
 
-    axes: Axes
+    axes: AxisTuple
     parameter: bool
     same_as: str | None
 
 
 def assemble(
-    couplings: Couplings, state: Mapping[str, StateTensor], outputs: Mapping[str, Axes], notes: Sequence[str]
+    couplings: Couplings, state: Mapping[str, StateTensor], outputs: Mapping[str, AxisTuple], notes: Sequence[str]
 ) -> PermutationSpec:
     """Conclude the couplings, and describe every tensor by groups."""
     axes, returned = {name: entry.axes for name, entry in state.items()}, dict(outputs)
@@ -69,7 +69,9 @@ def assemble(
     )
 
 
-def _merge_inseparable(outer: dict[Atom, set[Atom]], axes: dict[str, Axes], returned: dict[str, Axes]) -> None:
+def _merge_inseparable(
+    outer: dict[Atom, set[Atom]], axes: dict[str, AxisTuple], returned: dict[str, AxisTuple]
+) -> None:
     """Make one atom of two that lie within each other and stand side by side in every tensor.
 
     Permutations of each, chosen for each index of the other, together give all permutations of the pairs.
@@ -90,7 +92,7 @@ def _merge_inseparable(outer: dict[Atom, set[Atom]], axes: dict[str, Axes], retu
             each -= {first, second}
 
 
-def _always_adjacent(first: Atom, second: Atom, axes: Mapping[str, Axes]) -> bool:
+def _always_adjacent(first: Atom, second: Atom, axes: Mapping[str, AxisTuple]) -> bool:
     """Whether `second` comes right after `first` wherever one of them is, and is nowhere else."""
     count = 0
     for axis in (axis for each in axes.values() for axis in each):
@@ -167,19 +169,19 @@ def _is_complete(axes: tuple[Expression, ...], within: Mapping[str, tuple[str, .
     return bool(neurons) and all(needs(axis, within) <= found for axis in axes)
 
 
-def _occurrences(axes: Mapping[str, Axes]) -> Iterator[tuple[Atom, str, int]]:
+def _occurrences(axes: Mapping[str, AxisTuple]) -> Iterator[tuple[Atom, str, int]]:
     for name, each in axes.items():
         for dim, axis in enumerate(each):
             for atom in atoms_of(axis):
                 yield atom, name, dim
 
 
-def _first(atom: Atom, axes: Mapping[str, Axes]) -> tuple[str, int]:
+def _first(atom: Atom, axes: Mapping[str, AxisTuple]) -> tuple[str, int]:
     return next((name, dim) for each, name, dim in _occurrences(axes) if each is atom)
 
 
 def _names(
-    axes: Mapping[str, Axes], outer: Mapping[Atom, set[Atom]], sets: Mapping[Atom, Sequence[Atom]]
+    axes: Mapping[str, AxisTuple], outer: Mapping[Atom, set[Atom]], sets: Mapping[Atom, Sequence[Atom]]
 ) -> dict[Atom, str]:
     """A name for each group: that of the first tensor it is in."""
     later = {member for members in sets.values() for member in members[1:]}
@@ -215,7 +217,7 @@ class _Namer:
         for atom, name in fixed.items():
             self.leaves[atom] = Fixed(atom.size, str(atom.cause), name)
 
-    def all(self, axes: Axes) -> tuple[Expression, ...]:
+    def all(self, axes: AxisTuple) -> tuple[Expression, ...]:
         return tuple(map(self.one, axes))
 
     def one(self, axis: Axis) -> Expression:

@@ -3,27 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from torch import Tensor
 from torch._ops import OpOverload
 
-from onebasin.symmetry.algebra import Axis, Cause, fresh, rigidify, unify
+from onebasin.symmetry.algebra import Axes, Axis, Cause, fresh, rigidify, unify
+from onebasin.symmetry.couplings import Couplings
+from onebasin.symmetry.tracer_protocol import CONSTANT, TracerProtocol
 
-if TYPE_CHECKING:
-    from onebasin.symmetry.tracer import Tracer
-
-CONSTANT, STATE, WHOLE_NUMBERS, REAL_NUMBERS = 0, 1, 2, 4
-"""What a tensor depends on, as bits: parameters and buffers, integer inputs, floating point inputs."""
-
-Axes = list[Axis]
 Rule = Callable[["Call"], Sequence[Axes]]
 
 
 class Call:
     """One operation: its arguments by name, its outputs, and what rules need to speak about axes."""
 
-    def __init__(self, tracer: Tracer, func: OpOverload, args: Sequence[Any], kwargs: dict[str, Any]) -> None:
+    def __init__(self, tracer: TracerProtocol, func: OpOverload, args: Sequence[Any], kwargs: dict[str, Any]) -> None:
         self.tracer = tracer
         self.func = func
         self.name = func.overloadpacket.__name__
@@ -44,12 +39,17 @@ class Call:
         self.inputs: list[Tensor] = list(tensors_in(self.arguments))
         self.depends = 0
         for tensor in self.inputs:
-            self.depends |= tracer.memory(tensor).depends
+            self.depends |= tracer.depends_on(tensor)
         self.outputs: list[Tensor] = []
         self.before: dict[int, Axes] = {}
         """The axes that arguments had before an operation that changed the shape of its argument."""
         self.when_used: list[tuple[Axis, Cause]] = []
         """Axes that become rigid once the last output, places along them, is used."""
+
+    @property
+    def couplings(self) -> Couplings:
+        """The constraints on nested permutations that the trace has collected."""
+        return self.tracer.couplings
 
     def __getitem__(self, name: str) -> Any:
         return self.arguments[name]
@@ -66,12 +66,12 @@ class Call:
         """The axes of a tensor among the arguments. Views of constants stay linked to them, for later writes."""
         if id(tensor) in self.before:
             return self.before[id(tensor)]
-        return self.tracer.linked(tensor) if self.depends == CONSTANT else self.tracer.read(tensor)
+        return self.tracer.view_axes(tensor) if self.depends == CONSTANT else self.tracer.operand_axes(tensor)
 
     def is_zero(self, name: str) -> bool:
         """Whether a tensor argument is a constant of zeros."""
         tensor: Tensor = self.arguments[name]
-        return self.tracer.memory(tensor).depends == CONSTANT and not bool(tensor.any())
+        return self.tracer.depends_on(tensor) == CONSTANT and not bool(tensor.any())
 
     def cause(self, reason: str) -> Cause:
         """Why something becomes rigid here."""

@@ -35,15 +35,15 @@ from onebasin.symmetry.algebra import (
     unify,
 )
 
-Axes = tuple[Axis, ...]
+AxisTuple = tuple[Axis, ...]
 
 
 @dataclass
 class Couplings:
     """What the trace showed of tensors, of mixing operations, and of what waits for its end."""
 
-    observed: dict[Axes, None] = field(default_factory=dict)
-    mixed: dict[tuple[Axes, Axes], None] = field(default_factory=dict)
+    observed: dict[AxisTuple, None] = field(default_factory=dict)
+    mixed: dict[tuple[AxisTuple, AxisTuple], None] = field(default_factory=dict)
     blocks: list[tuple[Axis, int, Cause]] = field(default_factory=list)
     picks: dict[tuple[Atom, Atom], dict[int, Axis]] = field(default_factory=dict)
     paddings: list[tuple[Axis, Axis]] = field(default_factory=list)
@@ -68,7 +68,7 @@ class Couplings:
         """Note that along these axes there were only products with zeros, which say nothing about the other factor."""
         self.zeroed.update(dict.fromkeys(map(resolve, axes)))
 
-    def forget_unused(self, tensors: Iterable[Axes]) -> None:
+    def forget_unused(self, tensors: Iterable[AxisTuple]) -> None:
         """Make rigid what nothing was computed from: parts that were cut off, and tensors only multiplied by zeros."""
         in_use = {atom for axis in self.consumed for atom in atoms_of(resolve(axis))}
         zeroed = {atom for axis in self.zeroed for atom in atoms_of(resolve(axis))} - in_use
@@ -126,7 +126,7 @@ class Couplings:
                 return False
         return True
 
-    def settle(self, tensors: dict[str, Axes], outputs: dict[str, Axes]) -> None:
+    def settle(self, tensors: dict[str, AxisTuple], outputs: dict[str, AxisTuple]) -> None:
         """Conclude what waited for the end of the trace, and change the tensors' axes to what they are then.
 
         tensors: the model's state, all of which must be described. outputs: tensors that are described where possible.
@@ -162,8 +162,8 @@ class Couplings:
         self,
         key: Atom,
         family: list[tuple[Atom, dict[int, Axis]]],
-        tensors: dict[str, Axes],
-        outputs: dict[str, Axes],
+        tensors: dict[str, AxisTuple],
+        outputs: dict[str, AxisTuple],
     ) -> None:
         """Let every atom that was picked by an index of `key` become one atom per index, where that is sound."""
         outer = _single(resolve((key,)))
@@ -186,7 +186,7 @@ class Couplings:
                 for part in picked.values():
                     unify(part, (atom,), Cause("one permutation for several parts of a tensor"))
 
-    def _expand(self, outer: Atom, parts: dict[Atom, dict[int, Axis]], *described: dict[str, Axes]) -> None:
+    def _expand(self, outer: Atom, parts: dict[Atom, dict[int, Axis]], *described: dict[str, AxisTuple]) -> None:
         unused = Cause("never picked from its tensor")
         choices = [
             {inner: picked.get(index, fresh(inner.size, unused)) for inner, picked in parts.items()}
@@ -207,15 +207,15 @@ class Couplings:
             for name, axes in tensors.items():
                 tensors[name] = tuple(_expanded(resolve(axis), outer, choices) for axis in axes)
 
-    def index(self) -> dict[Atom, set[Axes]]:
+    def index(self) -> dict[Atom, set[AxisTuple]]:
         """The different tensors that were observed, under each of their atoms that is not rigid."""
-        found: dict[Atom, set[Axes]] = {}
+        found: dict[Atom, set[AxisTuple]] = {}
         for axes in {tuple(resolve(axis) for axis in axes) for axes in self.observed}:
             for atom in {atom for axis in axes for atom in atoms_of(axis) if atom.cause is None}:
                 found.setdefault(atom, set()).add(axes)
         return found
 
-    def outer_atoms(self, inner: Atom, index: dict[Atom, set[Axes]]) -> frozenset[Atom]:
+    def outer_atoms(self, inner: Atom, index: dict[Atom, set[AxisTuple]]) -> frozenset[Atom]:
         """The atoms for each index of which `inner` may have a permutation of its own."""
         shared: set[Atom] | None = None
         for axes in index.get(inner, ()):
@@ -304,7 +304,7 @@ def _gathered(family: list[tuple[Atom, dict[int, Axis]]]) -> dict[Atom, dict[int
     }
 
 
-def _stands_left(outer: Atom, inner: Atom, axes: Axes) -> bool:
+def _stands_left(outer: Atom, inner: Atom, axes: AxisTuple) -> bool:
     """Whether `inner`, wherever it stands in a tensor, is a factor further inside of a product with `outer`."""
 
     def holds(axis: Axis) -> bool:
@@ -331,7 +331,7 @@ def _expanded(axis: Axis, outer: Atom, choices: Sequence[dict[Atom, Axis]]) -> A
     return resolve(axis)
 
 
-def _restricted(axes: Axes, outer: Atom, choices: Sequence[dict[Atom, Axis]]) -> list[Axes]:
+def _restricted(axes: AxisTuple, outer: Atom, choices: Sequence[dict[Atom, Axis]]) -> list[AxisTuple]:
     """The tensor at each index of `outer`, if it has that axis."""
     resolved = [resolve(axis) for axis in axes]
     if not any(factor is outer for axis in resolved for factor in axis):
@@ -340,7 +340,7 @@ def _restricted(axes: Axes, outer: Atom, choices: Sequence[dict[Atom, Axis]]) ->
     return [tuple(replaced(axis, choice) for axis in without) for choice in choices]
 
 
-def _replaced_in(axes: Axes, choice: dict[Atom, Axis]) -> Axes:
+def _replaced_in(axes: AxisTuple, choice: dict[Atom, Axis]) -> AxisTuple:
     return tuple(replaced(resolve(axis), choice) for axis in axes)
 
 

@@ -12,13 +12,13 @@ from torch import Tensor, nn
 from torch.nn.modules.dropout import _DropoutNd
 from torch.utils.hooks import RemovableHandle
 
-from onebasin.symmetry.algebra import Axis, Cause, fresh, rigidify
+from onebasin.symmetry.algebra import Axes, Axis, Cause, fresh, rigidify
 from onebasin.symmetry.assemble import StateTensor
-from onebasin.symmetry.call import REAL_NUMBERS, STATE, WHOLE_NUMBERS, Axes
 from onebasin.symmetry.couplings import Couplings
 from onebasin.symmetry.errors import SymmetryError, TraceError
 from onebasin.symmetry.sandbox import Example, outputs_of, plain_execution, state_of
 from onebasin.symmetry.tracer import Tracer, Windows, address_of
+from onebasin.symmetry.tracer_protocol import FLOAT_INPUT, INTEGER_INPUT, STATE
 from onebasin.symmetry.verify import Run
 
 MOST_PATHS = 32
@@ -125,7 +125,7 @@ class Trace:
         for tensor in example.tensors():
             real = tensor.is_floating_point() or tensor.is_complex()
             cause = Cause("an input's axis")
-            tracer.register(tensor, [fresh(n, cause) for n in tensor.shape], REAL_NUMBERS if real else WHOLE_NUMBERS)
+            tracer.register(tensor, [fresh(n, cause) for n in tensor.shape], FLOAT_INPUT if real else INTEGER_INPUT)
         self.model.train(run.training)
         self.tracer = tracer
         with plain_execution(), self._watched(tracer), tracer, Windows(tracer):
@@ -136,7 +136,7 @@ class Trace:
         for tensor in results:
             if not decisions and not run.training and tensor.is_floating_point() and bool(tensor.isnan().any()):
                 raise SymmetryError("the model's outputs are NaN for the example inputs")
-            for axis in tracer.read(tensor):
+            for axis in tracer.operand_axes(tensor):
                 rigidify(axis, Cause("an output's axis"))
         self.notes.extend(tracer.notes)
         self.work = max(self.work, tracer.work)
@@ -186,8 +186,8 @@ class Trace:
             def hook(module: nn.Module, args: Any, result: Any) -> None:
                 tracer.modules.pop()
                 first = next(iter(outputs_of(result)), None)
-                if name and first is not None and tracer.memory(first).depends & (WHOLE_NUMBERS | REAL_NUMBERS):
-                    self.outputs.setdefault(name, tuple(tracer.linked(first)))
+                if name and first is not None and tracer.memory(first).depends & (INTEGER_INPUT | FLOAT_INPUT):
+                    self.outputs.setdefault(name, tuple(tracer.view_axes(first)))
 
             return hook
 

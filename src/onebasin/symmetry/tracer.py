@@ -19,12 +19,13 @@ from torch._ops import OpOverload
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from onebasin.symmetry.algebra import UNIT, Axis, Cause, fresh, joined, length, rigidify, unify
-from onebasin.symmetry.call import CONSTANT, REAL_NUMBERS, WHOLE_NUMBERS, Axes, Call, Rule, tensors_in
+from onebasin.symmetry.algebra import UNIT, Axes, Axis, Cause, fresh, joined, length, rigidify, unify
+from onebasin.symmetry.call import Call, Rule, tensors_in
 from onebasin.symmetry.chance import expectation
 from onebasin.symmetry.couplings import Couplings
 from onebasin.symmetry.errors import TraceError
 from onebasin.symmetry.rules import creates, find_rule
+from onebasin.symmetry.tracer_protocol import CONSTANT, FLOAT_INPUT, INTEGER_INPUT
 
 MOST_RUNS = 8
 """A constant that changes more often along an axis makes the axis rigid; else its runs of equal values are free."""
@@ -91,7 +92,11 @@ class Tracer(TorchDispatchMode):  # type: ignore[no-untyped-call]
             memory.views[_geometry(tensor)] = [fresh(size) for size in tensor.shape]
         return self._memories[address]
 
-    def linked(self, tensor: Tensor) -> Axes:
+    def depends_on(self, tensor: Tensor) -> int:
+        """What the values of a tensor depend on, as bits; CONSTANT for no parameter and no input."""
+        return self.memory(tensor).depends
+
+    def view_axes(self, tensor: Tensor) -> Axes:
         """The axes that a tensor shares with all that share its memory."""
         memory = self.memory(tensor)
         geometry = _geometry(tensor)
@@ -107,13 +112,13 @@ class Tracer(TorchDispatchMode):  # type: ignore[no-untyped-call]
             memory.views[geometry] = [fresh(size, cause) for size in tensor.shape]
         return memory.views[geometry]
 
-    def read(self, tensor: Tensor) -> Axes:
+    def operand_axes(self, tensor: Tensor) -> Axes:
         """The axes of a tensor where it is used: linked ones, or for a constant new ones that fit its values."""
         memory = self.memory(tensor)
         for axis, cause in memory.when_used:
             rigidify(axis, cause)
         if memory.depends != CONSTANT:
-            return self.linked(tensor)
+            return self.view_axes(tensor)
         key = (_geometry(tensor), 0 if tensor.is_inference() else tensor._version)
         if key not in memory.patterns:
             memory.patterns[key] = [_runs(tensor, dim) for dim in range(tensor.ndim)]
@@ -144,7 +149,7 @@ class Tracer(TorchDispatchMode):  # type: ignore[no-untyped-call]
         if call.name == "_local_scalar_dense":
             return self._answer(call, func(*args))
         if torch.Tag.inplace_view in func.tags:
-            call.before = {id(tensor): self.linked(tensor) for tensor in call.written}
+            call.before = {id(tensor): self.view_axes(tensor) for tensor in call.written}
         for tensor in call.written:
             if call.depends != CONSTANT:
                 self._lose_constancy(tensor, call.depends)
@@ -219,7 +224,7 @@ class Tracer(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def _lose_constancy(self, tensor: Tensor, depends: int) -> None:
         """Something that is no constant is about to be written to the memory of a tensor."""
         memory = self.memory(tensor)
-        self.linked(tensor)
+        self.view_axes(tensor)
         if address_of(tensor) in self.unsaved:
             cause = Cause("written to a buffer that is not saved with the model", self.operation, self.module)
             for axes in memory.views.values():
@@ -241,9 +246,9 @@ class Tracer(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def look(self, tensor: Tensor, how: str) -> None:
         """All values of a tensor leave it. Raises TraceError if they are numbers computed from the input."""
         depends = self.memory(tensor).depends
-        for axis in self.read(tensor):
+        for axis in self.operand_axes(tensor):
             rigidify(axis, Cause("its values were looked at", how, self.module))
-        if depends & (WHOLE_NUMBERS | REAL_NUMBERS):
+        if depends & (INTEGER_INPUT | FLOAT_INPUT):
             self._report(tensor.is_floating_point(), f"the values of a tensor of shape {list(tensor.shape)}", how)
 
     def _report(self, computed: bool, what: str, how: str) -> None:
@@ -258,8 +263,8 @@ class Tracer(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def _answer(self, call: Call, value: Any) -> Any:
         """A value leaves the tensors: a number to compute with, or the answer to a question."""
         for tensor in call.inputs:
-            call.fix(self.read(tensor), "its values were looked at")
-        if call.depends & (WHOLE_NUMBERS | REAL_NUMBERS) == 0:
+            call.fix(self.operand_axes(tensor), "its values were looked at")
+        if call.depends & (INTEGER_INPUT | FLOAT_INPUT) == 0:
             return value
         if isinstance(value, bool):
             step = len(self.decisions)

@@ -2,8 +2,8 @@
 
 from collections.abc import Iterable, Sequence
 
-from onebasin.symmetry.algebra import Atom, Axis, atoms_of, length, regroup, resolve
-from onebasin.symmetry.call import Axes, Call
+from onebasin.symmetry.algebra import Atom, Axes, Axis, atoms_of, length, regroup, resolve
+from onebasin.symmetry.call import Call
 from onebasin.symmetry.rules.elementwise import broadcast
 from onebasin.symmetry.rules.registry import rule
 
@@ -17,13 +17,13 @@ def contract(
     before the first step, nothing was learned about the other.
     """
     if any(call.is_zero(name) for name in factors):
-        call.tracer.couplings.zero(summed)
+        call.couplings.zero(summed)
     else:
-        call.tracer.couplings.consume(summed)
+        call.couplings.consume(summed)
     within = _atoms([*summed, *batch])
     apart: list[Axis] = [(atom,) for atom in _atoms(free) - within]
-    call.tracer.couplings.mix([*summed, *batch], apart)
-    call.tracer.couplings.mix(apart, [(atom,) for atom in _atoms(summed) - _atoms(batch)])
+    call.couplings.mix([*summed, *batch], apart)
+    call.couplings.mix(apart, [(atom,) for atom in _atoms(summed) - _atoms(batch)])
 
 
 def _atoms(axes: Iterable[Axis]) -> set[Atom]:
@@ -72,7 +72,7 @@ def grouped_matmul(call: Call) -> Sequence[Axes]:
     call.fix([left[0], right[0]], "rows belong to experts by their order")
     call.unify(left[1], right[1])
     contract(call, ("self", "mat2"), [left[1]], [], [left[0], right[0], right[2]])
-    call.tracer.couplings.mix([right[2]], [left[0], right[0]])
+    call.couplings.mix([right[2]], [left[0], right[0]])
     return [[left[0], right[2]]]
 
 
@@ -171,7 +171,7 @@ def convolution(call: Call) -> Sequence[Axes]:
     still = [axis for axis, pointlike in zip(positions, _pointlike(call), strict=True) if pointlike]
     moved = [axis for axis, pointlike in zip(positions, _pointlike(call), strict=True) if not pointlike]
     contract(call, ("input", "weight"), [entering, *moved], [group], [*batch, *still, leaving, *after])
-    call.tracer.couplings.mix([*batch, *still, group, leaving], [*moved, *(a for a in after if a not in still)])
+    call.couplings.mix([*batch, *still, group, leaving], [*moved, *(a for a in after if a not in still)])
     return [[*batch, result, *after]]
 
 

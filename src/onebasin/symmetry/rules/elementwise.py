@@ -4,8 +4,8 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
-from onebasin.symmetry.algebra import UNIT, Axis
-from onebasin.symmetry.call import Axes, Call
+from onebasin.symmetry.algebra import UNIT, Axes, Axis
+from onebasin.symmetry.call import Call
 from onebasin.symmetry.rules.registry import CREATORS, rule
 
 

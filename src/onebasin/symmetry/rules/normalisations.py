@@ -2,8 +2,8 @@
 
 from collections.abc import Sequence
 
-from onebasin.symmetry.algebra import UNIT, length
-from onebasin.symmetry.call import Axes, Call
+from onebasin.symmetry.algebra import UNIT, Axes, length
+from onebasin.symmetry.call import Call
 from onebasin.symmetry.rules.registry import rule
 
 
@@ -16,7 +16,7 @@ def layer_norm(call: Call) -> Sequence[Axes]:
         if call.get(name) is not None:
             for axis, other in zip(axes[kept:], call.axes(name), strict=True):
                 call.unify(axis, other)
-    call.tracer.couplings.mix(axes[:kept], axes[kept:])
+    call.couplings.mix(axes[:kept], axes[kept:])
     statistics = [*axes[:kept], *[UNIT] * len(axes[kept:])]
     return [axes, statistics, statistics]
 
@@ -36,7 +36,7 @@ def group_norm(call: Call) -> Sequence[Axes]:
         if call.get(name) is not None:
             call.unify(axes[1], call.axes(name)[0])
     size = length(axes[1])
-    couplings = call.tracer.couplings
+    couplings = call.couplings
     couplings.mix([axes[0], axes[1]], axes[2:])
     if 1 < count < size:
         couplings.block(axes[1], count, call.cause("normalised in groups that do not fit"))
@@ -60,7 +60,7 @@ def batch_norm(call: Call) -> Sequence[Axes]:
     for name, value in call.arguments.items():
         if name != "input" and value is not None and any(value is tensor for tensor in call.inputs):
             call.unify(axes[1], call.axes(name)[0])
-    call.tracer.couplings.mix([axes[1]], [axes[0], *axes[2:]])
+    call.couplings.mix([axes[1]], [axes[0], *axes[2:]])
     return [_statistic(call, axes, place) for place in range(len(call.outputs))]
 
 
@@ -82,6 +82,6 @@ def weight_norm(call: Call) -> Sequence[Axes]:
     for place, axis in enumerate(lengths):
         if sizes[place] != 1:
             call.unify(axis, direction[place])
-    call.tracer.couplings.mix([direction[dim]], [axis for place, axis in enumerate(direction) if place != dim])
+    call.couplings.mix([direction[dim]], [axis for place, axis in enumerate(direction) if place != dim])
     norms = [axis if place == dim else UNIT for place, axis in enumerate(direction)]
     return [direction, norms]

@@ -2,8 +2,8 @@
 
 from collections.abc import Sequence
 
-from onebasin.symmetry.algebra import UNIT
-from onebasin.symmetry.call import Axes, Call
+from onebasin.symmetry.algebra import UNIT, Axes
+from onebasin.symmetry.call import Call
 from onebasin.symmetry.rules.elementwise import broadcast, broadcast_shape
 from onebasin.symmetry.rules.registry import rule
 from onebasin.symmetry.rules.shapes import unordered
@@ -23,8 +23,8 @@ def without(call: Call, axes: Axes, dims: Sequence[int]) -> Axes:
     keep = bool(call.get("keepdim"))
     left = [UNIT if dim in dims else axis for dim, axis in enumerate(axes) if keep or dim not in dims]
     others = [axis for dim, axis in enumerate(axes) if dim not in dims]
-    call.tracer.couplings.mix(others, [axes[dim] for dim in dims])
-    call.tracer.couplings.consume(axes[dim] for dim in dims)
+    call.couplings.mix(others, [axes[dim] for dim in dims])
+    call.couplings.consume(axes[dim] for dim in dims)
     return left
 
 
@@ -75,7 +75,7 @@ def softmax(call: Call) -> Sequence[Axes]:
     axes = call.axes("self")
     if axes:
         dim = call["dim"] % len(axes)
-        call.tracer.couplings.mix([axis for place, axis in enumerate(axes) if place != dim], [axes[dim]])
+        call.couplings.mix([axis for place, axis in enumerate(axes) if place != dim], [axes[dim]])
     return [axes]
 
 
@@ -103,8 +103,8 @@ def nll_loss(call: Call) -> Sequence[Axes]:
         call.unify(axis, other)
     if call.get("weight") is not None:
         call.fix(call.axes("weight"), "classes")
-    call.tracer.couplings.consume(kept)
-    call.tracer.couplings.mix(axes, axes)
+    call.couplings.consume(kept)
+    call.couplings.mix(axes, axes)
     return [kept if tensor.ndim else [] for tensor in call.outputs]
 
 
@@ -122,7 +122,7 @@ def elementwise_loss(call: Call) -> Sequence[Axes]:
     axes = broadcast(call, shape, [call.axes_of(tensor) for tensor in call.inputs])
     if call.shape == shape:
         return [axes]
-    call.tracer.couplings.consume(axes)
+    call.couplings.consume(axes)
     return [[]]
 
 
@@ -140,7 +140,7 @@ def renorm(call: Call) -> Sequence[Axes]:
     """Each slice along one dimension is normalised."""
     axes = call.axes("self")
     dim = call["dim"] % len(axes)
-    call.tracer.couplings.mix([axes[dim]], [axis for place, axis in enumerate(axes) if place != dim])
+    call.couplings.mix([axes[dim]], [axis for place, axis in enumerate(axes) if place != dim])
     return [axes]
 
 

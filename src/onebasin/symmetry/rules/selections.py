@@ -6,8 +6,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from onebasin.symmetry.algebra import Axis, length
-from onebasin.symmetry.call import Axes, Call
+from onebasin.symmetry.algebra import Axes, Axis, length
+from onebasin.symmetry.call import Call
 from onebasin.symmetry.rules.elementwise import broadcast, broadcast_shape
 from onebasin.symmetry.rules.registry import rule
 from onebasin.symmetry.rules.shapes import unordered
@@ -29,7 +29,7 @@ def embedding_renorm(call: Call) -> Sequence[Axes]:
     """Rows of a table that are too long are shortened."""
     rows, columns = call.axes("self")
     call.fix([rows], LOOKED_UP)
-    call.tracer.couplings.mix([rows], [columns])
+    call.couplings.mix([rows], [columns])
     return [[rows, columns]]
 
 
@@ -86,7 +86,7 @@ def index(call: Call) -> Sequence[Axes]:
         new: Axes = [call.rigid(size, LOOKED_UP) for size in call.shape[first : first + rank]]
     else:
         new = broadcast(call, broadcast_shape(shapes), chosen)
-    call.tracer.couplings.mix(rest, [*(axes[dim] for dim in dims), *new])
+    call.couplings.mix(rest, [*(axes[dim] for dim in dims), *new])
     return [[*rest[:first], *new, *rest[first:]]]
 
 
@@ -113,7 +113,7 @@ def index_put(call: Call) -> Sequence[Axes]:
     call.fix(values[: len(values) - len(rest[leading:])], LOOKED_UP)
     broadcast(call, [length(axis) for axis in rest[leading:]], [rest[leading:], values])
     call.fix(rest[:leading], LOOKED_UP)
-    call.tracer.couplings.mix(rest, [axes[dim] for dim in dims])
+    call.couplings.mix(rest, [axes[dim] for dim in dims])
     return [axes]
 
 
@@ -150,7 +150,7 @@ def gather(call: Call) -> Sequence[Axes]:
     if call.name == "gather":
         result[dim] = call.rigid(call.shape[dim], LOOKED_UP)
     rest = [axis for place, axis in enumerate(axes) if place != dim]
-    call.tracer.couplings.mix(rest, [axes[dim], result[dim]])
+    call.couplings.mix(rest, [axes[dim], result[dim]])
     return [result]
 
 
@@ -169,7 +169,7 @@ def index_add(call: Call) -> Sequence[Axes]:
                 call.fix([other], LOOKED_UP)
             else:
                 call.unify(axis, other)
-    call.tracer.couplings.mix([axis for place, axis in enumerate(axes) if place != dim], [axes[dim]])
+    call.couplings.mix([axis for place, axis in enumerate(axes) if place != dim], [axes[dim]])
     return [axes]
 
 
@@ -179,5 +179,5 @@ def pack_padded_sequence(call: Call) -> Sequence[Axes]:
     axes = call.axes("input")
     call.fix([*axes[:2], *call.axes("lengths")], LOOKED_UP)
     packed = [call.rigid(call.shape[0], LOOKED_UP), *axes[2:]]
-    call.tracer.couplings.mix(axes[2:], [*axes[:2], packed[0]])
+    call.couplings.mix(axes[2:], [*axes[:2], packed[0]])
     return [packed, *([call.rigid(n, LOOKED_UP) for n in tensor.shape] for tensor in call.outputs[1:])]

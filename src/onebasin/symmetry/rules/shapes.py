@@ -3,9 +3,10 @@
 from collections.abc import Sequence
 from itertools import pairwise
 
-from onebasin.symmetry.algebra import UNIT, Axis, cut, fresh, is_rigid, joined, length, regroup, resolve
-from onebasin.symmetry.call import CONSTANT, Axes, Call
+from onebasin.symmetry.algebra import UNIT, Axes, Axis, cut, fresh, is_rigid, joined, length, regroup, resolve
+from onebasin.symmetry.call import Call
 from onebasin.symmetry.rules.registry import rule
+from onebasin.symmetry.tracer_protocol import CONSTANT
 
 ORDER = "the order of its indices matters"
 
@@ -104,7 +105,7 @@ def taken(call: Call, axes: Axes, dim: int, index: int) -> Axes:
     index %= max(length(axes[dim]), 1)
     if length(axes[dim]) == 1:
         return axes[:dim] + axes[dim + 1 :]
-    return call.tracer.couplings.pick(axes, dim, index, call.cause("one index was taken from it"))
+    return call.couplings.pick(axes, dim, index, call.cause("one index was taken from it"))
 
 
 @rule("slice")
@@ -151,7 +152,7 @@ def unordered(call: Call, axes: Axes, dims: Sequence[int], sizes: Sequence[int],
     call.fix([axes[dim] for dim in dims], reason)
     result = [call.rigid(sizes[dim], reason) if dim in dims else axis for dim, axis in enumerate(axes)]
     others = [axis for dim, axis in enumerate(axes) if dim not in dims]
-    call.tracer.couplings.mix(others, [each[dim] for dim in dims for each in (axes, result)])
+    call.couplings.mix(others, [each[dim] for dim in dims for each in (axes, result)])
     return result
 
 
@@ -183,11 +184,11 @@ def cat(call: Call) -> Sequence[Axes]:
     constants = [
         (axes[dim], tensor.flatten()[0].item())
         for tensor, axes in zip(tensors, operands, strict=True)
-        if call.tracer.memory(tensor).depends == CONSTANT and bool((tensor == tensor.flatten()[0]).all())
+        if call.tracer.depends_on(tensor) == CONSTANT and bool((tensor == tensor.flatten()[0]).all())
     ]
     for (first, value), (second, other) in pairwise(constants):
         if value == other:
-            call.tracer.couplings.paddings.append((first, second))
+            call.couplings.paddings.append((first, second))
     return [result]
 
 
@@ -207,7 +208,7 @@ def stacked(call: Call, operands: Sequence[Axes], dim: int) -> Axes:
     result: list[Axis] = []
     for axes in zip(*operands, strict=True):
         alike = len({resolve(axis) for axis in axes}) == 1
-        result.append(axes[0] if alike else call.tracer.couplings.lay(axes, below, call.cause("stacked")))
+        result.append(axes[0] if alike else call.couplings.lay(axes, below, call.cause("stacked")))
     result.insert(dim, below)
     return result
 
@@ -227,14 +228,14 @@ def constant_pad_nd(call: Call) -> Sequence[Axes]:
         padded.extend([fresh(after)] if after > 0 else [])
         axes[dim] = joined(padded)
         if len(padded) == 3:
-            call.tracer.couplings.paddings.append((padded[0], padded[2]))
+            call.couplings.paddings.append((padded[0], padded[2]))
     return [axes]
 
 
 @rule("as_strided")
 def as_strided(call: Call) -> Sequence[Axes]:
     """Any view of the memory; understood where it only reorders dimensions."""
-    return [call.tracer.linked(call.outputs[0])]
+    return [call.tracer.view_axes(call.outputs[0])]
 
 
 @rule("glu")
@@ -254,7 +255,7 @@ def diagonal(call: Call) -> Sequence[Axes]:
     axes = call.axes("self")
     first, second = call["dim1"] % len(axes), call["dim2"] % len(axes)
     rest = [axis for dim, axis in enumerate(axes) if dim not in (first, second)]
-    call.tracer.couplings.mix(rest, [axes[first], axes[second]])
+    call.couplings.mix(rest, [axes[first], axes[second]])
     if call["offset"] == 0 and length(axes[first]) == length(axes[second]):
         call.unify(axes[first], axes[second])
         return [[*rest, resolve(axes[first])]]

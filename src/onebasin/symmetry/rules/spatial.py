@@ -2,7 +2,8 @@
 
 from collections.abc import Sequence
 
-from onebasin.symmetry.call import Axes, Call
+from onebasin.symmetry.algebra import Axes
+from onebasin.symmetry.call import Call
 from onebasin.symmetry.rules.registry import rule
 from onebasin.symmetry.rules.shapes import unordered
 
@@ -80,5 +81,5 @@ def im2col(call: Call) -> Sequence[Axes]:
     size = call["kernel_size"][0] * call["kernel_size"][1]
     call.fix(axes[-2:], POSITIONS)
     taps, places = call.rigid(size, POSITIONS), call.rigid(call.shape[-1], POSITIONS)
-    call.tracer.couplings.mix(axes[:-2], [*axes[-2:], taps, places])
+    call.couplings.mix(axes[:-2], [*axes[-2:], taps, places])
     return [[*axes[:-3], (*axes[-3], *taps), places]]
