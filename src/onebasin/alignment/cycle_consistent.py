@@ -135,7 +135,7 @@ class _Space:
 
 def _mix(tensor: Tensor, place: Occurrence, matrix: Tensor) -> Tensor:
     """New neuron i is the mixture matrix[i] of the old ones, in one place of one axis."""
-    table = place.place.table
+    table = place.indices.table
     chosen = tensor.index_select(place.axis, table.flatten())
     split = chosen.reshape(*tensor.shape[: place.axis], -1, len(matrix), *tensor.shape[place.axis + 1 :])
     mixed = torch.tensordot(split, matrix, ([place.axis + 1], [1])).movedim(-1, place.axis + 1)

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from onebasin.alignment.models import AlignmentError, State
 from onebasin.networks.evaluation_mode import evaluation_mode
 from onebasin.networks.functional_call import stateless_call
-from onebasin.symmetry.sandbox import examples, outputs_of
+from onebasin.symmetry.nested_tensors import read_examples, tensors_of
 
 Watcher = Callable[[str, nn.Module, Tensor], Any]
 """Told a module's name, the module, and a tensor. What it returns after a call takes the place of the output."""
@@ -31,7 +31,7 @@ def forward(model: nn.Module, state: State, inputs: object) -> Tensor:
             returned = stateless_call(model, state, example.args, example.kwargs)
         except Exception as error:  # a user's model may raise anything
             raise AlignmentError(f"the model does not take the inputs: {type(error).__name__}: {error}") from error
-    found = outputs_of(returned)
+    found = tensors_of(returned)
     if not found:
         raise AlignmentError(f"the model returned {type(returned).__name__} without a tensor in it")
     return found[0]
@@ -40,7 +40,7 @@ def forward(model: nn.Module, state: State, inputs: object) -> Tensor:
 def one_example(inputs: object) -> Any:
     """Return the inputs as one example of arguments; `AlignmentError` for anything else."""
     try:
-        (example,) = examples(inputs)
+        (example,) = read_examples(inputs)
     except ValueError as error:
         raise AlignmentError(f"inputs: {error}") from None
     return example
@@ -56,7 +56,7 @@ def watched(
 
     def hook(name: str, tell: Watcher, late: bool) -> Callable[..., Any]:
         def show(module: nn.Module, args: Any, kwargs: Any, returned: Any = None) -> Any:
-            if (name, late) in called or not (tensors := outputs_of(returned if late else (args, kwargs))):
+            if (name, late) in called or not (tensors := tensors_of(returned if late else (args, kwargs))):
                 return None
             called.add((name, late))
             told = tell(name, module, tensors[0])

@@ -89,7 +89,7 @@ def _scaled(state: State, sides: Sides, scales: Tensor) -> dict[str, Tensor]:
         for place in side:
             tensor = after[place.tensor]
             along = torch.ones(tensor.shape[place.axis], dtype=torch.float64)
-            along[place.place.table] = factors
+            along[place.indices.table] = factors
             shape = [-1 if dim == place.axis else 1 for dim in range(tensor.ndim)]
             after[place.tensor] = (tensor.double() * along.reshape(shape)).to(tensor.dtype)
     return after

@@ -7,11 +7,12 @@ from dataclasses import dataclass
 
 import torch
 
-from onebasin.symmetry.algebra import Atom, Axis, Cause, atoms_of, fresh, in_order, length, resolve
-from onebasin.symmetry.couplings import AxisTuple, Couplings
+from onebasin.symmetry.algebra import Atom, Axis, Cause, atoms_of, fresh, in_creation_order, length, resolve
+from onebasin.symmetry.axis_structure import AxisTuple
+from onebasin.symmetry.couplings import Couplings
 from onebasin.symmetry.expressions import Concat, Expression, Fixed, Neurons, Product, leaves
 from onebasin.symmetry.groups import Group, TensorAxes
-from onebasin.symmetry.indexing import coordinates, needs
+from onebasin.symmetry.indexing import coordinates, missing_labels
 from onebasin.symmetry.spec import PermutationSpec
 
 UNEXPLAINED = "its indices are used one by one"
@@ -31,21 +32,21 @@ def assemble(
 ) -> PermutationSpec:
     """Conclude the couplings, and describe every tensor by groups."""
     axes, returned = {name: entry.axes for name, entry in state.items()}, dict(outputs)
-    couplings.settle(axes, returned)
+    couplings.solve_deferred(axes, returned)
     axes = {name: tuple(map(resolve, each)) for name, each in axes.items()}
     returned = {name: tuple(map(resolve, each)) for name, each in returned.items()}
-    couplings.forget_unused(axes.values())
+    couplings.fix_unused(axes.values())
     for each in axes.values():  # as they are now, after tensors were taken apart
         couplings.observe(each)
     free = list(dict.fromkeys(a for each in axes.values() for axis in each for a in atoms_of(axis) if a.cause is None))
-    index = couplings.index()
+    index = couplings.tensors_by_atom()
     outer = {atom: set(couplings.outer_atoms(atom, index)) for atom in free}
     _merge_inseparable(outer, axes, returned)
     _order(outer, free)
     sets = _interchangeable(couplings, [atom for atom in outer if not outer[atom]], outer)
     names = _names(axes, outer, sets)
     fixed: dict[Atom, str] = {}
-    for atom in in_order({atom for each in outer.values() for atom in each if atom.cause is not None}):
+    for atom in in_creation_order({atom for each in outer.values() for atom in each if atom.cause is not None}):
         name, dim = _first(atom, axes)
         fixed[atom] = _unique(f"{name}[{dim}]", {*names.values(), *fixed.values()})
     namer = _Namer(names, sets, fixed)
@@ -76,7 +77,7 @@ def _merge_inseparable(
 
     Permutations of each, chosen for each index of the other, together give all permutations of the pairs.
     """
-    pairs = [(a, b) for a in outer for b in in_order(outer[a]) if b in outer and a in outer[b]]
+    pairs = [(a, b) for a in outer for b in in_creation_order(outer[a]) if b in outer and a in outer[b]]
     for first, second in pairs:
         if first not in outer or second not in outer or not _always_adjacent(first, second, axes):
             continue
@@ -125,7 +126,7 @@ def _order(outer: dict[Atom, set[Atom]], free: Sequence[Atom]) -> None:
     """Let groups lie within each other in one direction, and within all that their outer groups lie within."""
     place = {atom: number for number, atom in enumerate(free)}
     for atom in outer:
-        for each in in_order(outer[atom]):
+        for each in in_creation_order(outer[atom]):
             if each in outer and atom in outer[each]:
                 later = max(atom, each, key=lambda a: place.get(a, 0))
                 outer[each if later is atom else atom].discard(later)
@@ -133,7 +134,7 @@ def _order(outer: dict[Atom, set[Atom]], free: Sequence[Atom]) -> None:
     while changed:
         changed = False
         for around in outer.values():
-            for other in in_order(around):
+            for other in in_creation_order(around):
                 if other in outer and not outer[other] <= around:
                     around.discard(other)
                     changed = True
@@ -156,7 +157,7 @@ def _interchangeable(
         home = next((members for members in sets.values() if one in members), [one])
         if other in home or any(other in members for members in sets.values()):
             continue
-        if all(couplings.one_set(member, other) for member in home):
+        if all(couplings.are_interchangeable(member, other) for member in home):
             home.append(other)
             sets[home[0]] = home
     return sets
@@ -166,7 +167,7 @@ def _is_complete(axes: tuple[Expression, ...], within: Mapping[str, tuple[str, .
     """Whether a tensor has neurons, and with them every index that chooses their permutation."""
     neurons = [leaf for axis in axes for leaf in leaves(axis) if isinstance(leaf, Neurons)]
     found = {name for axis in axes for name in coordinates(axis, torch.zeros(1, dtype=torch.long))}
-    return bool(neurons) and all(needs(axis, within) <= found for axis in axes)
+    return bool(neurons) and all(missing_labels(axis, within) <= found for axis in axes)
 
 
 def _occurrences(axes: Mapping[str, AxisTuple]) -> Iterator[tuple[Atom, str, int]]:

@@ -9,9 +9,10 @@ import torch
 from torch import nn
 
 from onebasin.symmetry.assemble import assemble
-from onebasin.symmetry.sandbox import duplicate, examples
+from onebasin.symmetry.model_trace import Trace
+from onebasin.symmetry.nested_tensors import read_examples
+from onebasin.symmetry.sandbox import copy_model
 from onebasin.symmetry.spec import PermutationSpec
-from onebasin.symmetry.trace import Trace
 from onebasin.symmetry.verify import Bench, Run, verified
 
 
@@ -33,10 +34,10 @@ def find_permutations(
     Raises TraceError (which operation, which module) for a model that cannot be traced, SymmetryError for inputs that
     do not fit, for weights or outputs that are NaN or infinite, and for models that cannot be copied.
     """
-    twin = duplicate(model)
+    twin = copy_model(model)
     trace = Trace(twin, model, outputs or (lambda returned: returned))
     runs: list[Run] = []
-    for example in examples(example_inputs):
+    for example in read_examples(example_inputs):
         trace.follow(Run(example, training=False))
         runs.append(Run(example, training=False))
         evaluated = trace.steps

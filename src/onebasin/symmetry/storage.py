@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 
 from onebasin.symmetry.errors import SymmetryError
 from onebasin.symmetry.expressions import Neurons, from_data, leaves, to_data
-from onebasin.symmetry.groups import Group, TensorAxes, axis_of, label_sizes, outermost_first
-from onebasin.symmetry.indexing import needs, places
+from onebasin.symmetry.groups import Group, TensorAxes, axis_with_label, label_sizes, outermost_first
+from onebasin.symmetry.indexing import group_indices, missing_labels
 
 FORMAT, VERSION = "onebasin.permutations", 1
 MAX_LENGTH = 2**31
@@ -91,14 +91,15 @@ def _check_axis(groups: Mapping[str, Group], name: str, entry: TensorAxes, dim: 
             raise SymmetryError(f"{name}[{dim}]: group {group!r} is unknown")
         size = groups[group].size
         if any(leaf.group == group and leaf.start + leaf.size > size for leaf in neurons) or any(
-            each.table.shape[-1] != size for each in places(axis, group)
+            each.table.shape[-1] != size for each in group_indices(axis, group)
         ):
             raise SymmetryError(f"{name}[{dim}]: other neurons of {group!r} than its {size}, once each")
-    for label in needs(axis, {group.name: group.within for group in groups.values()}):
-        axis_of(label, entry.axes, dim)
+    for label in missing_labels(axis, {group.name: group.within for group in groups.values()}):
+        axis_with_label(label, entry.axes, dim)
 
 
 def _list(data: Mapping[str, Any], key: str) -> list[Any]:
+    """The list under a key. Raises SymmetryError if there is none."""
     value = data.get(key)
     if not isinstance(value, list):
         raise SymmetryError(f"permutation specification: {key}: expected a list")
@@ -106,6 +107,7 @@ def _list(data: Mapping[str, Any], key: str) -> list[Any]:
 
 
 def _group_from_data(data: object) -> tuple[str, Group]:
+    """Read one group. Raises SymmetryError for invalid data."""
     match data:
         case {"name": str(name), "size": int(size), "within": list(within)} if size > 1:
             return name, Group(name, size, tuple(str(other) for other in within))
@@ -113,11 +115,13 @@ def _group_from_data(data: object) -> tuple[str, Group]:
 
 
 def _entry_to_data(name: str, entry: TensorAxes) -> dict[str, Any]:
+    """The axes of one tensor as JSON data."""
     data: dict[str, Any] = {"name": name, "axes": [to_data(axis) for axis in entry.axes], "parameter": entry.parameter}
     return data | ({"same_as": entry.same_as} if entry.same_as is not None else {})
 
 
 def _entry_from_data(data: object) -> tuple[str, TensorAxes]:
+    """Read the axes of one tensor. Raises SymmetryError for invalid data."""
     match data:
         case {"name": str(name), "axes": list(axes), "parameter": bool(parameter), **rest}:
             same_as = rest.get("same_as")

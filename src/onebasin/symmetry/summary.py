@@ -50,5 +50,6 @@ def summary(spec: Specification) -> str:
 
 
 def _shortened(names: list[str]) -> str:
+    """The first names, and the number of the others."""
     more = f" and {len(names) - MAX_NAMES} more" if len(names) > MAX_NAMES else ""
     return " ".join(names[:MAX_NAMES]) + more

@@ -19,11 +19,11 @@ from torch._ops import OpOverload
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from onebasin.symmetry.algebra import UNIT, Axes, Axis, Cause, fresh, joined, length, rigidify, unify
+from onebasin.symmetry.algebra import UNIT, Axes, Axis, Cause, concatenated, fresh, length, rigidify, unify
 from onebasin.symmetry.call import Call, Rule, tensors_in
-from onebasin.symmetry.chance import expectation
 from onebasin.symmetry.couplings import Couplings
 from onebasin.symmetry.errors import TraceError
+from onebasin.symmetry.expectations import expectation
 from onebasin.symmetry.rules import creates, find_rule
 from onebasin.symmetry.tracer_protocol import CONSTANT, FLOAT_INPUT, INTEGER_INPUT
 
@@ -129,9 +129,9 @@ class Tracer(TorchDispatchMode):  # type: ignore[no-untyped-call]
                 axes.append(fresh(size, cause))
             else:
                 pieces = [fresh(run) for run in runs]
-                axes.append(joined(pieces))
+                axes.append(concatenated(pieces))
                 if len(pieces) > 1:
-                    self.couplings.distinct.append(tuple(pieces))
+                    self.couplings.distinct_parts.append(tuple(pieces))
         return axes
 
     @classmethod

@@ -18,17 +18,10 @@ import torch
 from torch import Tensor, nn
 
 from onebasin.core.seeds import generator
+from onebasin.symmetry.double_precision import DoublePrecision, widen
 from onebasin.symmetry.errors import SymmetryError
-from onebasin.symmetry.sandbox import (
-    DoublePrecision,
-    Example,
-    duplicate,
-    examples,
-    outputs_of,
-    plain_execution,
-    state_of,
-    widen,
-)
+from onebasin.symmetry.nested_tensors import Example, read_examples, tensors_of
+from onebasin.symmetry.sandbox import copy_model, plain_execution, state_tensors
 from onebasin.symmetry.spec import Perms, PermutationSpec
 from onebasin.symmetry.weakening import weaker
 
@@ -71,7 +64,7 @@ class Bench:
         self.single: set[str] = set()
         self.unwritten = unwritten
         for values, change in ((_disturbed, _disturbed_example), (_to_double, _double_example)):
-            self.state = {name: values(tensor, name) for name, tensor in state_of(original).items()}
+            self.state = {name: values(tensor, name) for name, tensor in state_tensors(original).items()}
             self.runs = [Run(change(run.example), run.training) for run in runs]
             self.before = [self._run(run, self.state) for run in self.runs]
             if all(_finite(outputs) for outputs, _ in self.before):
@@ -98,7 +91,7 @@ class Bench:
 
     def _run(self, run: Run, state: dict[str, Tensor]) -> tuple[list[Tensor], dict[str, Tensor]]:
         """The outputs with these weights, and in training mode what became of the buffers."""
-        live = state_of(self.model)
+        live = state_tensors(self.model)
         for name, tensor in live.items():
             tensor.data = state[name] if name in self.unwritten else state[name].clone()
         widen(self.model)
@@ -109,7 +102,7 @@ class Bench:
             with plain_execution(), DoublePrecision(self.single):
                 torch.set_default_dtype(torch.float64)
                 returned = self.select(self.model(*example.args, **example.kwargs))
-                outputs = [tensor.detach().clone() for tensor in outputs_of(returned)]
+                outputs = [tensor.detach().clone() for tensor in tensors_of(returned)]
         except Exception as error:
             raise SymmetryError(f"the model cannot be run in float64: {type(error).__name__}: {error}") from error
         finally:
@@ -183,7 +176,7 @@ def check_permutations(model: nn.Module, example_inputs: object, spec: Permutati
 
     In float64, with disturbed weights: about 1e-15 where the group is right. Example inputs as for `find_permutations`.
     """
-    bench = Bench(duplicate(model), model, [Run(example, False) for example in examples(example_inputs)])
+    bench = Bench(copy_model(model), model, [Run(example, False) for example in read_examples(example_inputs)])
     return {name: bench.difference(spec, moving(spec, [name], 0)) for name in spec.groups}
 
 

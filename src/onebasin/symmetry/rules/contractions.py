@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 
-from onebasin.symmetry.algebra import Atom, Axes, Axis, atoms_of, length, regroup, resolve
+from onebasin.symmetry.algebra import Atom, Axes, Axis, atoms_of, length, reshape_axes, resolve
 from onebasin.symmetry.call import Call
 from onebasin.symmetry.rules.elementwise import broadcast
 from onebasin.symmetry.rules.registry import rule
@@ -17,9 +17,9 @@ def contract(
     before the first step, nothing was learned about the other.
     """
     if any(call.is_zero(name) for name in factors):
-        call.couplings.zero(summed)
+        call.couplings.mark_zeroed(summed)
     else:
-        call.couplings.consume(summed)
+        call.couplings.mark_used(summed)
     within = _atoms([*summed, *batch])
     apart: list[Axis] = [(atom,) for atom in _atoms(free) - within]
     call.couplings.mix([*summed, *batch], apart)
@@ -144,7 +144,7 @@ def convolution(call: Call) -> Sequence[Axes]:
     cause = call.cause("channels in groups that do not fit")
 
     def grouped(axis: Axis) -> Axes:
-        return [(), axis] if groups == 1 else regroup([axis], [groups, length(axis) // groups], cause)
+        return [(), axis] if groups == 1 else reshape_axes([axis], [groups, length(axis) // groups], cause)
 
     batch, channels = source[: -1 - len(kernel)], source[-1 - len(kernel)]
     group, entering = grouped(channels)

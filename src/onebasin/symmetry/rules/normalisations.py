@@ -39,7 +39,7 @@ def group_norm(call: Call) -> Sequence[Axes]:
     couplings = call.couplings
     couplings.mix([axes[0], axes[1]], axes[2:])
     if 1 < count < size:
-        couplings.block(axes[1], count, call.cause("normalised in groups that do not fit"))
+        couplings.keep_blocks(axes[1], count, call.cause("normalised in groups that do not fit"))
     statistics = [axes[0], call.rigid(count, "a statistic of each group")]
     return [axes, statistics, statistics]
 

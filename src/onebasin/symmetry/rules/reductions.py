@@ -24,7 +24,7 @@ def without(call: Call, axes: Axes, dims: Sequence[int]) -> Axes:
     left = [UNIT if dim in dims else axis for dim, axis in enumerate(axes) if keep or dim not in dims]
     others = [axis for dim, axis in enumerate(axes) if dim not in dims]
     call.couplings.mix(others, [axes[dim] for dim in dims])
-    call.couplings.consume(axes[dim] for dim in dims)
+    call.couplings.mark_used(axes[dim] for dim in dims)
     return left
 
 
@@ -103,7 +103,7 @@ def nll_loss(call: Call) -> Sequence[Axes]:
         call.unify(axis, other)
     if call.get("weight") is not None:
         call.fix(call.axes("weight"), "classes")
-    call.couplings.consume(kept)
+    call.couplings.mark_used(kept)
     call.couplings.mix(axes, axes)
     return [kept if tensor.ndim else [] for tensor in call.outputs]
 
@@ -122,7 +122,7 @@ def elementwise_loss(call: Call) -> Sequence[Axes]:
     axes = broadcast(call, shape, [call.axes_of(tensor) for tensor in call.inputs])
     if call.shape == shape:
         return [axes]
-    call.couplings.consume(axes)
+    call.couplings.mark_used(axes)
     return [[]]
 
 

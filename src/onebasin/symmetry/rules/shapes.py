@@ -3,7 +3,18 @@
 from collections.abc import Sequence
 from itertools import pairwise
 
-from onebasin.symmetry.algebra import UNIT, Axes, Axis, cut, fresh, is_rigid, joined, length, regroup, resolve
+from onebasin.symmetry.algebra import (
+    UNIT,
+    Axes,
+    Axis,
+    concatenated,
+    fresh,
+    is_rigid,
+    length,
+    reshape_axes,
+    resolve,
+    split_axis,
+)
 from onebasin.symmetry.call import Call
 from onebasin.symmetry.rules.registry import rule
 from onebasin.symmetry.tracer_protocol import CONSTANT
@@ -17,7 +28,7 @@ def view(call: Call) -> Sequence[Axes]:
     if call.get("dtype") is not None:
         call.fix(call.axes("self"), "its bits were read as another type")
         return [[call.rigid(size, "its bits were read as another type") for size in call.shape]]
-    return [regroup(call.axes("self"), call.shape, call.cause("reshaped to sizes that do not fit"))]
+    return [reshape_axes(call.axes("self"), call.shape, call.cause("reshaped to sizes that do not fit"))]
 
 
 @rule("transpose", "t", "permute")
@@ -132,16 +143,16 @@ def _stretch(call: Call, axes: Axes, dim: int, begin: int, end: int) -> Axes:
         return [*axes[:dim], UNIT, *axes[dim:]]
     axis = axes[dim]
     if end < size:
-        axis, _ = cut(axis, end)
+        axis, _ = split_axis(axis, end)
     if begin:
-        _, axis = cut(axis, begin)
+        _, axis = split_axis(axis, begin)
     return [*axes[:dim], axis, *axes[dim + 1 :]]
 
 
 def _every(call: Call, axes: Axes, dim: int, begin: int, step: int) -> Axes:
     size, taken_size = length(axes[dim]), call.shape[dim]
     if begin < step and taken_size * step == size and not is_rigid(axes[dim]):
-        rows = regroup([axes[dim]], [taken_size, step], call.cause("reshaped to sizes that do not fit"))
+        rows = reshape_axes([axes[dim]], [taken_size, step], call.cause("reshaped to sizes that do not fit"))
         return taken(call, [*axes[:dim], *rows, *axes[dim + 1 :]], dim + 1, begin)
     return unordered(call, axes, [dim], call.shape)
 
@@ -180,7 +191,7 @@ def cat(call: Call) -> Sequence[Axes]:
         for place, axis in enumerate(axes):
             if place != dim:
                 call.unify(result[place], axis)
-    result[dim] = joined(axes[dim] for axes in operands)
+    result[dim] = concatenated(axes[dim] for axes in operands)
     constants = [
         (axes[dim], tensor.flatten()[0].item())
         for tensor, axes in zip(tensors, operands, strict=True)
@@ -208,7 +219,7 @@ def stacked(call: Call, operands: Sequence[Axes], dim: int) -> Axes:
     result: list[Axis] = []
     for axes in zip(*operands, strict=True):
         alike = len({resolve(axis) for axis in axes}) == 1
-        result.append(axes[0] if alike else call.couplings.lay(axes, below, call.cause("stacked")))
+        result.append(axes[0] if alike else call.couplings.stack(axes, below, call.cause("stacked")))
     result.insert(dim, below)
     return result
 
@@ -226,7 +237,7 @@ def constant_pad_nd(call: Call) -> Sequence[Axes]:
         padded: list[Axis] = [fresh(before)] if before > 0 else []
         padded.append(axes[dim])
         padded.extend([fresh(after)] if after > 0 else [])
-        axes[dim] = joined(padded)
+        axes[dim] = concatenated(padded)
         if len(padded) == 3:
             call.couplings.paddings.append((padded[0], padded[2]))
     return [axes]
@@ -283,7 +294,7 @@ def channel_shuffle(call: Call) -> Sequence[Axes]:
     axes = list(call.axes("self"))
     groups = call["groups"]
     sizes = [groups, length(axes[1]) // groups]
-    outer, inner = regroup([axes[1]], sizes, call.cause("shuffled in groups that do not fit"))
+    outer, inner = reshape_axes([axes[1]], sizes, call.cause("shuffled in groups that do not fit"))
     axes[1] = (*inner, *outer)
     return [axes]
 
@@ -294,5 +305,5 @@ def pixel_shuffle(call: Call) -> Sequence[Axes]:
     axes = call.axes("self")
     factor = call["upscale_factor"]
     sizes = [length(axes[-3]) // factor**2, factor, factor]
-    channels, down, right = regroup([axes[-3]], sizes, call.cause("shuffled in groups that do not fit"))
+    channels, down, right = reshape_axes([axes[-3]], sizes, call.cause("shuffled in groups that do not fit"))
     return [[*axes[:-3], channels, (*axes[-2], *down), (*axes[-1], *right)]]

@@ -16,7 +16,8 @@ from onebasin.symmetry.algebra import Axes, Axis, Cause, fresh, rigidify
 from onebasin.symmetry.assemble import StateTensor
 from onebasin.symmetry.couplings import Couplings
 from onebasin.symmetry.errors import SymmetryError, TraceError
-from onebasin.symmetry.sandbox import Example, outputs_of, plain_execution, state_of
+from onebasin.symmetry.nested_tensors import Example, tensors_of
+from onebasin.symmetry.sandbox import plain_execution, state_tensors
 from onebasin.symmetry.tracer import Tracer, Windows, address_of
 from onebasin.symmetry.tracer_protocol import FLOAT_INPUT, INTEGER_INPUT, STATE
 from onebasin.symmetry.verify import Run
@@ -42,11 +43,11 @@ class Trace:
 
     def __post_init__(self) -> None:
         self.dropouts = {name for name, module in self.model.named_modules() if isinstance(module, _DropoutNd)}
-        self.live = state_of(self.model)
+        self.live = state_tensors(self.model)
         self.state: dict[str, StateTensor] = {}
         self.tensors: list[tuple[Tensor, Axes]] = []
         known: dict[tuple[Any, ...], str] = {}
-        shared = state_of(self.original)  # a copy of a model does not share memory where the model does
+        shared = state_tensors(self.original)  # a copy of a model does not share memory where the model does
         firsts: dict[str, Tensor] = {}
         for name, tensor in self.live.items():
             source = shared[name]
@@ -70,7 +71,7 @@ class Trace:
 
     def restore(self) -> None:
         """Give the model's tensors the values of the original."""
-        for name, tensor in state_of(self.original).items():
+        for name, tensor in state_tensors(self.original).items():
             self.live[name].data.copy_(tensor.detach())
 
     def follow(self, run: Run) -> None:
@@ -130,7 +131,7 @@ class Trace:
         self.tracer = tracer
         with plain_execution(), self._watched(tracer), tracer, Windows(tracer):
             returned = self.select(self.model(*example.args, **example.kwargs))
-        results = outputs_of(returned)
+        results = tensors_of(returned)
         if not results:
             raise SymmetryError(f"model: returned {type(returned).__name__} without a tensor in it")
         for tensor in results:
@@ -185,7 +186,7 @@ class Trace:
         def leave(name: str) -> Any:
             def hook(module: nn.Module, args: Any, result: Any) -> None:
                 tracer.modules.pop()
-                first = next(iter(outputs_of(result)), None)
+                first = next(iter(tensors_of(result)), None)
                 if name and first is not None and tracer.memory(first).depends & (INTEGER_INPUT | FLOAT_INPUT):
                     self.outputs.setdefault(name, tuple(tracer.view_axes(first)))
 
