@@ -1,4 +1,4 @@
-"""x"""
+"""Execution of a model in float64."""
 
 from __future__ import annotations
 
@@ -12,80 +12,83 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from onebasin.symmetry.expectations import expectation
 from onebasin.symmetry.nested_tensors import map_tensors
 
-NARROW = (torch.float16, torch.bfloat16, torch.float32)
+BELOW_DOUBLE = (torch.float16, torch.bfloat16, torch.float32)
 
 
 class DoublePrecision(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Compute in float64 whatever a model asks for, and replace random draws by their expectation.
+    """Compute every operation in float64, and replace random draws by their expectation.
 
-    Operations that do not exist in float64 are computed in float32; their names are added to `single`.
+    Operations without a float64 implementation are computed in float32; their names are added to `single_precision`.
     """
 
-    def __init__(self, single: set[str]) -> None:
+    def __init__(self, single_precision: set[str]) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self.single = single
+        self.single_precision = single_precision
 
     @classmethod
     def _should_skip_dynamo(cls) -> bool:
-        return False  # else the first operation imports all of torch.compile, which takes a second
+        return False  # otherwise the first operation imports all of torch.compile, which takes a second
 
     def __torch_dispatch__(
         self, func: OpOverload, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         named: dict[str, Any] = {}
-        wide: list[Any] = []
-        given = dict(kwargs or {})
-        for place, argument in enumerate(func._schema.arguments):
-            if place < len(args):
-                value = args[place]
-            elif argument.name in given:
-                value = given[argument.name]
+        double_args: list[Any] = []
+        double_kwargs = dict(kwargs or {})
+        for position, argument in enumerate(func._schema.arguments):
+            if position < len(args):
+                value = args[position]
+            elif argument.name in double_kwargs:
+                value = double_kwargs[argument.name]
             else:
                 if argument.has_default_value():
                     named[argument.name] = argument.default_value
                 continue
             if argument.alias_info is None or not argument.alias_info.is_write:
-                value = _widened(value)
+                value = _to_double(value)
             named[argument.name] = value
-            if place < len(args):
-                wide.append(value)
+            if position < len(args):
+                double_args.append(value)
             else:
-                given[argument.name] = value
-        result = expectation(func, named, wide, given)
+                double_kwargs[argument.name] = value
+        result = expectation(func, named, double_args, double_kwargs)
         if result is not NotImplemented:
             return result
         try:
-            return func(*wide, **given)
+            return func(*double_args, **double_kwargs)
         except RuntimeError:
-            result = func(*_narrowed(wide), **_narrowed(given))  # raises again if precision was not the reason
-            self.single.add(str(func))
-            return _widened(result)
+            # This call raises again if the precision was not the cause.
+            result = func(*_to_single(double_args), **_to_single(double_kwargs))
+            self.single_precision.add(str(func))
+            return _to_double(result)
 
 
-def _widened(value: Any) -> Any:
+def _to_double(value: Any) -> Any:
+    """Convert floating-point tensors and dtypes in an argument to float64."""
     if isinstance(value, Tensor):
-        return value.double() if value.dtype in NARROW else value
+        return value.double() if value.dtype in BELOW_DOUBLE else value
     if isinstance(value, torch.dtype):
-        return torch.float64 if value in NARROW else value
+        return torch.float64 if value in BELOW_DOUBLE else value
     if isinstance(value, list | tuple):
-        return type(value)(_widened(each) for each in value)
+        return type(value)(_to_double(each) for each in value)
     return value
 
 
-def _narrowed(value: Any) -> Any:
+def _to_single(value: Any) -> Any:
+    """Convert float64 tensors and dtypes in an argument to float32."""
     if isinstance(value, Tensor):
         return value.float() if value.dtype == torch.float64 else value
     if isinstance(value, torch.dtype):
         return torch.float32 if value == torch.float64 else value
     if isinstance(value, dict):
-        return {key: _narrowed(each) for key, each in value.items()}
-    return type(value)(map(_narrowed, value)) if isinstance(value, list | tuple) else value
+        return {key: _to_single(each) for key, each in value.items()}
+    return type(value)(map(_to_single, value)) if isinstance(value, list | tuple) else value
 
 
-def widen(model: nn.Module) -> None:
-    """Turn a model's tensors into float64, those in plain attributes too."""
+def to_double_precision(model: nn.Module) -> None:
+    """Convert a model's tensors to float64, including tensors in plain attributes."""
     model.double()
     for module in model.modules():
         for name, value in vars(module).items():
             if name not in ("_parameters", "_buffers", "_modules"):
-                vars(module)[name] = map_tensors(value, _widened)
+                vars(module)[name] = map_tensors(value, _to_double)

@@ -1,4 +1,4 @@
-"""Following a model through all of its runs: modes, examples, and answers to what it asks about its data."""
+"""The trace of a model through all of its runs: both modes, all examples, both outcomes of data-dependent branches."""
 
 from __future__ import annotations
 
@@ -18,17 +18,22 @@ from onebasin.symmetry.couplings import Couplings
 from onebasin.symmetry.errors import SymmetryError, TraceError
 from onebasin.symmetry.nested_tensors import Example, tensors_of
 from onebasin.symmetry.sandbox import plain_execution, state_tensors
-from onebasin.symmetry.tracer import Tracer, Windows, address_of
+from onebasin.symmetry.tracer import Tracer, ValueReadMode, storage_id
 from onebasin.symmetry.tracer_protocol import FLOAT_INPUT, INTEGER_INPUT, STATE
-from onebasin.symmetry.verify import Run
+from onebasin.symmetry.verify import ModelRun
 
-MOST_PATHS = 32
-"""Runs that a model may take to show what it does under either answer to each question it asks about its data."""
+MAX_PATHS = 32
+"""Limit on the runs with different outcomes of the model's data-dependent branches."""
 
 
 @dataclass
-class Trace:
-    """A model followed through all of its runs; its tensors have the same atoms in each."""
+class ModelTrace:
+    """A model traced through all of its runs. Its tensors have the same atoms in each run.
+
+    model: a copy of `original` that may be changed. select: takes the outputs that must not change from what the model
+    returns. state: the axes of each tensor in the state_dict. outputs: the axes of the first tensor that each module
+    returns. multiplications: the most in one run. steps: the operations of the last run, without dropout.
+    """
 
     model: nn.Module
     original: nn.Module
@@ -36,54 +41,57 @@ class Trace:
     couplings: Couplings = field(default_factory=Couplings)
     outputs: dict[str, tuple[Any, ...]] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
-    work: int = 0
-    used: set[int] = field(default_factory=set)
-    written: set[int] = field(default_factory=set)
+    multiplications: int = 0
+    used_storages: set[int] = field(default_factory=set)
+    written_storages: set[int] = field(default_factory=set)
     steps: list[tuple[str, str, object]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.dropouts = {name for name, module in self.model.named_modules() if isinstance(module, _DropoutNd)}
-        self.live = state_tensors(self.model)
+        self.dropout_paths = {name for name, module in self.model.named_modules() if isinstance(module, _DropoutNd)}
+        self.model_state = state_tensors(self.model)
         self.state: dict[str, StateTensor] = {}
-        self.tensors: list[tuple[Tensor, Axes]] = []
-        known: dict[tuple[Any, ...], str] = {}
-        shared = state_tensors(self.original)  # a copy of a model does not share memory where the model does
-        firsts: dict[str, Tensor] = {}
-        for name, tensor in self.live.items():
-            source = shared[name]
+        self.traced_tensors: list[tuple[Tensor, Axes]] = []
+        first_names: dict[tuple[Any, ...], str] = {}
+        original_state = state_tensors(self.original)  # a model's copy does not share memory as the model does
+        first_tensors: dict[str, Tensor] = {}
+        for name, tensor in self.model_state.items():
+            source = original_state[name]
             steps = list(zip(source.stride(), source.shape, strict=True))
-            first = known.setdefault((address_of(source), source.storage_offset(), *sorted(steps)), name)
+            first = first_names.setdefault((storage_id(source), source.storage_offset(), *sorted(steps)), name)
             if first == name:
-                firsts[name] = source
+                first_tensors[name] = source
                 axes: Axes = [fresh(size) for size in tensor.shape]
-            else:  # the same values, perhaps transposed
-                old = zip(firsts[first].stride(), firsts[first].shape, strict=True)
+            else:  # the same elements, perhaps transposed
+                old = zip(first_tensors[first].stride(), first_tensors[first].shape, strict=True)
                 found = dict(zip(old, self.state[first].axes, strict=True))
                 axes = [found[step] for step in steps]
-            same_as = first if first != name and source.stride() == firsts[first].stride() else None
+            same_as = first if first != name and source.stride() == first_tensors[first].stride() else None
             self.state[name] = StateTensor(tuple(axes), isinstance(tensor, nn.Parameter), same_as)
-            if first == name or address_of(tensor) != address_of(self.live[first]):
-                self.tensors.append((tensor, axes))
-        self._fix_overlaps(firsts)
-        saved = {address_of(tensor) for tensor in self.live.values()}
+            if first == name or storage_id(tensor) != storage_id(self.model_state[first]):
+                self.traced_tensors.append((tensor, axes))
+        self._fix_overlaps(first_tensors)
+        saved = {storage_id(tensor) for tensor in self.model_state.values()}
         others = [t for module in self.model.modules() for t in vars(module).values() if isinstance(t, Tensor)]
-        self.unsaved = frozenset(map(address_of, [*self.model.buffers(), *others])) - saved
+        self.unsaved_storages = frozenset(map(storage_id, [*self.model.buffers(), *others])) - saved
 
     def restore(self) -> None:
-        """Give the model's tensors the values of the original."""
+        """Copy the values of the original into the model's tensors."""
         for name, tensor in state_tensors(self.original).items():
-            self.live[name].data.copy_(tensor.detach())
+            self.model_state[name].data.copy_(tensor.detach())
 
-    def follow(self, run: Run) -> None:
-        """Trace a run, and every other that differs in an answer to a question about data. Raises SymmetryError."""
+    def trace_run(self, run: ModelRun) -> None:
+        """Trace a run, and every run that differs from it in the outcome of a data-dependent branch.
+
+        Raises SymmetryError if the model does not take the example, TraceError if it cannot be traced.
+        """
         paths: list[list[bool]] = [[]]
         seen: set[tuple[tuple[str, int], bool]] = set()
-        done = 0
+        finished = 0
         while paths:
             decisions = paths.pop()
-            done += 1
+            finished += 1
             try:
-                tracer = self._follow(run, decisions)
+                tracer = self._trace_path(run, decisions)
             except SymmetryError:
                 raise
             except Exception as error:
@@ -91,25 +99,28 @@ class Trace:
                     self.notes.append(f"one path ends in {type(error).__name__}: {error}")
                     continue
                 raise self._failure(run, error) from error
-            if done + len(paths) > MOST_PATHS:
+            if finished + len(paths) > MAX_PATHS:
                 raise TraceError(
-                    f"data-dependent control flow: more than {MOST_PATHS} paths, from {tracer.deciders[0][0]} on"
+                    f"data-dependent control flow: more than {MAX_PATHS} paths, from {tracer.decision_sites[0][0]} on"
                 )
-            seen.update(zip(tracer.deciders, tracer.decisions, strict=True))
+            seen.update(zip(tracer.decision_sites, tracer.decisions, strict=True))
             for step in range(len(decisions), len(tracer.decisions)):
                 other = not tracer.decisions[step]
-                if (tracer.deciders[step], other) not in seen:
-                    seen.add((tracer.deciders[step], other))
+                if (tracer.decision_sites[step], other) not in seen:
+                    seen.add((tracer.decision_sites[step], other))
                     paths.append([*tracer.decisions[:step], other])
 
-    def follow_training(self, example: Example) -> Run | None:
-        """Trace training mode, if the model can be run in it: else on the example twice over, else a note is made."""
-        twice = example.map(lambda tensor: torch.cat([tensor, tensor]) if tensor.ndim else tensor)
+    def trace_training(self, example: Example) -> ModelRun | None:
+        """Trace training mode on an example, or on the example concatenated with itself if the first attempt fails.
+
+        Returns the run that succeeded, or None and a note if neither did.
+        """
+        doubled_example = example.map(lambda tensor: torch.cat([tensor, tensor]) if tensor.ndim else tensor)
         problem: SymmetryError | None = None
-        for each in (example, twice):
+        for each in (example, doubled_example):
             try:
-                self.follow(Run(each, training=True))
-                return Run(each, training=True)
+                self.trace_run(ModelRun(each, training=True))
+                return ModelRun(each, training=True)
             except TraceError:
                 raise
             except SymmetryError as error:
@@ -117,10 +128,11 @@ class Trace:
         self.notes.append(f"training mode was not followed: {problem}")
         return None
 
-    def _follow(self, run: Run, decisions: Sequence[bool]) -> Tracer:
+    def _trace_path(self, run: ModelRun, decisions: Sequence[bool]) -> Tracer:
+        """Trace one run in which the first branches have the outcomes in `decisions`."""
         self.restore()
-        tracer = Tracer(self.couplings, decisions, self.unsaved)
-        for tensor, axes in self.tensors:
+        tracer = Tracer(self.couplings, decisions, self.unsaved_storages)
+        for tensor, axes in self.traced_tensors:
             tracer.register(tensor, axes, STATE)
         example = run.example.map(lambda tensor: tensor.clone())
         for tensor in example.tensors():
@@ -129,7 +141,7 @@ class Trace:
             tracer.register(tensor, [fresh(n, cause) for n in tensor.shape], FLOAT_INPUT if real else INTEGER_INPUT)
         self.model.train(run.training)
         self.tracer = tracer
-        with plain_execution(), self._watched(tracer), tracer, Windows(tracer):
+        with plain_execution(), self._module_hooks(tracer), tracer, ValueReadMode(tracer):
             returned = self.select(self.model(*example.args, **example.kwargs))
         results = tensors_of(returned)
         if not results:
@@ -140,35 +152,35 @@ class Trace:
             for axis in tracer.operand_axes(tensor):
                 rigidify(axis, Cause("an output's axis"))
         self.notes.extend(tracer.notes)
-        self.work = max(self.work, tracer.work)
-        self.used |= tracer.used
-        self.written |= tracer.written
-        self.steps = [step for step in tracer.steps if step[1] not in self.dropouts]
+        self.multiplications = max(self.multiplications, tracer.multiplications)
+        self.used_storages |= tracer.used_storages
+        self.written_storages |= tracer.written_storages
+        self.steps = [step for step in tracer.steps if step[1] not in self.dropout_paths]
         return tracer
 
     def fix_unused(self) -> None:
-        """Tensors that no operation took keep their order: nothing is known of them."""
-        for tensor, axes in self.tensors:
-            if address_of(tensor) not in self.used:
+        """Make the axes of tensors rigid that no operation used, since nothing is known about them."""
+        for tensor, axes in self.traced_tensors:
+            if storage_id(tensor) not in self.used_storages:
                 for axis in axes:
                     rigidify(axis, Cause("no operation of the trace used it"))
 
-    def unwritten(self) -> frozenset[str]:
+    def unwritten_parameters(self) -> frozenset[str]:
         """The names of parameters that no run wrote to."""
         return frozenset(
             name
-            for name, tensor in self.live.items()
-            if isinstance(tensor, nn.Parameter) and address_of(tensor) not in self.written
+            for name, tensor in self.model_state.items()
+            if isinstance(tensor, nn.Parameter) and storage_id(tensor) not in self.written_storages
         )
 
-    def _fix_overlaps(self, shared: Mapping[str, Tensor]) -> None:
-        """Different tensors that share memory without being one keep their order."""
+    def _fix_overlaps(self, first_tensors: Mapping[str, Tensor]) -> None:
+        """Make the axes of different tensors rigid if their memory overlaps."""
         spans: dict[int, list[tuple[int, int, tuple[Axis, ...]]]] = {}
-        for name, tensor in shared.items():
+        for name, tensor in first_tensors.items():
             axes = self.state[name].axes
             begin = int(tensor.storage_offset())
             extent = 1 + sum((n - 1) * step for n, step in zip(tensor.shape, tensor.stride(), strict=True) if n)
-            spans.setdefault(address_of(tensor), []).append((begin, begin + extent, axes))
+            spans.setdefault(storage_id(tensor), []).append((begin, begin + extent, axes))
         for tensors in spans.values():
             for begin, end, axes in tensors:
                 if any(begin < other_end and other < end for other, other_end, a in tensors if a is not axes):
@@ -176,8 +188,8 @@ class Trace:
                         rigidify(axis, Cause("it shares memory with another tensor"))
 
     @contextmanager
-    def _watched(self, tracer: Tracer) -> Iterator[None]:
-        """Tell the tracer which module runs, and note the axes of the first tensor that each module returns."""
+    def _module_hooks(self, tracer: Tracer) -> Iterator[None]:
+        """Report the running module to the tracer, and record the axes of the first tensor that each module returns."""
         handles: list[RemovableHandle] = []
 
         def enter(name: str) -> Any:
@@ -187,7 +199,7 @@ class Trace:
             def hook(module: nn.Module, args: Any, result: Any) -> None:
                 tracer.modules.pop()
                 first = next(iter(tensors_of(result)), None)
-                if name and first is not None and tracer.memory(first).depends & (INTEGER_INPUT | FLOAT_INPUT):
+                if name and first is not None and tracer.depends_on(first) & (INTEGER_INPUT | FLOAT_INPUT):
                     self.outputs.setdefault(name, tuple(tracer.view_axes(first)))
 
             return hook
@@ -201,8 +213,8 @@ class Trace:
             for handle in handles:
                 handle.remove()
 
-    def _failure(self, run: Run, error: Exception) -> SymmetryError:
-        """What to say of a run that failed: whether it also fails where nobody follows it."""
+    def _failure(self, run: ModelRun, error: Exception) -> SymmetryError:
+        """The error for a failed run, depending on whether the model also fails without the tracer."""
         self.restore()
         try:
             with plain_execution():
@@ -210,5 +222,5 @@ class Trace:
                 self.model(*example.args, **example.kwargs)
         except Exception as plain:
             return SymmetryError(f"the model does not take the example inputs: {type(plain).__name__}: {plain}")
-        place = f"{self.tracer.operation or 'before the first operation'} in {self.tracer.module or 'the model'}"
-        return TraceError(f"the model cannot be followed: {place}: {type(error).__name__}: {error}")
+        where = f"{self.tracer.operation or 'before the first operation'} in {self.tracer.module or 'the model'}"
+        return TraceError(f"the model cannot be followed: {where}: {type(error).__name__}: {error}")

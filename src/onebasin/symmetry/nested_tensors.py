@@ -1,4 +1,4 @@
-"""x"""
+"""Tensors in nested arguments and outputs of models."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ HALF = (torch.float16, torch.bfloat16)
 
 @dataclass(frozen=True)
 class Example:
-    """Arguments of a model: tensors, also in tuples, lists, mappings and dataclasses; not in other objects."""
+    """Arguments of one call of a model. Tensors may be in tuples, lists, mappings and dataclasses, not in other
+    objects."""
 
     args: tuple[Any, ...]
     kwargs: dict[str, Any]
@@ -30,14 +31,14 @@ class Example:
         )
 
     def tensors(self) -> list[Tensor]:
-        """Every tensor in it."""
+        """Every tensor in the example."""
         found: list[Tensor] = []
 
-        def note(tensor: Tensor) -> Tensor:
+        def append(tensor: Tensor) -> Tensor:
             found.append(tensor)
             return tensor
 
-        self.map(note)
+        self.map(append)
         return found
 
 
@@ -60,11 +61,11 @@ def read_examples(inputs: object) -> list[Example]:
         )
     if not example.tensors():
         raise SymmetryError("example_inputs: no tensor in them")
-    return [example.map(_plain)]
+    return [example.map(_to_cpu)]
 
 
-def _plain(tensor: Tensor) -> Tensor:
-    """A copy on the CPU, in single precision if it was half."""
+def _to_cpu(tensor: Tensor) -> Tensor:
+    """A copy on the CPU, in single precision if it was in half precision."""
     if tensor.layout != torch.strided:
         raise SymmetryError(f"example_inputs: a tensor of layout {tensor.layout}; expected dense ones")
     tensor = tensor.detach().to("cpu", copy=True)
@@ -72,7 +73,7 @@ def _plain(tensor: Tensor) -> Tensor:
 
 
 def tensors_of(value: object) -> list[Tensor]:
-    """The tensors that a model returned, in tuples, lists, mappings and dataclasses; not those in other objects."""
+    """The tensors in a value: in tuples, lists, mappings and dataclasses, not in other objects."""
     if isinstance(value, Tensor):
         return [value]
     if isinstance(value, Mapping):
@@ -85,6 +86,7 @@ def tensors_of(value: object) -> list[Tensor]:
 
 
 def map_tensors(value: Any, change: Any) -> Any:
+    """A copy of a nested value with a function applied to each tensor. Other objects are kept as they are."""
     if isinstance(value, Tensor):
         return change(value)
     if type(value) in (list, tuple):

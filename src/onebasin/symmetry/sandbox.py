@@ -1,4 +1,4 @@
-"""x"""
+"""Execution of a copy of a model without side effects outside it."""
 
 from __future__ import annotations
 
@@ -22,7 +22,11 @@ SEED = 0
 
 
 def copy_model(model: nn.Module) -> nn.Module:
-    """A copy of a model on the CPU that shares no memory with it. Raises SymmetryError."""
+    """A copy of a model on the CPU that shares no memory with it; half precision becomes float32.
+
+    Raises SymmetryError for values that are no module, models that cannot be copied, and weights that are not dense,
+    not initialised, without data, or not finite.
+    """
     if not isinstance(model, nn.Module):
         raise SymmetryError(f"model: {type(model).__name__}; expected a torch.nn.Module")
     if isinstance(model, torch.jit.ScriptModule):
@@ -46,22 +50,22 @@ def copy_model(model: nn.Module) -> nn.Module:
             if isinstance(value, Tensor) and not value.is_leaf:
                 memo[id(value)] = value.detach().clone()
     try:
-        twin = copy.deepcopy(model, memo)
+        model_copy = copy.deepcopy(model, memo)
     except Exception as error:
         raise SymmetryError(f"model: cannot be copied: {type(error).__name__}: {error}") from error
-    twin = twin.to("cpu")
-    half = any(tensor.dtype in HALF for tensor in [*twin.parameters(), *twin.buffers()])
-    return twin.float() if half else twin
+    model_copy = model_copy.to("cpu")
+    has_half = any(tensor.dtype in HALF for tensor in [*model_copy.parameters(), *model_copy.buffers()])
+    return model_copy.float() if has_half else model_copy
 
 
 def state_tensors(model: nn.Module) -> dict[str, Tensor]:
-    """The tensors of a model's state_dict, themselves."""
+    """The tensors of a model's state_dict themselves, not copies."""
     return {k: v for k, v in model.state_dict(keep_vars=True).items() if isinstance(v, Tensor)}
 
 
 @contextmanager
 def plain_execution() -> Iterator[None]:
-    """Run models by plain operations, not fused ones, and leave PyTorch's settings and all generators as they were."""
+    """Run models by plain instead of fused operations; then restore PyTorch's settings and all random generators."""
     python, numpy = random.getstate(), np.random.get_state()
     mkldnn, fastpath = torch._C._get_mkldnn_enabled(), torch.backends.mha.get_fastpath_enabled()
     with ExitStack() as stack:
@@ -72,7 +76,7 @@ def plain_execution() -> Iterator[None]:
         stack.enter_context(torch.random.fork_rng(devices=[]))
         stack.enter_context(torch.enable_grad())
         stack.enter_context(sdpa_kernel([SDPBackend.MATH]))
-        if "torch._dynamo" in sys.modules:  # not imported for this: it takes a second
+        if "torch._dynamo" in sys.modules:  # it is not imported only for this, because the import takes a second
             stack.enter_context(torch.compiler.set_stance("force_eager"))
         torch._C._set_mkldnn_enabled(False)
         torch.backends.mha.set_fastpath_enabled(False)

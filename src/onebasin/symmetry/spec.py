@@ -251,7 +251,7 @@ def _take_along(tensor: Tensor, dim: int, axis: Expression, source: Tensor) -> T
 
 def _shaped_along(dim: int, index: Tensor, ndim: int) -> Tensor:
     """Reshape an index vector so that it varies along `dim` of `ndim` dimensions."""
-    return index.reshape([-1 if place == dim else 1 for place in range(ndim)])
+    return index.reshape([-1 if axis == dim else 1 for axis in range(ndim)])
 
 
 def _fixed_fraction(expression: Expression) -> float:
