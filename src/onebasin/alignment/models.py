@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from onebasin.networks.functional_call import second_names
+from onebasin.networks.functional_call import duplicate_names
 from onebasin.symmetry.spec import PermutationSpec
 
 State = Mapping[str, Tensor]
@@ -52,16 +52,16 @@ def each_once(model: nn.Module, state: State) -> dict[str, Tensor]:
     `AlignmentError` where a state has other values under the second name.
     """
     try:
-        seconds = second_names(model, state)
+        duplicates = duplicate_names(model, state)
     except ValueError as error:
         raise AlignmentError(str(error)) from None
-    return {name: tensor for name, tensor in state.items() if name not in seconds}
+    return {name: tensor for name, tensor in state.items() if name not in duplicates}
 
 
 def named_like(model: nn.Module, given: State, found: State) -> dict[str, Tensor]:
     """Return what was found for a state `each_once`, under all names and in the order that the given state has."""
-    seconds = second_names(model, given)
-    return {name: found[seconds[name]].clone() if name in seconds else found[name] for name in given}
+    duplicates = duplicate_names(model, given)
+    return {name: found[duplicates[name]].clone() if name in duplicates else found[name] for name in given}
 
 
 def parameters(spec: PermutationSpec, state: State) -> dict[str, Tensor]:
