@@ -6,34 +6,34 @@ from torch import nn
 
 import onebasin as ob
 from onebasin.alignment import AlignmentError, align
-from onebasin.alignment.cycle_consistent import _Space, refine
-from onebasin.alignment.models import parameters
+from onebasin.alignment.cycle_consistent import _PairObjective, refine
+from onebasin.alignment.models import matching_parameters
 
 
 def test_the_value_is_the_sum_over_pairs() -> None:
     states = [seeded(convolutional, seed).state_dict() for seed in range(3)]
     spec = ob.find_permutations(convolutional(), torch.zeros(2, 1, 8, 8))
-    models = [parameters(spec, state) for state in states]
-    space = _Space(spec, models)
+    models = [matching_parameters(spec, state) for state in states]
+    objective = _PairObjective(spec, models)
     identity = [{group: torch.eye(size) for group, size in spec.sizes.items()} for _ in states]
-    moved = [{name: model[name] for name in space.places} for model in models]
-    assert space.value(identity) == pytest.approx(nearness(moved), rel=1e-5)
+    moved = [{name: model[name] for name in objective.occurrences} for model in models]
+    assert objective.value(identity) == pytest.approx(nearness(moved), rel=1e-5)
 
 
 def test_slopes_are_derivatives() -> None:
     states = [seeded(lambda: perceptron(4, 5, 6, 2), seed).state_dict() for seed in range(3)]
     spec = ob.find_permutations(perceptron(4, 5, 6, 2), torch.zeros(2, 4))
-    space = _Space(spec, [parameters(spec, state) for state in states])
+    objective = _PairObjective(spec, [matching_parameters(spec, state) for state in states])
     soft = [{g: 0.5 * torch.eye(n) + 0.5 / n for g, n in spec.sizes.items()} for _ in states]
-    slopes = space.slopes(soft)
+    gradients = objective.gradients(soft)
     for group, place in (("1", (2, 3)), ("3", (0, 4))):
         step = 1e-2
         up = [{g: x.clone() for g, x in each.items()} for each in soft]
         down = [{g: x.clone() for g, x in each.items()} for each in soft]
         up[1][group][place] += step
         down[1][group][place] -= step
-        measured = (space.value(up) - space.value(down)) / (2 * step)
-        assert measured == pytest.approx(float(slopes[1][group][place]), rel=2e-3, abs=1e-4)
+        measured = (objective.value(up) - objective.value(down)) / (2 * step)
+        assert measured == pytest.approx(float(gradients[1][group][place]), rel=2e-3, abs=1e-4)
 
 
 def test_permuted_copies_come_together() -> None:
@@ -56,7 +56,7 @@ def test_it_is_never_worse_than_its_start_and_its_figures_are_true() -> None:
 
     def mean_of_pairs(perms: list[dict[str, torch.Tensor]]) -> float:
         aligned = [spec.apply(state, p) for state, p in zip(states, perms, strict=True)]
-        kept = _Space(spec, [parameters(spec, state) for state in aligned]).places
+        kept = _PairObjective(spec, [matching_parameters(spec, state) for state in aligned]).occurrences
         return nearness([{name: state[name] for name in kept} for state in aligned]) / 6
 
     assert found.before == pytest.approx(mean_of_pairs(start), rel=1e-5)

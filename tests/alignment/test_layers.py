@@ -44,13 +44,13 @@ def test_chosen_rows_come_in_runs() -> None:
     layer = nn.Conv2d(2, 3, 3)
     inputs = torch.randn(10, 2, 6, 6)
     output = layer(inputs)
-    rows = Rows.drawn(output, 1, 40, torch.Generator().manual_seed(0))
+    rows = Rows.sample(output, 1, 40, torch.Generator().manual_seed(0))
     assert len(rows.indices) == 40
     assert rows.positions == 16
     everything = unfold(layer, inputs)
     parts = list(rows.patches(layer, inputs))
     torch.testing.assert_close(torch.cat([part for _, part in parts]), everything[rows.indices])
-    assert torch.equal(rows.of(output, 1), rows_of(output, 1)[rows.indices])
+    assert torch.equal(rows.select(output, 1), rows_of(output, 1)[rows.indices])
 
 
 def test_channels_of_outputs() -> None:

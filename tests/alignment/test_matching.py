@@ -10,7 +10,7 @@ from tests.symmetry.sequence_nets import GPT
 from torch import Tensor, nn
 
 import onebasin as ob
-from onebasin.alignment.matching import best_order
+from onebasin.alignment.matching import best_permutation
 
 CASES: list[tuple[Callable[[], nn.Module], tuple[int, ...]]] = [
     (lambda: perceptron(16, 40, 40, 40, 5), (3, 16)),
@@ -80,7 +80,7 @@ def test_the_best_order_is_the_best(size: int, seed: int) -> None:
     truth = torch.randperm(size, generator=torch.Generator().manual_seed(seed))
     similarity = torch.zeros(size, size)
     similarity[torch.arange(size), truth] = 1.0
-    found = best_order(similarity)
+    found = best_permutation(similarity)
     if torch.equal(truth, torch.arange(size)):
         assert found is None
     else:

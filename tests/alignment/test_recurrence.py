@@ -10,7 +10,7 @@ from torch.nn.utils.rnn import pack_padded_sequence
 from onebasin.alignment import AlignmentError, average
 from onebasin.alignment.forward_hooks import forward
 from onebasin.alignment.least_squares import least_squares
-from onebasin.alignment.recurrence import fit_gates, listen, recurrent_layers
+from onebasin.alignment.recurrence import fit_gates, gate_pre_activations, recurrent_layers
 
 DRAWS = torch.Generator().manual_seed(4)
 KINDS: list[Callable[..., nn.RNNBase]] = [
@@ -26,7 +26,7 @@ KINDS: list[Callable[..., nn.RNNBase]] = [
 def test_gates_replayed_are_what_the_module_returns(kind: Callable[..., nn.RNNBase], bias: bool, both: bool) -> None:
     module = seeded(lambda: kind(3, 5, num_layers=2, bias=bias, bidirectional=both, batch_first=True), 1)
     inputs = torch.randn(4, 7, 3, generator=DRAWS)
-    _, returned = listen(module, inputs)
+    _, returned = gate_pre_activations(module, inputs)
     torch.testing.assert_close(returned, module(inputs)[0])
 
 
@@ -42,7 +42,7 @@ def test_gates_that_another_module_has_are_fitted_exactly(
 
     teacher, pupil = seeded(build, 1), seeded(build, 2)
     inputs, others = torch.randn(2, 200, 7, 3, generator=DRAWS, dtype=torch.float64)
-    fit_gates(pupil, inputs, listen(teacher, inputs)[0], 1e-12)
+    fit_gates(pupil, inputs, gate_pre_activations(teacher, inputs)[0], 1e-12)
     torch.testing.assert_close(pupil(others)[0], teacher(others)[0], rtol=1e-3, atol=1e-3)
 
 
