@@ -48,8 +48,7 @@ def test_the_gates_of_another_module_are_fitted_exactly(
 
 @torch.no_grad()
 def test_a_gate_by_hand() -> None:
-    """One neuron, one step from the state h = 0: w = w0 + x t / (x x + r mean(x x, h h)) with the residual t = 10 - 4.
-    """
+    """One neuron, one step from h = 0: w = w0 + x t / (x x + r mean(x x, h h)) with the residual t = 10 - 4."""
     module = nn.RNN(1, 1, bias=False, batch_first=True)
     for weight in module.parameters():
         weight.fill_(2.0)

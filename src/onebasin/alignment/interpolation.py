@@ -22,7 +22,7 @@ Measure = Callable[[dict[str, Tensor], float], tuple[float, float]]
 
 @dataclass(frozen=True)
 class Line:
-    """Losses (mean cross-entropy, nats) and accuracies at equidistant places from one model (0) to another (1)."""
+    """Losses (mean cross-entropy, nats) and accuracies at equidistant positions from one model (0) to another (1)."""
 
     places: tuple[float, ...]
     losses: tuple[float, ...]
@@ -33,7 +33,8 @@ class Line:
         """The largest excess of the loss over the linear interpolation between the two ends; 0 if there is none."""
         first, last = self.losses[0], self.losses[-1]
         above = [
-            loss - ((1 - place) * first + place * last) for place, loss in zip(self.places, self.losses, strict=True)
+            loss - ((1 - position) * first + position * last)
+            for position, loss in zip(self.places, self.losses, strict=True)
         ]
         return max(0.0, *above)
 
@@ -41,7 +42,7 @@ class Line:
 def line_between(first: StateDict, second: StateDict, measure: Measure, points: int = POINTS) -> Line:
     """Measure the models (1 - t) first + t second at `points` values of t from 0 to 1."""
     places = tuple(step / (points - 1) for step in range(points))
-    measured = [measure(_interpolate(first, second, place), place) for place in places]
+    measured = [measure(_interpolate(first, second, position), position) for position in places]
     return Line(places, tuple(loss for loss, _ in measured), tuple(accuracy for _, accuracy in measured))
 
 
@@ -53,8 +54,8 @@ def lines_to_mean(states: Sequence[StateDict], measure: Measure, points: int = P
     return [line_between(state, centre, measure, points) for state in states]
 
 
-def _interpolate(first: StateDict, second: StateDict, place: float) -> dict[str, Tensor]:
-    """The model at a place on the line. The ends are the given models, without rounding."""
-    if place in (0.0, 1.0):
-        return dict(second if place else first)
-    return average([first, second], [1 - place, place])
+def _interpolate(first: StateDict, second: StateDict, position: float) -> dict[str, Tensor]:
+    """The model at a position on the line. The ends are the given models, without rounding."""
+    if position in (0.0, 1.0):
+        return dict(second if position else first)
+    return average([first, second], [1 - position, position])

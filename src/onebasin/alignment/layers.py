@@ -85,7 +85,7 @@ class Rows:
     def sample_sequences(cls, output: Tensor, max_rows: int, rng: torch.Generator) -> Rows:
         """Sample whole sequences of an output [sequences, steps, channels].
 
-        At least one sequence is taken, and otherwise as many whole ones as fit into `max_rows` rows.
+        The number of sequences is the largest that fits into `max_rows` rows, but at least one.
         """
         sequences, steps = output.shape[:2]
         chosen = _sample_indices(sequences, max(1, max_rows // max(steps, 1)), rng)

@@ -55,7 +55,7 @@ class Couplings:
     observed: the axes of all tensors. mixing: the arguments of every `mix`. blocks: the arguments of every
     `keep_blocks`.
     picks: for an inner and an outer atom, the parts that were taken, by index of the outer atom. paddings: pairs of
-    equal paddings. distinct_parts: parts of an axis whose neurons cannot change places with each other.
+    equal paddings. distinct_parts: parts of an axis whose neurons cannot be exchanged.
     used: axes that contributed to a result. multiplied_by_zero: axes that only entered products with zeros.
     not_always_together: pairs of an inner and an outer atom of which some tensor has the inner one alone.
     """
@@ -253,7 +253,7 @@ class Couplings:
         return frozenset(shared or ())
 
     def are_interchangeable(self, first: Atom, second: Atom) -> bool:
-        """Whether two paddings occur together everywhere, so that their neurons can change places."""
+        """Whether two paddings occur together everywhere, so that their neurons can be exchanged."""
         for parts in self.distinct_parts:
             atoms_of_parts = [set(atoms_of(resolve(piece))) for piece in parts]
             if any((first in atoms) != (second in atoms) for atoms in atoms_of_parts):

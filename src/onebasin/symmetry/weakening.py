@@ -11,7 +11,7 @@ from onebasin.symmetry.spec import PermutationSpec
 
 
 def weaken(spec: PermutationSpec, name: str, why: str) -> PermutationSpec:
-    """Restrict the permutations of a group by one step, and add a note that says so.
+    """Restrict the permutations of a group by one step, and add a note about it.
 
     A nested group gets one permutation for all indices of its outer groups. A group that is divided into parts becomes
     a group for each part. Any other group is fixed.

@@ -217,12 +217,12 @@ def stack_axes(call: Call, operands: Sequence[Axes], dim: int) -> Axes:
 
     Where their axes differ, later operations on the stack decide whether they must have the same permutation.
     """
-    below = call.rigid(len(operands), "tensors were stacked")
+    stack_axis = call.rigid(len(operands), "tensors were stacked")
     result: list[Axis] = []
     for axes in zip(*operands, strict=True):
-        alike = len({resolve(axis) for axis in axes}) == 1
-        result.append(axes[0] if alike else call.couplings.stack(axes, below, call.cause("stacked")))
-    result.insert(dim, below)
+        equal = len({resolve(axis) for axis in axes}) == 1
+        result.append(axes[0] if equal else call.couplings.stack(axes, stack_axis, call.cause("stacked")))
+    result.insert(dim, stack_axis)
     return result
 
 
