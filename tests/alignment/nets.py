@@ -1,4 +1,4 @@
-"""Small networks and states for these tests."""
+"""Small networks and state dicts for these tests."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def seeded(build: Callable[[], nn.Module], seed: int) -> nn.Module:
 
 
 def noisy(state: dict[str, Tensor], share: float, seed: int = 9) -> dict[str, Tensor]:
-    """Every tensor with normal noise of this share of its own deviation."""
+    """Every tensor with normal noise of this share of its own standard deviation."""
     draws = torch.Generator().manual_seed(seed)
     return {
         name: value + share * value.std() * torch.randn(value.shape, generator=draws)

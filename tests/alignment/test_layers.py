@@ -1,4 +1,4 @@
-"""Unfolding is convolution, and the layers that are fitted are those that can be."""
+"""Patches of convolutions, sampled rows, and the selection of fitted layers."""
 
 import torch
 from hypothesis import given, settings
@@ -10,12 +10,12 @@ from onebasin.alignment.layers import Rows, channel_dim, fitted_layers, is_linea
 
 @settings(max_examples=150, deadline=None)
 @given(st.data())
-def test_unfolding_and_multiplying_is_convolving(data: st.DataObject) -> None:
+def test_unfolded_patches_times_the_kernel_are_the_convolution(data: st.DataObject) -> None:
     spatial = data.draw(st.integers(1, 3))
     groups = data.draw(st.integers(1, 3))
     channels, outputs = groups * data.draw(st.integers(1, 2)), groups * data.draw(st.integers(1, 2))
     padding = data.draw(st.sampled_from(["valid", "same", "numbers"]))
-    sizes = st.sampled_from([1, 3]) if padding == "same" else st.integers(1, 3)  # torch warns of even ones
+    sizes = st.sampled_from([1, 3]) if padding == "same" else st.integers(1, 3)  # PyTorch warns about even kernels
     kernel = tuple(data.draw(sizes) for _ in range(spatial))
     dilation = tuple(data.draw(st.integers(1, 2)) for _ in range(spatial))
     stride: tuple[int, ...] = tuple(data.draw(st.integers(1, 2)) for _ in range(spatial))
@@ -40,17 +40,17 @@ def test_unfolding_and_multiplying_is_convolving(data: st.DataObject) -> None:
     torch.testing.assert_close(found, rows_of(expected, 1))
 
 
-def test_chosen_rows_come_in_runs() -> None:
+def test_sampled_rows_come_in_batches() -> None:
     layer = nn.Conv2d(2, 3, 3)
     inputs = torch.randn(10, 2, 6, 6)
     output = layer(inputs)
-    rows = Rows.drawn(output, 1, 40, torch.Generator().manual_seed(0))
+    rows = Rows.sample(output, 1, 40, torch.Generator().manual_seed(0))
     assert len(rows.indices) == 40
     assert rows.positions == 16
     everything = unfold(layer, inputs)
     parts = list(rows.patches(layer, inputs))
     torch.testing.assert_close(torch.cat([part for _, part in parts]), everything[rows.indices])
-    assert torch.equal(rows.of(output, 1), rows_of(output, 1)[rows.indices])
+    assert torch.equal(rows.select(output, 1), rows_of(output, 1)[rows.indices])
 
 
 def test_channels_of_outputs() -> None:

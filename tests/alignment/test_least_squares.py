@@ -19,17 +19,17 @@ def linear(weight: list[list[float]]) -> tuple[nn.Module, dict[str, Tensor]]:
 
 
 def test_ridge_by_hand() -> None:
-    """One layer, one input direction: w = w0 + x t / (x.x + r mean(x^2)), t the missing output."""
+    """One layer, one input direction: w = w0 + x t / (x.x + r mean(x^2)), with the residual t of the target."""
     model, one = linear([[1.0, 0.0]])
     _, other = linear([[3.0, 4.0]])
     inputs = torch.tensor([[2.0, 0.0]])
     teach = torch.tensor([[10.0]])
     merged = least_squares(model, [one, other], inputs, ridge=0.5, teach=teach)
-    # average [2, 2]; missing 10 - 4 = 6; gram [[4, 0], [0, 0]]; pull 0.5 * 2 = 1; step 2 * 6 / (4 + 1)
+    # average [2, 2]; residual 10 - 4 = 6; Gram matrix [[4, 0], [0, 0]]; penalty 0.5 * 2 = 1; step 2 * 6 / (4 + 1)
     torch.testing.assert_close(merged["0.weight"], torch.tensor([[2.0 + 12 / 5, 2.0]]))
 
 
-def test_a_mean_of_linear_models_is_their_average_already() -> None:
+def test_linear_models_merge_into_their_average() -> None:
     model = nn.Sequential(nn.Linear(4, 3))
     states = [seeded(lambda: nn.Sequential(nn.Linear(4, 3)), seed).state_dict() for seed in range(3)]
     merged = least_squares(model, states, torch.randn(20, 4, generator=DRAWS), [1, 2, 3])
@@ -38,8 +38,8 @@ def test_a_mean_of_linear_models_is_their_average_already() -> None:
         torch.testing.assert_close(merged[name], expected[name], rtol=1e-4, atol=1e-5)
 
 
-def twice() -> nn.Module:
-    """Norms, groups, and a layer that is called twice (its first call counts)."""
+def normalised_net() -> nn.Module:
+    """A network with norms and a grouped convolution."""
     return nn.Sequential(
         nn.Conv2d(2, 8, 3, padding=1, groups=2, bias=False),
         nn.GroupNorm(2, 8),
@@ -52,7 +52,7 @@ def twice() -> nn.Module:
 
 
 class Recurrent(nn.Module):
-    """Two recurrent layers, read off at the last step."""
+    """Two recurrent layers with an output at the last step."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -66,13 +66,13 @@ CASES: list[tuple[Callable[[], nn.Module], Tensor]] = [
     (lambda: perceptron(6, 20, 20, 4), torch.randn(200, 6, generator=DRAWS)),
     (lambda: perceptron(6, 20, 20, 4, norm=True), torch.randn(200, 6, generator=DRAWS)),
     (convolutional, torch.randn(64, 1, 8, 8, generator=DRAWS)),
-    (twice, torch.randn(64, 2, 8, 8, generator=DRAWS)),
+    (normalised_net, torch.randn(64, 2, 8, 8, generator=DRAWS)),
     (Recurrent, torch.randn(100, 9, 4, generator=DRAWS)),
 ]
 
 
 @pytest.mark.parametrize(("build", "inputs"), CASES)
-def test_equal_models_stay_what_they_are(build: Callable[[], nn.Module], inputs: Tensor) -> None:
+def test_equal_models_are_unchanged(build: Callable[[], nn.Module], inputs: Tensor) -> None:
     model = seeded(build, 0).eval()
     state = {name: value.clone() for name, value in model.state_dict().items()}
     merged = least_squares(model, [state, state], inputs, anchor=1)
@@ -82,7 +82,7 @@ def test_equal_models_stay_what_they_are(build: Callable[[], nn.Module], inputs:
 
 @pytest.mark.parametrize(("build", "inputs"), CASES)
 @pytest.mark.parametrize("anchor", [None, 0])
-def test_it_is_nearer_to_the_mean_output_than_the_average(
+def test_the_result_is_nearer_to_the_mean_output_than_the_average(
     build: Callable[[], nn.Module], inputs: Tensor, anchor: int | None
 ) -> None:
     model = seeded(build, 0)
@@ -91,16 +91,16 @@ def test_it_is_nearer_to_the_mean_output_than_the_average(
         for name in state:
             if name.endswith("running_var"):
                 state[name] = state[name].abs() + 0.1
-    wanted = torch.stack([forward(model, state, inputs) for state in states]).mean(0)
+    expected = torch.stack([forward(model, state, inputs) for state in states]).mean(0)
 
     def error(state: dict[str, Tensor]) -> float:
-        return float((forward(model, state, inputs) - wanted).square().mean())
+        return float((forward(model, state, inputs) - expected).square().mean())
 
     merged = least_squares(model, states, inputs, anchor=anchor)
     assert error(merged) < 0.5 * error(average(states))
 
 
-def test_it_follows_what_is_taught() -> None:
+def test_the_output_follows_the_given_targets() -> None:
     model = seeded(lambda: perceptron(6, 40, 3), 0)
     states = [seeded(lambda: perceptron(6, 40, 3), seed).state_dict() for seed in range(3)]
     inputs = torch.randn(100, 6, generator=DRAWS)
@@ -110,7 +110,7 @@ def test_it_follows_what_is_taught() -> None:
     assert float((found - teach).square().mean()) < 0.05 * float(teach.var())
 
 
-def test_many_rows_are_drawn_from_and_results_repeat() -> None:
+def test_results_repeat_when_rows_are_sampled() -> None:
     build = convolutional
     states = [noisy(seeded(build, 0).state_dict(), 0.2, seed) for seed in range(2)]
     states = [{n: v.abs() if n.endswith("var") else v for n, v in state.items()} for state in states]
@@ -119,8 +119,8 @@ def test_many_rows_are_drawn_from_and_results_repeat() -> None:
     assert all(torch.equal(first[name], again[name]) for name in first)
 
 
-def test_agreement_counts() -> None:
-    """A model whose neurons say something else than the anchor's hardly counts; one that says the same does."""
+def test_agreement_weights_the_models() -> None:
+    """A model whose neurons differ from the anchor's hardly counts; without an anchor it counts fully."""
     model = seeded(lambda: perceptron(5, 12, 2), 0)
     base = model.state_dict()
     stranger = seeded(lambda: perceptron(5, 12, 2), 7).state_dict()
@@ -134,11 +134,11 @@ def test_agreement_counts() -> None:
 
     merged = least_squares(model, [base, stranger], inputs, anchor=0)
     plain = least_squares(model, [base, stranger], inputs)
-    wanted = first_layer(base)
-    assert (first_layer(merged) - wanted).norm() < 0.4 * (first_layer(plain) - wanted).norm()
+    expected = first_layer(base)
+    assert (first_layer(merged) - expected).norm() < 0.4 * (first_layer(plain) - expected).norm()
 
 
-def test_bad_requests_are_named() -> None:
+def test_invalid_arguments_are_refused() -> None:
     model = perceptron(4, 5, 2)
     state = model.state_dict()
     inputs = torch.zeros(3, 4)

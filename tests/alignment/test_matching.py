@@ -10,7 +10,7 @@ from tests.symmetry.sequence_nets import GPT
 from torch import Tensor, nn
 
 import onebasin as ob
-from onebasin.alignment.matching import best_order
+from onebasin.alignment.matching import best_permutation
 
 CASES: list[tuple[Callable[[], nn.Module], tuple[int, ...]]] = [
     (lambda: perceptron(16, 40, 40, 40, 5), (3, 16)),
@@ -21,7 +21,7 @@ CASES: list[tuple[Callable[[], nn.Module], tuple[int, ...]]] = [
 DEEP: list[tuple[Callable[[], nn.Module], tuple[int, ...]]] = [
     (lambda: vgg(VGG16), (1, 3, 32, 32)),
     (lambda: ResNet20("A", "batch"), (2, 3, 8, 8)),
-    (lambda: ResNet20("A", "group"), (2, 3, 8, 8)),  # blocks of a normalisation change places, and channels in them
+    (lambda: ResNet20("A", "group"), (2, 3, 8, 8)),  # the blocks of a norm are permuted, and channels in them
     (lambda: ResNet20("B", "group"), (2, 3, 8, 8)),
     (Grouped, (2, 3, 8, 8)),
 ]
@@ -34,7 +34,7 @@ def test_a_planted_permutation_is_recovered_under_noise(build: Callable[[], nn.M
     _assert_recovered(spec, model)
 
 
-def test_heads_are_recovered_with_the_neurons_inside_of_them() -> None:
+def test_heads_are_recovered_with_the_neurons_inside_them() -> None:
     model = seeded(GPT, 0)
     spec = ob.find_permutations(model, torch.zeros((2, 6), dtype=torch.long))
     assert any(group.within for group in spec.groups.values())
@@ -76,11 +76,11 @@ def test_matching_is_a_fixed_point_and_brings_models_nearer() -> None:
 
 
 @given(st.integers(1, 8), st.integers(0, 10**6))
-def test_the_best_order_is_the_best(size: int, seed: int) -> None:
+def test_the_best_permutation_is_found(size: int, seed: int) -> None:
     truth = torch.randperm(size, generator=torch.Generator().manual_seed(seed))
     similarity = torch.zeros(size, size)
     similarity[torch.arange(size), truth] = 1.0
-    found = best_order(similarity)
+    found = best_permutation(similarity)
     if torch.equal(truth, torch.arange(size)):
         assert found is None
     else:

@@ -18,7 +18,7 @@ def test_permuted_copies_merge_into_the_model_itself(count: int) -> None:
     assert len(align(spec, copies)) == count
 
 
-def test_weights_count() -> None:
+def test_averages_use_the_weights() -> None:
     states = [
         {"w": torch.tensor([0.0, 4.0]), "n": torch.tensor(1)},
         {"w": torch.tensor([4.0, 0.0]), "n": torch.tensor(9)},
@@ -31,7 +31,7 @@ def test_weights_count() -> None:
             average(states, wrong)
 
 
-def test_what_cannot_be_merged_is_named() -> None:
+def test_models_that_cannot_be_merged_are_refused() -> None:
     model = seeded(lambda: perceptron(16, 30, 5), 0)
     spec = ob.find_permutations(model, torch.zeros(2, 16))
     state = model.state_dict()
@@ -48,7 +48,7 @@ def test_what_cannot_be_merged_is_named() -> None:
 
 
 def nearness(states: list[dict[str, torch.Tensor]]) -> float:
-    """The sum over pairs of the inner products of their weights."""
+    """The sum over pairs of models of the inner products of their weights."""
     total = 0.0
     for name in states[0]:
         stacked = torch.stack([state[name].double().flatten() for state in states])
@@ -66,8 +66,8 @@ def test_no_model_can_be_brought_nearer_to_the_others() -> None:
         assert all(torch.equal(step[group], order) for group, order in spec.identity().items())
 
 
-def test_a_mean_that_holds_the_model_itself_would_hold_it_back() -> None:
-    """Three nearly equal models, one of them permuted by a swap: its place is with the others."""
+def test_each_model_is_matched_to_the_sum_of_the_others_alone() -> None:
+    """Of three nearly equal models one has two neurons swapped. A sum with this model would keep them swapped."""
     model = seeded(lambda: perceptron(6, 10, 4), 1)
     spec = ob.find_permutations(model, torch.zeros(2, 6))
     state = model.state_dict()
@@ -78,7 +78,7 @@ def test_a_mean_that_holds_the_model_itself_would_hold_it_back() -> None:
     assert torch.equal(perms[2]["1"], swapped["1"])
 
 
-def test_heavier_models_draw_the_order_to_theirs() -> None:
+def test_a_dominant_weight_determines_the_order() -> None:
     states = [seeded(lambda: perceptron(8, 16, 3), seed).state_dict() for seed in range(4)]
     spec = ob.find_permutations(perceptron(8, 16, 3), torch.zeros(2, 8))
     merged = ob.merge(spec, states, [1e6, 1, 1, 1])

@@ -1,4 +1,4 @@
-"""Choosing without labels, distilling, likeness and lines between models."""
+"""Selection without labels, distillation, similarity, and interpolation between models."""
 
 import pytest
 import torch
@@ -24,7 +24,7 @@ def test_divergence_by_hand() -> None:
     assert disagreement(model, state, torch.ones(1, 1), teach) == pytest.approx(float(expected))
 
 
-def test_the_nearest_is_chosen_and_the_first_of_equals() -> None:
+def test_the_nearest_candidate_and_the_first_of_equals_is_chosen() -> None:
     model = seeded(lambda: perceptron(6, 10, 3), 0)
     truth = model.state_dict()
     teach = forward(model, truth, INPUTS)
@@ -39,7 +39,7 @@ def test_the_nearest_is_chosen_and_the_first_of_equals() -> None:
         disagreement(model, truth, INPUTS, teach[:, :2])
 
 
-def test_distilling_comes_nearer_and_repeats() -> None:
+def test_distillation_reduces_the_disagreement_and_repeats() -> None:
     model = seeded(lambda: perceptron(6, 16, 3), 0)
     before = {name: value.clone() for name, value in model.state_dict().items()}
     teach = 3 * forward(model, seeded(lambda: perceptron(6, 16, 3), 1).state_dict(), INPUTS)

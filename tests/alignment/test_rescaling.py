@@ -1,4 +1,4 @@
-"""Neurons rescaled: by hand, in place of the function, and where it cannot be."""
+"""Rescaling of neurons: by hand, with an unchanged function, and where it is impossible."""
 
 from itertools import pairwise
 
@@ -16,35 +16,36 @@ from onebasin.learning.models import built_in
 
 
 def test_two_neurons_by_hand() -> None:
-    """In: (3, 4) and (0, 1), so 25 and 1; out: 1/5 and 16, so 1/25 and 256. c is 1/5 and 4: 1 and 1, 16 and 16."""
+    """In: (3, 4) and (0, 1), so 25 and 1. Out: 1/5 and 16, so 1/25 and 256. With c = 1/5 and 4, both sides are 1 and
+    16."""
     model = nn.Sequential(nn.Linear(2, 2), nn.ReLU(), nn.Linear(2, 1, bias=False))
     into, out = torch.tensor([[3.0, 4.0], [0.0, 1.0]]), torch.tensor([[0.2, 16.0]])
     balanced = ob.balance(model, {"0.weight": into, "0.bias": torch.zeros(2), "2.weight": out}, torch.rand(8, 2))
     torch.testing.assert_close(balanced["0.weight"], torch.tensor([[0.6, 0.8], [0.0, 4.0]]))
     torch.testing.assert_close(balanced["2.weight"], torch.tensor([[1.0, 4.0]]))
-    assert into.tolist() == [[3.0, 4.0], [0.0, 1.0]], "what was given is left alone"
+    assert into.tolist() == [[3.0, 4.0], [0.0, 1.0]], "the given tensors are unchanged"
 
 
-def energies(state: dict[str, Tensor], into: str, out: str) -> tuple[Tensor, Tensor]:
+def sums_of_squares(state: dict[str, Tensor], into: str, out: str) -> tuple[Tensor, Tensor]:
     """Sums of squares on both sides of each neuron between two linear layers."""
     before = state[f"{into}.weight"].square().sum(1) + state[f"{into}.bias"].square()
     return before, state[f"{out}.weight"].square().sum(0)
 
 
 @given(st.integers(0, 2**31), st.floats(-2, 2))
-def test_the_function_stays_and_both_sides_are_equal(seed: int, loud: float) -> None:
+def test_the_function_stays_and_both_sides_are_equal(seed: int, exponent: float) -> None:
     torch.manual_seed(seed)
     model = perceptron(5, 12, 7, 3)
-    state = {key: value * 10**loud if value.shape[0] == 3 else value for key, value in model.state_dict().items()}
+    state = {key: value * 10**exponent if value.shape[0] == 3 else value for key, value in model.state_dict().items()}
     inputs = torch.randn(20, 5)
     balanced = ob.balance(model, state, inputs)
     torch.testing.assert_close(forward(model, balanced, inputs), forward(model, state, inputs), rtol=1e-3, atol=1e-4)
     layers = [key.removesuffix(".weight") for key in state if key.endswith("weight")]
     for into, out in pairwise(layers):
-        before, after = energies(balanced, into, out)
+        before, after = sums_of_squares(balanced, into, out)
         torch.testing.assert_close(before, after, rtol=1e-3, atol=1e-6)
     total = [sum(float(value.square().sum()) for value in each.values()) for each in (balanced, state)]
-    assert total[0] <= total[1] * (1 + 1e-6), "the least sum of squares of all weights that compute the same"
+    assert total[0] <= total[1] * (1 + 1e-6), "the sum of squares is minimal for this function"
 
 
 def test_a_channel_is_rescaled_through_pooling_and_flattening() -> None:
@@ -59,7 +60,7 @@ def test_a_channel_is_rescaled_through_pooling_and_flattening() -> None:
     torch.testing.assert_close(into, out, rtol=1e-3, atol=1e-6)
 
 
-def test_what_has_two_names_keeps_the_one_that_it_is_given_by() -> None:
+def test_a_tensor_with_two_names_keeps_the_given_one() -> None:
     torch.manual_seed(1)
     model = OneLayerTwice()
     state = {name: value.detach() for name, value in model.named_parameters()}
@@ -71,14 +72,14 @@ def test_what_has_two_names_keeps_the_one_that_it_is_given_by() -> None:
 
 
 @pytest.mark.parametrize("norm", ["batch", "group"])
-def test_normalised_layers_are_left_as_they_are(norm: str) -> None:
+def test_normalised_layers_are_unchanged(norm: str) -> None:
     model = built_in("cnn4", (1, 16, 16), 10, {"norm": norm})
     state = {key: value.clone() for key, value in model.state_dict().items()}
     balanced = ob.balance(model, state, torch.randn(4, 1, 16, 16))
     assert all(torch.equal(balanced[key], state[key]) for key in state)
 
 
-def test_other_nonlinearities_and_dead_neurons_are_left_as_they_are() -> None:
+def test_other_nonlinearities_and_dead_neurons_are_unchanged() -> None:
     torch.manual_seed(0)
     inputs = torch.randn(10, 4)
     curved = nn.Sequential(nn.Linear(4, 6), nn.GELU(), nn.Linear(6, 6), nn.LeakyReLU(), nn.Linear(6, 2))
@@ -97,7 +98,7 @@ def test_other_nonlinearities_and_dead_neurons_are_left_as_they_are() -> None:
     assert all(torch.isfinite(value).all() for value in balanced.values())
 
 
-def test_what_is_not_finite_or_does_not_fit_is_refused() -> None:
+def test_weights_that_are_not_finite_and_inputs_that_do_not_fit_are_refused() -> None:
     model = perceptron(3, 4, 2)
     broken = {key: value * float("nan") for key, value in model.state_dict().items()}
     with pytest.raises(AlignmentError, match="state"):

@@ -50,14 +50,14 @@ def test_a_planted_permutation_is_found_from_responses(build: Callable[[], nn.Mo
     assert all(torch.equal(undone[group], order) for group, order in spec.identity().items())
 
 
-def test_sizes_and_places() -> None:
+def test_modules_and_numbers_of_features() -> None:
     model = convolutional()
     probes = torch.randn(8, 1, 8, 8, generator=DRAWS)
     responses = Responses(ob.find_permutations(model, probes), model, probes, features=100)
     assert {name: entry.shape for name, entry in responses.spec.tensors.items()} == {
         "0": (6, 100),
         "4": (12, 100),
-        "7": (20, 8),  # no more than there are probes
+        "7": (20, 8),  # not more than the probes
     }
     state = model.state_dict()
     before = {name: value.clone() for name, value in state.items()}
@@ -66,7 +66,7 @@ def test_sizes_and_places() -> None:
     assert model.training
 
 
-def test_what_no_module_shows_is_named() -> None:
+def test_groups_in_no_output_are_listed() -> None:
     class Stacked(nn.Module):
         def __init__(self) -> None:
             super().__init__()

@@ -19,8 +19,8 @@ def spec_of(neurons: int, features: int) -> PermutationSpec:
     return PermutationSpec({"g": Group("g", neurons)}, {"layer": axes})
 
 
-def test_tables_are_the_published_ones() -> None:
-    """Max 1960, table I: levels of the least-squares quantiser of a standard normal."""
+def test_code_tables_equal_the_published_ones() -> None:
+    """Max 1960, table I: levels of the least-squares quantiser of a standard normal distribution."""
     assert gaussian_levels(1)[1].tolist() == pytest.approx([-math.sqrt(2 / math.pi), math.sqrt(2 / math.pi)])
     assert gaussian_levels(2)[1][2:].tolist() == pytest.approx([0.4528, 1.510], abs=5e-4)
     assert gaussian_levels(2)[0].tolist() == pytest.approx([-0.9816, 0.0, 0.9816], abs=5e-4)
@@ -46,7 +46,7 @@ def test_one_bit_is_the_sign_packed_from_the_low_end() -> None:
 
 
 @given(st.integers(1, 5), st.integers(2, 40), st.integers(1, 8), st.integers(0, 10**6))
-def test_codes_go_round(neurons: int, features: int, bits: int, seed: int) -> None:
+def test_codes_survive_a_round_trip(neurons: int, features: int, bits: int, seed: int) -> None:
     rows = standardised(torch.randn(neurons, features, generator=torch.Generator().manual_seed(seed)))
     spec = spec_of(neurons, features)
     data = encode_signatures({"layer": rows}, bits)
@@ -59,7 +59,7 @@ def test_codes_go_round(neurons: int, features: int, bits: int, seed: int) -> No
     torch.testing.assert_close(found, expected)
 
 
-def test_more_bits_come_nearer() -> None:
+def test_more_bits_reduce_the_error() -> None:
     rows = standardised(torch.randn(20, 400, generator=torch.Generator().manual_seed(1)))
     spec = spec_of(20, 400)
     errors = [
@@ -70,7 +70,7 @@ def test_more_bits_come_nearer() -> None:
     assert errors[-1] < 0.05 * errors[0] * 2
 
 
-def test_what_is_no_signature_is_refused() -> None:
+def test_invalid_signatures_are_refused() -> None:
     spec = spec_of(2, 8)
     with pytest.raises(AlignmentError, match="the signatures have 3 bytes, not 8"):
         decode_signatures(b"abc", spec, 4)

@@ -19,31 +19,33 @@ def vectors(count: int, seed: int) -> torch.Tensor:
 
 def test_sizes_to_the_byte() -> None:
     assert FORM.coded_bytes == 12 + 3 * 4 + 3 * (4 + 6)
-    pictures = SketchForm((1, 28, 28), 10, rank=20, shrink=2)
-    assert pictures.reduced == (1, 14, 14)
-    assert pictures.coded_bytes == 12 + 40 + 21 * 200
+    images = SketchForm((1, 28, 28), 10, rank=20, shrink=2)
+    assert images.reduced == (1, 14, 14)
+    assert images.coded_bytes == 12 + 40 + 21 * 200
     assert SketchForm((9, 128), 6, shrink=3).reduced == (9, 43)
 
 
-def test_a_sketch_knows_mean_spread_range_and_counts() -> None:
+def test_a_sketch_has_mean_directions_range_and_counts() -> None:
     inputs = vectors(4000, 0)
-    made = sketch(inputs, torch.arange(4000) % 2, FORM)
-    torch.testing.assert_close(made.mean, inputs.mean(0), atol=0.02, rtol=0.02)
-    assert made.directions.norm(dim=1).tolist() == pytest.approx([3.0, 2.0], rel=0.03)
-    assert made.rest == pytest.approx(0.01, rel=0.05)
-    assert (made.low, made.high) == pytest.approx((float(inputs.min()), float(inputs.max())))
-    assert made.counts.tolist() == [2000, 2000, 0]
+    result = sketch(inputs, torch.arange(4000) % 2, FORM)
+    torch.testing.assert_close(result.mean, inputs.mean(0), atol=0.02, rtol=0.02)
+    assert result.directions.norm(dim=1).tolist() == pytest.approx([3.0, 2.0], rel=0.03)
+    assert result.rest == pytest.approx(0.01, rel=0.05)
+    assert (result.low, result.high) == pytest.approx((float(inputs.min()), float(inputs.max())))
+    assert result.counts.tolist() == [2000, 2000, 0]
 
 
 def test_the_density_is_that_of_the_gaussian() -> None:
-    made = sketch(vectors(500, 1), torch.zeros(500, dtype=torch.long), FORM)
-    covariance = made.directions.double().T @ made.directions.double() + made.rest * torch.eye(6, dtype=torch.float64)
-    exact = torch.distributions.MultivariateNormal(made.mean.double(), covariance)
+    result = sketch(vectors(500, 1), torch.zeros(500, dtype=torch.long), FORM)
+    covariance = result.directions.double().T @ result.directions.double() + result.rest * torch.eye(
+        6, dtype=torch.float64
+    )
+    exact = torch.distributions.MultivariateNormal(result.mean.double(), covariance)
     points = vectors(20, 2)
-    torch.testing.assert_close(log_density([made], points)[0], exact.log_prob(points.double()) / 6)
+    torch.testing.assert_close(log_density([result], points)[0], exact.log_prob(points.double()) / 6)
 
 
-def test_drawn_inputs_are_like_the_clients() -> None:
+def test_drawn_inputs_have_the_clients_statistics() -> None:
     first, second = vectors(3000, 3), vectors(1000, 4) + 10
     targets = torch.zeros(3000, dtype=torch.long)
     drawn = draw([sketch(first, targets, FORM), sketch(second, targets[:1000], FORM)], 8000, seed=5)
@@ -54,11 +56,11 @@ def test_drawn_inputs_are_like_the_clients() -> None:
     assert torch.equal(drawn, draw([sketch(first, targets, FORM), sketch(second, targets[:1000], FORM)], 8000, seed=5))
 
 
-def test_pictures_are_reduced_and_restored() -> None:
+def test_images_are_reduced_and_restored() -> None:
     form = SketchForm((1, 4, 4), 2, rank=3, shrink=2)
-    picture = torch.tensor([[[[1.0, 3.0, 5.0, 5.0]] * 4]]).reshape(1, 1, 4, 4)
-    assert form.reduce(picture).tolist() == [[2.0, 5.0, 2.0, 5.0]]
-    assert form.restore(form.reduce(picture)).shape == (1, 1, 4, 4)
+    image = torch.tensor([[[[1.0, 3.0, 5.0, 5.0]] * 4]]).reshape(1, 1, 4, 4)
+    assert form.reduce(image).tolist() == [[2.0, 5.0, 2.0, 5.0]]
+    assert form.restore(form.reduce(image)).shape == (1, 1, 4, 4)
 
 
 @given(st.integers(0, 50), st.lists(st.integers(0, 9), min_size=1, max_size=6).filter(sum))
@@ -83,7 +85,7 @@ def test_damaged_sketches_are_refused_or_harmless(data: st.DataObject) -> None:
     assert bool(torch.isfinite(draw([read], 5, 0)).all())
 
 
-def test_what_cannot_be_sketched_is_named() -> None:
+def test_inputs_that_cannot_be_sketched_are_refused() -> None:
     with pytest.raises(AlignmentError, match=r"a sketch describes real inputs; these are int64 \[3, 6\]"):
         sketch(torch.zeros(3, 6, dtype=torch.long), torch.zeros(3, dtype=torch.long), FORM)
     with pytest.raises(AlignmentError, match=r"these are float32 \[0, 6\]"):
@@ -93,13 +95,13 @@ def test_what_cannot_be_sketched_is_named() -> None:
 
 
 def test_one_client_with_equal_inputs() -> None:
-    made = sketch(torch.ones(4, 6), torch.zeros(4, dtype=torch.long), FORM)
-    assert draw([made], 3, 0).tolist() == [[1.0] * 6] * 3
-    assert bool(torch.isfinite(log_density([made], torch.zeros(2, 6))).all())
+    result = sketch(torch.ones(4, 6), torch.zeros(4, dtype=torch.long), FORM)
+    assert draw([result], 3, 0).tolist() == [[1.0] * 6] * 3
+    assert bool(torch.isfinite(log_density([result], torch.zeros(2, 6))).all())
 
 
-def test_experts_are_heard_where_they_know_something() -> None:
-    """Two clients with one class each and inputs far apart: each is heard on its own inputs alone."""
+def test_clients_count_on_inputs_that_resemble_their_own() -> None:
+    """Two clients with one class each and distant inputs: on each input only the client with similar inputs counts."""
     left = sketch(vectors(200, 1) - 20, torch.zeros(200, dtype=torch.long), FORM)
     right = sketch(vectors(200, 2) + 20, torch.ones(200, dtype=torch.long), FORM)
     inputs = torch.cat([vectors(5, 3) - 20, vectors(5, 4) + 20])
@@ -110,18 +112,18 @@ def test_experts_are_heard_where_they_know_something() -> None:
     torch.testing.assert_close(logits.mean(1), torch.zeros(10), atol=1e-5, rtol=0)
 
 
-def test_shares_of_a_class_weigh_by_hand() -> None:
-    """Equal inputs: on each class a client counts by its share of that class's examples."""
+def test_class_weights_by_hand() -> None:
+    """With equal inputs, a client's weight for each class is its share of the examples of that class."""
     inputs = vectors(100, 1)
     one = sketch(inputs, torch.tensor([0] * 75 + [1] * 25), FORM)
     other = sketch(inputs, torch.tensor([0] * 25 + [1] * 75), FORM)
-    said = [torch.tensor([[0.6, 0.3, 0.1]]).log(), torch.tensor([[0.2, 0.7, 0.1]]).log()]
-    logits = consult(said, [one, other], inputs[:1])
+    outputs = [torch.tensor([[0.6, 0.3, 0.1]]).log(), torch.tensor([[0.2, 0.7, 0.1]]).log()]
+    logits = consult(outputs, [one, other], inputs[:1])
     mixed = torch.tensor([0.75 * 0.6 + 0.25 * 0.2, 0.25 * 0.3 + 0.75 * 0.7, 0.0])
     expected = torch.log(mixed / mixed.sum() + 1e-3)
     torch.testing.assert_close(logits[0], expected - expected.mean())
     with pytest.raises(AlignmentError, match="expected one"):
-        consult(said, [one], inputs[:1])
+        consult(outputs, [one], inputs[:1])
 
 
 @pytest.mark.parametrize("shape", [(5,), (3, 50), (2, 12, 9), (1, 6, 5, 7)])
@@ -142,13 +144,13 @@ def test_tokens_are_of_the_vocabulary() -> None:
 
 
 def test_inputs_of_many_values_are_sketched_from_their_examples() -> None:
-    """3 x 48 x 48 at half the resolution are 1,728 values: too many for a product of values with values."""
+    """3 x 48 x 48 at half the resolution are 1,728 values, more than a covariance matrix of the values may have."""
     form = SketchForm((3, 48, 48), 2, rank=3)
     draws = torch.Generator().manual_seed(6)
     patterns = form.restore(torch.randn(2, form.values, generator=draws))
     inputs = (torch.randn(300, 2, generator=draws) * torch.tensor([3.0, 1.0])) @ patterns.flatten(1)
-    made = sketch(inputs.view(300, 3, 48, 48), torch.zeros(300, dtype=torch.long), form)
+    result = sketch(inputs.view(300, 3, 48, 48), torch.zeros(300, dtype=torch.long), form)
     reduced = form.reduce(inputs.view(300, 3, 48, 48))
     variance = float((reduced - reduced.mean(0)).square().sum() / 300)
-    assert float(made.directions.square().sum()) == pytest.approx(variance, rel=0.02)
-    assert float(made.directions[2].norm()) < 0.02 * float(made.directions[0].norm())
+    assert float(result.directions.square().sum()) == pytest.approx(variance, rel=0.02)
+    assert float(result.directions[2].norm()) < 0.02 * float(result.directions[0].norm())

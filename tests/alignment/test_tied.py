@@ -1,4 +1,4 @@
-"""Tensors that a model has by two names: a state dict tells both, a federation only the first."""
+"""Tensors with two names: a state_dict contains both names, named_parameters only the first."""
 
 from collections.abc import Callable
 from typing import Any
@@ -41,7 +41,7 @@ def spec(model: nn.Module, inputs: Tensor) -> ob.PermutationSpec:
 
 @pytest.mark.parametrize("merge", MERGES)
 @pytest.mark.parametrize("kind", [OneLayerTwice, TiedEmbedding])
-def test_whole_state_dicts_are_merged_as_those_of_single_names(kind: type[nn.Module], merge: str) -> None:
+def test_state_dicts_with_all_names_are_merged_like_those_with_single_names(kind: type[nn.Module], merge: str) -> None:
     torch.manual_seed(0)
     models = [kind(), kind()]
     inputs = torch.randn(50, 4) if kind is OneLayerTwice else torch.randint(0, 9, (50,))
@@ -57,7 +57,7 @@ def test_whole_state_dicts_are_merged_as_those_of_single_names(kind: type[nn.Mod
     assert torch.equal(forward(models[0], whole, inputs), models[1](inputs))
 
 
-def test_one_tensor_has_one_value() -> None:
+def test_different_values_under_two_names_are_refused() -> None:
     model = TiedEmbedding()
     state = model.state_dict() | {"out.weight": torch.zeros(9, 8)}
     with pytest.raises(AlignmentError, match=r"out.weight: has other values than tokens.weight"):
@@ -72,17 +72,17 @@ def test_responses_of_a_tied_model() -> None:
 
 
 @pytest.mark.parametrize("kind", [OneLayerTwice, TiedEmbedding])
-def test_a_model_is_left_as_it_was(kind: type[nn.Module]) -> None:
+def test_the_model_is_unchanged_by_forward(kind: type[nn.Module]) -> None:
     model = kind()
     before = {name: (parameter, parameter.clone()) for name, parameter in model.named_parameters()}
     inputs = torch.randn(5, 4) if kind is OneLayerTwice else torch.arange(5)
-    said = forward(model, {name: torch.zeros_like(value) for name, (_, value) in before.items()}, inputs)
-    assert torch.equal(said, torch.zeros_like(said))
+    outputs = forward(model, {name: torch.zeros_like(value) for name, (_, value) in before.items()}, inputs)
+    assert torch.equal(outputs, torch.zeros_like(outputs))
     for name, parameter in model.named_parameters():
         assert parameter is before[name][0]
         assert torch.equal(parameter, before[name][1])
 
 
-def test_a_name_that_is_none_of_the_models_is_refused() -> None:
+def test_an_unknown_name_is_refused() -> None:
     with pytest.raises(AlignmentError, match=r"the model has no tensor 'third.weight'"):
         forward(TiedEmbedding(), {"third.weight": torch.zeros(1)}, torch.arange(3))

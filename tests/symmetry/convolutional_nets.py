@@ -1,4 +1,4 @@
-"""Convolutional networks, written for these tests."""
+"""Convolutional networks for these tests."""
 
 from __future__ import annotations
 
@@ -46,6 +46,7 @@ VGG16 = (64, 64, "M", 128, 128, "M", 256, 256, 256, "M", 512, 512, 512, "M", 512
 
 
 def normalised(kind: str, channels: int, side: int) -> nn.Module:
+    """A normalisation layer of this kind."""
     match kind:
         case "batch":
             return nn.BatchNorm2d(channels)
@@ -113,7 +114,7 @@ def separable(inputs: int, outputs: int) -> nn.Module:
 
 
 class Separable(nn.Module):
-    """Depthwise-separable convolutions; the second depthwise one makes three channels of each."""
+    """Depthwise-separable convolutions; the last depthwise one makes three channels of each input channel."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -128,7 +129,7 @@ class Separable(nn.Module):
 
 
 class InvertedResidual(nn.Module):
-    """Expansion, depthwise convolution, squeeze-and-excite, projection, added to the input."""
+    """Expansion, depthwise convolution, squeeze-and-excite, projection, and addition of the input."""
 
     def __init__(self, channels: int, expansion: int) -> None:
         super().__init__()

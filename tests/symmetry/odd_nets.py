@@ -1,4 +1,4 @@
-"""Networks that do unusual things, written for these tests: each is one idea in a few lines."""
+"""Networks with unusual operations, each of which tests one idea."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 
-class Small(nn.Module):
-    """Layers made in `build`; whatever `forward` does with them."""
+class SmallNet(nn.Module):
+    """A network that creates its layers in `build`."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -20,7 +20,7 @@ class Small(nn.Module):
         raise NotImplementedError
 
 
-class TiedAutoencoder(Small):
+class TiedAutoencoder(SmallNet):
     def build(self) -> None:
         self.w, self.b = nn.Parameter(torch.randn(16, 8)), nn.Parameter(torch.randn(16))
 
@@ -28,7 +28,7 @@ class TiedAutoencoder(Small):
         return F.relu(x @ self.w.t() + self.b) @ self.w
 
 
-class GatedUnits(Small):
+class GatedUnits(SmallNet):
     def build(self) -> None:
         self.a, self.b, self.o = nn.Linear(8, 24), nn.Linear(12, 20), nn.Linear(10, 3)
 
@@ -37,7 +37,7 @@ class GatedUnits(Small):
         return out
 
 
-class Maxout(Small):
+class Maxout(SmallNet):
     def build(self) -> None:
         self.a, self.o = nn.Linear(8, 24), nn.Linear(12, 2)
 
@@ -46,7 +46,7 @@ class Maxout(Small):
         return out
 
 
-class SpectralNorm(Small):
+class SpectralNorm(SmallNet):
     def build(self) -> None:
         self.a = nn.utils.parametrizations.spectral_norm(nn.Linear(8, 16))
         self.o = nn.Linear(16, 2)
@@ -56,7 +56,7 @@ class SpectralNorm(Small):
         return out
 
 
-class WeightNorm(Small):
+class WeightNorm(SmallNet):
     def build(self) -> None:
         self.a = nn.utils.parametrizations.weight_norm(nn.Linear(8, 16))
         self.b = nn.utils.parametrizations.weight_norm(nn.Linear(16, 10))
@@ -67,7 +67,7 @@ class WeightNorm(Small):
         return out
 
 
-class WeightStandardisation(Small):
+class WeightStandardisation(SmallNet):
     def build(self) -> None:
         self.a, self.b, self.o = nn.Conv2d(3, 8, 3), nn.Conv2d(8, 16, 3), nn.Linear(16, 2)
 
@@ -80,7 +80,7 @@ class WeightStandardisation(Small):
         return out
 
 
-class TwoInputs(Small):
+class TwoInputs(SmallNet):
     def build(self) -> None:
         self.a, self.b, self.o = nn.Linear(8, 16), nn.Linear(8, 12), nn.Linear(6, 2)
         self.both = nn.Bilinear(16, 12, 6)
@@ -90,8 +90,8 @@ class TwoInputs(Small):
         return out
 
 
-class TokenMixer(Small):
-    """An MLP-Mixer block: neurons over positions, then over channels."""
+class TokenMixer(SmallNet):
+    """An MLP-Mixer block: hidden neurons over positions, then over channels."""
 
     def build(self) -> None:
         self.i, self.o = nn.Linear(8, 10), nn.Linear(10, 2)
@@ -105,8 +105,8 @@ class TokenMixer(Small):
         return out
 
 
-class EinsumAttention(Small):
-    """Heads on an axis of their own; query, key and value are three-dimensional parameters."""
+class EinsumAttention(SmallNet):
+    """Attention heads on their own axis; query, key and value weights are three-dimensional parameters."""
 
     def build(self) -> None:
         self.q, self.k = nn.Parameter(torch.randn(8, 4, 3)), nn.Parameter(torch.randn(8, 4, 3))
@@ -118,8 +118,8 @@ class EinsumAttention(Small):
         return torch.einsum("bhts,bhsd,hdc->btc", weights, v, self.o)
 
 
-class TalkingHeads(Small):
-    """Scores are mixed between heads, so heads before and after the mixture are different neurons."""
+class TalkingHeads(SmallNet):
+    """The scores of all heads are mixed, so the heads before and after the mixture are different groups."""
 
     def build(self) -> None:
         self.qkv, self.mix, self.o = nn.Linear(8, 48), nn.Linear(4, 4), nn.Linear(16, 2)
@@ -132,8 +132,8 @@ class TalkingHeads(Small):
         return out
 
 
-class GroupedQueries(Small):
-    """Two heads of keys and values for four of queries."""
+class GroupedQueries(SmallNet):
+    """Four heads of queries share two heads of keys and values."""
 
     def build(self) -> None:
         self.q, self.kv, self.o = nn.Linear(8, 12), nn.Linear(8, 12), nn.Linear(12, 2)
@@ -147,29 +147,29 @@ class GroupedQueries(Small):
         return out
 
 
-class Rotary(Small):
-    """Positions turn pairs of query and key dimensions, each pair at its own speed; values are left alone."""
+class Rotary(SmallNet):
+    """Positions rotate pairs of query and key dimensions, each pair at its own frequency; values are not rotated."""
 
     def build(self) -> None:
         self.q, self.k, self.v, self.o = nn.Linear(8, 8), nn.Linear(8, 8), nn.Linear(8, 6), nn.Linear(6, 2)
 
-    def turn(self, x: Tensor) -> Tensor:
+    def rotate(self, x: Tensor) -> Tensor:
         n, length, _ = x.shape
         x = x.view(n, length, 2, 4).transpose(1, 2)
         angle = torch.arange(length)[:, None] * torch.tensor([1.0, 0.1]).repeat(2)
-        turned = torch.cat([-x[..., 2:], x[..., :2]], -1)
-        return x * angle.cos() + turned * angle.sin()
+        rotated = torch.cat([-x[..., 2:], x[..., :2]], -1)
+        return x * angle.cos() + rotated * angle.sin()
 
     def forward(self, x: Tensor) -> Tensor:
         n, length, _ = x.shape
         v = self.v(x).view(n, length, 2, 3).transpose(1, 2)
-        mixed = F.scaled_dot_product_attention(self.turn(self.q(x)), self.turn(self.k(x)), v)
+        mixed = F.scaled_dot_product_attention(self.rotate(self.q(x)), self.rotate(self.k(x)), v)
         out: Tensor = self.o(mixed.transpose(1, 2).flatten(2))
         return out
 
 
-class Ensemble(Small):
-    """Four nets side by side; their outputs are kept apart, so only neurons inside each can be permuted."""
+class Ensemble(SmallNet):
+    """Four networks in parallel with separate outputs, so only the neurons inside each can be permuted."""
 
     def build(self) -> None:
         self.w, self.b = nn.Parameter(torch.randn(4, 8, 6)), nn.Parameter(torch.randn(4, 1, 6))
@@ -184,8 +184,8 @@ class EnsembleMean(Ensemble):
         return super().forward(x).mean(0)
 
 
-class Slices(Small):
-    """Two parts of a layer go different ways."""
+class Slices(SmallNet):
+    """Two parts of a layer are processed differently."""
 
     def build(self) -> None:
         self.a, self.b, self.o = nn.Linear(8, 16), nn.Linear(5, 3), nn.Linear(11, 3)
@@ -196,7 +196,7 @@ class Slices(Small):
         return out
 
 
-class Sorted(Small):
+class Sorted(SmallNet):
     def build(self) -> None:
         self.a, self.o = nn.Linear(8, 16), nn.Linear(16, 2)
 
@@ -205,7 +205,7 @@ class Sorted(Small):
         return out
 
 
-class Places(Sorted):
+class SortIndices(Sorted):
     def forward(self, x: Tensor) -> Tensor:
         out: Tensor = self.o(self.a(x).sort(1)[1].float())
         return out
@@ -217,7 +217,7 @@ class Cumulative(Sorted):
         return out
 
 
-class Triangular(Small):
+class Triangular(SmallNet):
     def build(self) -> None:
         self.a, self.w, self.o = nn.Linear(8, 16), nn.Parameter(torch.randn(16, 16)), nn.Linear(16, 2)
 
@@ -226,8 +226,8 @@ class Triangular(Small):
         return out
 
 
-class Ramp(Small):
-    """Neurons multiplied by constants: all different, or the same for each half."""
+class DifferentFactors(SmallNet):
+    """Neurons multiplied by constants that all differ."""
 
     factors = torch.arange(16.0)
 
@@ -239,16 +239,20 @@ class Ramp(Small):
         return out
 
 
-class Step(Ramp):
+class TwoFactors(DifferentFactors):
+    """Neurons multiplied by one constant for each half."""
+
     factors = torch.arange(16) // 8 + 1.0
 
 
-class Flat(Ramp):
+class EqualFactors(DifferentFactors):
+    """Neurons multiplied by equal constants."""
+
     factors = torch.full((16,), 2.0)
 
 
-class TrainOnly(Small):
-    """A branch that is taken in training mode alone, and that depends on the order of its neurons."""
+class TrainingBranch(SmallNet):
+    """A branch that only training mode takes, and that depends on the order of its neurons."""
 
     def build(self) -> None:
         self.a, self.b, self.o = nn.Linear(8, 16), nn.Linear(8, 10), nn.Linear(26, 2)
@@ -261,7 +265,7 @@ class TrainOnly(Small):
         return out
 
 
-class RandomInTraining(Small):
+class RandomInTraining(SmallNet):
     """Noise, dropout and stochastic depth."""
 
     def build(self) -> None:
@@ -276,8 +280,8 @@ class RandomInTraining(Small):
         return out
 
 
-class MovingAverage(Small):
-    """A buffer that is written in place in training mode."""
+class MovingAverage(SmallNet):
+    """A buffer that training mode writes in place."""
 
     def build(self) -> None:
         self.a, self.o = nn.Linear(8, 16), nn.Linear(16, 2)
@@ -292,15 +296,15 @@ class MovingAverage(Small):
 
 
 class UnsavedAverage(MovingAverage):
-    """The same, but the buffer is not in the state, so that it cannot be permuted with the rest."""
+    """The same with a buffer that is not in the state_dict, so that it cannot be permuted with the other tensors."""
 
     def build(self) -> None:
         super().build()
         self.register_buffer("mean", torch.zeros(16), persistent=False)
 
 
-class TwoWays(Small):
-    """Which way is taken depends on the data; the second one ties two layers."""
+class DataDependentBranch(SmallNet):
+    """The data decide between two branches; the second one ties two layers."""
 
     def build(self) -> None:
         self.a, self.b, self.o = nn.Linear(8, 16), nn.Linear(8, 16), nn.Linear(16, 2)
@@ -314,7 +318,7 @@ class TwoWays(Small):
         return both
 
 
-class WrittenByStep(Small):
+class WrittenByStep(SmallNet):
     """States are written into an empty tensor, one time step after the other."""
 
     def build(self) -> None:
@@ -330,8 +334,8 @@ class WrittenByStep(Small):
         return out
 
 
-class Codebook(Small):
-    """Vector quantisation with a straight-through estimate: codes are looked up, their dimensions are neurons."""
+class Codebook(SmallNet):
+    """Vector quantisation with a straight-through estimate: codes are looked up, and their dimensions are neurons."""
 
     def build(self) -> None:
         self.i, self.codes, self.o = nn.Linear(8, 12), nn.Embedding(10, 12), nn.Linear(12, 2)
@@ -343,7 +347,7 @@ class Codebook(Small):
         return out
 
 
-class DictOutput(Small):
+class DictOutput(SmallNet):
     def build(self) -> None:
         self.a, self.b, self.o, self.p = nn.Linear(8, 16), nn.Linear(16, 6), nn.Linear(6, 2), nn.Linear(16, 3)
 

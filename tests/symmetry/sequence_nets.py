@@ -1,4 +1,4 @@
-"""Transformers and recurrent networks, written for these tests."""
+"""Transformers and recurrent networks for these tests."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 
 class Encoder(nn.Module):
-    """PyTorch's own transformer encoder, with positions for longer texts than the tests have, and a causal mask."""
+    """PyTorch's transformer encoder with a causal mask, and positions for longer sequences than those of the tests."""
 
     def __init__(self, batch_first: bool, norm_first: bool) -> None:
         super().__init__()
@@ -29,7 +29,7 @@ class Encoder(nn.Module):
 
 
 class FusedAttention(nn.Module):
-    """Query, key and value from one linear layer, split along channels; the mask is a buffer of the state."""
+    """Query, key and value from one linear layer, split along channels; the mask is a buffer in the state_dict."""
 
     def __init__(self, width: int, heads: int, longest: int) -> None:
         super().__init__()
@@ -50,12 +50,12 @@ class FusedAttention(nn.Module):
 
 
 class GPT(nn.Module):
-    """Fused attention, and a head that is tied to the embedding."""
+    """Fused attention, and an output layer that is tied to the embedding."""
 
     def __init__(self, vocabulary: int = 17, width: int = 24, heads: int = 4) -> None:
         super().__init__()
         self.tokens = nn.Embedding(vocabulary, width)
-        self.places = nn.Embedding(16, width)
+        self.positions = nn.Embedding(16, width)
         self.norm1, self.attention = nn.LayerNorm(width), FusedAttention(width, heads, 16)
         self.norm2, self.fc, self.back = nn.LayerNorm(width), nn.Linear(width, 96), nn.Linear(96, width)
         self.norm = nn.LayerNorm(width)
@@ -63,7 +63,7 @@ class GPT(nn.Module):
         self.head.weight = self.tokens.weight
 
     def forward(self, tokens: Tensor) -> Tensor:
-        x = self.tokens(tokens) + self.places(torch.arange(tokens.shape[1]))
+        x = self.tokens(tokens) + self.positions(torch.arange(tokens.shape[1]))
         x = x + self.attention(self.norm1(x))
         x = x + self.back(F.gelu(self.fc(self.norm2(x))))
         out: Tensor = self.head(self.norm(x))
@@ -71,7 +71,7 @@ class GPT(nn.Module):
 
 
 class StackedAttention(nn.Module):
-    """Query, key and value from one linear layer, reshaped to [3, heads, ...] and picked by index."""
+    """Query, key and value from one linear layer, reshaped to [3, heads, ...] and unbound along the first axis."""
 
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()

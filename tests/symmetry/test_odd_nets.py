@@ -1,4 +1,4 @@
-"""Exact groups of networks that do unusual things; what depends on the order of neurons stays fixed."""
+"""Exact groups of unusual networks; axes whose order matters stay fixed."""
 
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import pytest
 import torch
 from tests.symmetry import odd_nets as odd
-from tests.symmetry.preserved import CLOSE, difference
+from tests.symmetry.function_check import CLOSE, difference
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -40,17 +40,17 @@ Shapes = list[tuple[int, ...]]
         (odd.EnsembleMean, VECTORS, [(4,), (4, 6)]),
         (odd.Slices, VECTORS, [(5,), (11,)]),
         (odd.Sorted, VECTORS, [(16,)]),
-        (odd.Places, VECTORS, []),
+        (odd.SortIndices, VECTORS, []),
         (odd.Cumulative, VECTORS, []),
         (odd.Triangular, VECTORS, []),
-        (odd.Ramp, VECTORS, []),
-        (odd.Step, VECTORS, [(8,), (8,)]),
-        (odd.Flat, VECTORS, [(16,)]),
-        (odd.TrainOnly, VECTORS, [(10,)]),
+        (odd.DifferentFactors, VECTORS, []),
+        (odd.TwoFactors, VECTORS, [(8,), (8,)]),
+        (odd.EqualFactors, VECTORS, [(16,)]),
+        (odd.TrainingBranch, VECTORS, [(10,)]),
         (odd.RandomInTraining, VECTORS, [(16,)]),
         (odd.MovingAverage, VECTORS, [(16,)]),
         (odd.UnsavedAverage, VECTORS, []),
-        (odd.TwoWays, VECTORS, [(16,)]),
+        (odd.DataDependentBranch, VECTORS, [(16,)]),
         (odd.WrittenByStep, SEQUENCES, [(12,)]),
         (odd.Codebook, SEQUENCES, [(12,)]),
         (odd.DictOutput, VECTORS, [(16,), (6,)]),
@@ -69,11 +69,11 @@ def test_groups(net: type[nn.Module], inputs: Any, expected: Shapes) -> None:
 @pytest.mark.parametrize(
     ("net", "tensor", "reason"),
     [
-        (odd.Places, "a.weight", "places along it are used (aten.sort.default in the model)"),
+        (odd.SortIndices, "a.weight", "places along it are used (aten.sort.default in the model)"),
         (odd.Cumulative, "o.weight", "the order of its indices matters (aten.cumsum.default in the model)"),
         (odd.Triangular, "w", "the order of its indices matters (aten.triu.default in the model)"),
-        (odd.Ramp, "a.bias", "constants that differ along it (aten.mul.Tensor in the model)"),
-        (odd.TrainOnly, "a.weight", "the order of its indices matters (aten.cumsum.default in the model)"),
+        (odd.DifferentFactors, "a.bias", "constants that differ along it (aten.mul.Tensor in the model)"),
+        (odd.TrainingBranch, "a.weight", "the order of its indices matters (aten.cumsum.default in the model)"),
         (odd.UnsavedAverage, "a.weight", "a buffer that is not saved with the model (aten.add_.Tensor in the model)"),
     ],
 )
@@ -85,7 +85,7 @@ def test_the_reason_is_given(net: type[nn.Module], tensor: str, reason: str) -> 
 
 
 class CutOff(nn.Module):
-    """Positions for longer texts than the example: what was cut off is not free."""
+    """Position embeddings for longer sequences than the example's. The unused positions must not become a group."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -97,12 +97,12 @@ class CutOff(nn.Module):
         return out
 
 
-def test_what_was_cut_off_is_fixed() -> None:
+def test_positions_beyond_the_example_are_fixed() -> None:
     spec = find_permutations(CutOff(), SEQUENCES)
     assert spec.sizes == {"positions": 8}
 
 
-def test_one_time_step_says_nothing_about_the_recurrent_weights() -> None:
+def test_one_time_step_leaves_the_recurrent_weights_fixed() -> None:
     class Last(nn.Module):
         def __init__(self) -> None:
             super().__init__()
@@ -143,7 +143,7 @@ def test_half_precision() -> None:
     assert find_permutations(model, VECTORS.bfloat16()).sizes == {"0": 6}
 
 
-def test_permutations_that_differ_within_a_part_that_keeps_its_order_are_applied_so() -> None:
+def test_a_group_nested_in_a_fixed_index_set_is_permuted_by_its_indices() -> None:
     class GroupedLinear(nn.Module):
         def __init__(self) -> None:
             super().__init__()
@@ -151,7 +151,9 @@ def test_permutations_that_differ_within_a_part_that_keeps_its_order_are_applied
 
         def forward(self, x: Tensor) -> Tensor:
             x = torch.einsum("bgi,gio->bgo", self.i(x).view(-1, 2, 3), self.w) * torch.tensor([[1.0], [2.0]])
-            out: Tensor = self.o(x.mT.flatten(1))  # [w's outputs, its blocks]: blocks stay, outputs differ by block
+            out: Tensor = self.o(
+                x.mT.flatten(1)
+            )  # [outputs of w, blocks]: blocks are fixed, outputs are nested in them
             return out
 
     model, inputs = GroupedLinear(), torch.randn(4, 5)
@@ -160,8 +162,8 @@ def test_permutations_that_differ_within_a_part_that_keeps_its_order_are_applied
     assert max(difference(model, inputs, spec, seed) for seed in range(8)) < 1e-10
 
 
-def test_paddings_that_other_neurons_stand_between_are_not_one_set() -> None:
-    class Framed(nn.Module):
+def test_paddings_with_other_neurons_between_them_are_separate_groups() -> None:
+    class PaddedRows(nn.Module):
         def __init__(self) -> None:
             super().__init__()
             self.i, self.o = nn.Linear(5, 8), nn.Linear(3, 2)
@@ -171,13 +173,13 @@ def test_paddings_that_other_neurons_stand_between_are_not_one_set() -> None:
             out: Tensor = self.o((rows @ rows.mT).pow(2).sum(2))
             return out
 
-    model, inputs = Framed(), torch.randn(4, 5)
+    model, inputs = PaddedRows(), torch.randn(4, 5)
     spec = find_permutations(model, inputs)
     assert sorted(spec.shape(group) for group in spec.groups) == [(2,), (2,)]
     assert max(difference(model, inputs, spec, seed) for seed in range(8)) < 1e-10
 
 
-def test_rows_taken_apart_and_stacked_again() -> None:
+def test_rows_that_are_unbound_and_stacked_again() -> None:
     class Restacked(nn.Module):
         def __init__(self) -> None:
             super().__init__()
@@ -193,7 +195,7 @@ def test_rows_taken_apart_and_stacked_again() -> None:
     assert max([0.0, *(difference(model, inputs, spec, seed) for seed in range(8))]) < 1e-10
 
 
-def test_memory_that_parameters_share() -> None:
+def test_parameters_that_share_memory() -> None:
     transposed = nn.Sequential(nn.Linear(8, 6), nn.ReLU(), nn.Linear(6, 8))
     transposed[2].weight.data = transposed[0].weight.data.t()
     spec = find_permutations(transposed, VECTORS)
@@ -217,7 +219,7 @@ def test_memory_that_parameters_share() -> None:
     assert "shares memory with another tensor" in str(spec)
 
 
-def test_inputs_in_records() -> None:
+def test_inputs_in_dataclasses_and_named_tuples() -> None:
     @dataclass
     class Batch:
         x: Tensor
@@ -236,11 +238,11 @@ def test_inputs_in_records() -> None:
             out: Tensor = self.o(F.relu(self.a(batch.x) + self.b(batch.y)))
             return out
 
-    for kind in (Batch, Pair):  # that all inputs are 1 must not make them interchangeable
+    for kind in (Batch, Pair):  # inputs that are all 1 must not become interchangeable
         assert find_permutations(Reads(), (kind(torch.ones(3, 8), VECTORS),)).sizes == {"a": 6}
 
 
-def test_windows_along_some_positions_and_empty_parts() -> None:
+def test_pooling_along_some_positions_and_empty_parts() -> None:
     class Windows(nn.Module):
         def __init__(self) -> None:
             super().__init__()
@@ -264,6 +266,6 @@ def test_windows_along_some_positions_and_empty_parts() -> None:
         (torch.jit.ScriptModule(), VECTORS, "ScriptModule; expected the Python"),
     ],
 )
-def test_what_cannot_be_followed_is_refused(model: nn.Module, inputs: Tensor, problem: str) -> None:
+def test_models_and_inputs_that_cannot_be_traced_are_refused(model: nn.Module, inputs: Tensor, problem: str) -> None:
     with pytest.raises(SymmetryError, match=problem):
         find_permutations(model, inputs)

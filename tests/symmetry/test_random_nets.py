@@ -1,11 +1,11 @@
-"""Random compositions of layers keep their function, and the trace alone finds it: the numeric check drops nothing."""
+"""Random compositions of layers keep their function, and the trace alone finds the groups: the check drops none."""
 
 from collections.abc import Callable
 
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.symmetry.preserved import CLOSE, difference
+from tests.symmetry.function_check import CLOSE, difference
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -24,8 +24,8 @@ class Residual(nn.Module):
         return out
 
 
-class Beside(nn.Module):
-    """The input, with what a layer makes of it beside it."""
+class ConcatenatedWithInput(nn.Module):
+    """The input, concatenated with the output of a layer."""
 
     def __init__(self, inner: nn.Module) -> None:
         super().__init__()
@@ -36,7 +36,7 @@ class Beside(nn.Module):
 
 
 class Gated(nn.Module):
-    """Channels scaled by what their means say."""
+    """Channels multiplied by gates that are computed from the channel means."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -49,7 +49,7 @@ class Gated(nn.Module):
 
 
 class Halves(nn.Module):
-    """Two halves, treated differently, in the other order."""
+    """Two halves of the channels, with different nonlinearities, in the reverse order."""
 
     def forward(self, x: Tensor) -> Tensor:
         first, second = x.chunk(2, 1)
@@ -75,7 +75,7 @@ class Pad(nn.Module):
 
 
 def vector_layer(kind: str, size: int, channels: int) -> tuple[nn.Module, int]:
-    """A layer for [n, channels], and how many channels it makes."""
+    """A layer for inputs [n, channels], and its number of output channels."""
     width = 4 * size
     layers: dict[str, Callable[[], tuple[nn.Module, int]]] = {
         "dense": lambda: (nn.Linear(channels, width), width),
@@ -88,7 +88,10 @@ def vector_layer(kind: str, size: int, channels: int) -> tuple[nn.Module, int]:
             Residual(nn.Sequential(nn.Linear(channels, width), nn.GELU(), nn.Linear(width, channels))),
             channels,
         ),
-        "beside": lambda: (Beside(nn.Sequential(nn.Linear(channels, width), nn.Tanh())), channels + width),
+        "concatenated": lambda: (
+            ConcatenatedWithInput(nn.Sequential(nn.Linear(channels, width), nn.Tanh())),
+            channels + width,
+        ),
         "gated": lambda: (Gated(channels), channels),
         "halves": lambda: (Halves(), channels) if channels % 2 == 0 else (nn.Identity(), channels),
         "glu": lambda: (nn.GLU(1), channels // 2) if channels % 4 == 0 else (nn.Identity(), channels),
@@ -101,7 +104,7 @@ def vector_layer(kind: str, size: int, channels: int) -> tuple[nn.Module, int]:
 
 
 def image_layer(kind: str, size: int, channels: int) -> tuple[nn.Module, int]:
-    """A layer for [n, channels, height, width], and how many channels it makes."""
+    """A layer for inputs [n, channels, height, width], and its number of output channels."""
     width = 4 * size
     groups = next(g for g in (size, 2, 1) if channels % g == 0)
     wide = groups * size
@@ -121,7 +124,7 @@ def image_layer(kind: str, size: int, channels: int) -> tuple[nn.Module, int]:
             Residual(nn.Sequential(nn.Conv2d(channels, width, 1), nn.ReLU(), nn.Conv2d(width, channels, 3, padding=1))),
             channels,
         ),
-        "beside": lambda: (Beside(nn.Conv2d(channels, width, 1)), channels + width),
+        "concatenated": lambda: (ConcatenatedWithInput(nn.Conv2d(channels, width, 1)), channels + width),
         "gated": lambda: (Gated(channels), channels),
         "halves": lambda: (Halves(), channels) if channels % 2 == 0 else (nn.Identity(), channels),
         "shuffle": lambda: (Shuffle(groups), channels),
@@ -131,27 +134,28 @@ def image_layer(kind: str, size: int, channels: int) -> tuple[nn.Module, int]:
 
 
 VECTOR_KINDS = (
-    "dense", "batch norm", "layer norm", "group norm", "relu", "softmax", "residual", "beside", "gated", "halves",
+    "dense", "batch norm", "layer norm", "group norm", "relu", "softmax", "residual", "concatenated", "gated", "halves",
     "glu", "shuffle", "pad", "dropout", "prelu",
 )  # fmt: skip
 IMAGE_KINDS = (
     "dense", "grouped", "depthwise", "transposed", "pointwise", "batch norm", "layer norm", "group norm",
-    "instance norm", "relu", "pool", "residual", "beside", "gated", "halves", "shuffle", "pad",
+    "instance norm", "relu", "pool", "residual", "concatenated", "gated", "halves", "shuffle", "pad",
 )  # fmt: skip
 
 
 def recipes(kinds: tuple[str, ...], longest: int) -> st.SearchStrategy[list[Step]]:
+    """Lists of layer kinds with sizes."""
     return st.lists(st.tuples(st.sampled_from(kinds), st.integers(2, 4)), min_size=1, max_size=longest)
 
 
 def build(images: list[Step], vectors: list[Step]) -> tuple[nn.Module, Tensor]:
-    """A net of these layers, and an input for it."""
+    """A network of these layers, and an input for it."""
     torch.manual_seed(0)
     channels = 3
     layers: list[nn.Module] = []
     if images:
         for kind, size in images:
-            if channels > 60:  # wide enough
+            if channels > 60:  # keeps the network small
                 break
             layer, channels = image_layer(kind, size, channels)
             layers.append(layer)
@@ -167,7 +171,8 @@ def build(images: list[Step], vectors: list[Step]) -> tuple[nn.Module, Tensor]:
     return nn.Sequential(*layers), torch.randn(2, 3, 4, 4) if images else torch.randn(3, 3)
 
 
-def keeps_its_function(net: nn.Module, inputs: Tensor) -> None:
+def assert_function_is_kept(net: nn.Module, inputs: Tensor) -> None:
+    """Check the groups of a network, also after a round trip through JSON."""
     spec = find_permutations(net, inputs)
     assert not spec.notes
     assert "rule failed" not in str(spec)
@@ -179,10 +184,10 @@ def keeps_its_function(net: nn.Module, inputs: Tensor) -> None:
 @given(vectors=recipes(VECTOR_KINDS, 8))
 @settings(max_examples=40)
 def test_vector_nets(vectors: list[Step]) -> None:
-    keeps_its_function(*build([], [("dense", 3), *vectors]))
+    assert_function_is_kept(*build([], [("dense", 3), *vectors]))
 
 
 @given(images=recipes(IMAGE_KINDS, 5), vectors=recipes(VECTOR_KINDS, 2))
 @settings(max_examples=40)
 def test_image_nets(images: list[Step], vectors: list[Step]) -> None:
-    keeps_its_function(*build([("dense", 2), *images], vectors))
+    assert_function_is_kept(*build([("dense", 2), *images], vectors))

@@ -1,10 +1,10 @@
-"""Models of the `transformers` library, built from small configurations: exact groups, and the same function."""
+"""Models of the `transformers` library with small configurations: exact groups, and the same function."""
 
 from typing import Any
 
 import pytest
 import torch
-from tests.symmetry.preserved import CLOSE, difference
+from tests.symmetry.function_check import CLOSE, difference
 from torch import nn
 
 from onebasin.symmetry import check_permutations, find_permutations
@@ -42,7 +42,7 @@ def vit() -> nn.Module:
 
 
 def llama() -> nn.Module:
-    """Two heads of keys and values for four of queries; positions turn pairs of query and key dimensions."""
+    """Four heads of queries share two heads of keys and values; positions rotate pairs of query and key dimensions."""
     return transformers.LlamaForCausalLM(transformers.LlamaConfig(num_key_value_heads=2, **SMALL))  # type: ignore[no-any-return]
 
 
@@ -68,13 +68,13 @@ def test_groups(build: Any, inputs: Any, expected: list[tuple[int, ...]]) -> Non
     found = sorted(spec.shape(name) for name in spec.groups)
     assert found == sorted([STREAM, *pooled, *expected, *expected])
     assert spec.coverage > 0.99
-    # Llama's norms turn their inputs into float32 whatever the model's precision; this check widens that too.
+    # Llama's norms convert their inputs to float32 at any precision; this check computes them in float64 too.
     assert max(check_permutations(model, inputs, spec).values()) < CLOSE
     if build is not llama:
         assert difference(model, inputs, spec) < CLOSE
 
 
-def test_what_positions_turn_is_fixed_and_says_so() -> None:
+def test_rotated_query_and_key_dimensions_are_fixed_with_a_reason() -> None:
     spec = find_permutations(llama(), TOKENS)
     reason = spec.explain("model.layers.0.self_attn.q_proj.weight", 0)
     assert "multiplied by or added to constants that differ along it" in reason

@@ -1,10 +1,10 @@
-"""Aligning N models at once: all permutations move together towards the order in which all pairs are nearest.
+"""Cycle-consistent alignment of N models: all permutations are optimised together, over all pairs of models.
 
 Crisostomi, Fumero, Baieri, Bernard, Rodola: C2M3: Cycle-Consistent Multi-Model Merging. NeurIPS 2024 (arXiv
 2405.17897), section 3: Frank-Wolfe on doubly stochastic matrices into one common order, so that every cycle of maps is
-the identity. It starts halfway between the given order and none, whence it finds orders that single steps do not.
-Written through the sum of the models, a step costs O(N) instead of O(N^2): the sum over pairs of <Y_i, Y_j> is
-(|sum of Y|^2 - sum of |Y_i|^2) / 2, and its derivative at model i needs the sum of the others alone.
+the identity. It starts at the mean of the given permutations and the uniform matrix, from where it finds orders that
+single steps do not find. With the sum of the models, a step costs O(N) instead of O(N^2): the sum over pairs of <Y_i,
+Y_j> is (|sum of Y|^2 - sum of |Y_i|^2) / 2, and its derivative at model i needs only the sum of the others.
 """
 
 from __future__ import annotations
@@ -17,19 +17,24 @@ import torch
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
-from onebasin.alignment.models import AlignmentError, State, check_model, parameters
+from onebasin.alignment.models import AlignmentError, StateDict, check_model, matching_parameters
 from onebasin.symmetry.groups import Occurrence
 from onebasin.symmetry.spec import Perms, PermutationSpec
 
 MAX_STEPS = 50
 LEAST_GAIN = 1e-5
 
-Soft = dict[str, Tensor]
+SoftPermutations = dict[str, Tensor]
+"""A doubly stochastic matrix [n, n] for each group."""
 
 
 @dataclass(frozen=True)
 class Refined:
-    """perms: for each model, into the common order. before, after: the mean inner product of two models."""
+    """The result of `refine`.
+
+    perms: for each model, into the common order. before, after: the mean inner product of two models. steps: of
+    Frank-Wolfe.
+    """
 
     perms: list[Perms]
     before: float
@@ -38,33 +43,35 @@ class Refined:
 
 
 def refine(
-    spec: PermutationSpec, states: Sequence[State], start: Sequence[Perms], max_steps: int = MAX_STEPS
+    spec: PermutationSpec, states: Sequence[StateDict], start: Sequence[Perms], max_steps: int = MAX_STEPS
 ) -> Refined:
     """Return permutations under which the models are nearer to each other than under `start`, or `start` itself.
 
-    start: for each model, as `align` returns them. Groups within others (dimensions inside heads) stay as they are
-    there. Costs minutes where `align` costs seconds: for models that are finished. Errors: `AlignmentError`.
+    start: for each model, as `align` returns them. Nested groups (dimensions inside heads) keep their permutations of
+    `start`. This takes minutes where `align` takes seconds, so it suits finished models.
+    Errors: `AlignmentError`.
     """
     if len(states) < 2 or len(start) != len(states):
         raise AlignmentError(f"{len(states)} models and {len(start)} starts; expected two or more, one for each")
     for position, state in enumerate(states):
         check_model(spec, state, f"model {position + 1} of {len(states)}")
-    aligned = [parameters(spec, spec.apply(state, perms)) for state, perms in zip(states, start, strict=True)]
-    space = _Space(spec, aligned)
-    identity: list[Soft] = [{g: torch.eye(spec.sizes[g]) for g in space.groups} for _ in states]
-    before = space.value(identity)
+    aligned = [matching_parameters(spec, spec.apply(state, perms)) for state, perms in zip(states, start, strict=True)]
+    objective = _PairObjective(spec, aligned)
+    identity: list[SoftPermutations] = [{g: torch.eye(spec.sizes[g]) for g in objective.groups} for _ in states]
+    before = objective.value(identity)
     soft = [{g: 0.5 * x + 0.5 / len(x) for g, x in each.items()} for each in identity]
-    value, steps = space.value(soft), 0
+    value, steps = objective.value(soft), 0
     for _ in range(max_steps):
         steps += 1
-        corners = [{g: _corner(slope) for g, slope in slopes.items()} for slopes in space.slopes(soft)]
-        step, best = space.best_step(soft, corners)
+        gradients = objective.gradients(soft)
+        vertices = [{g: _best_permutation_matrix(x) for g, x in each.items()} for each in gradients]
+        step, best = objective.line_search(soft, vertices)
         if best - value <= LEAST_GAIN * abs(before):
             break
         value = best
-        soft = _between(soft, corners, step)
-    rounded = [{g: _corner(x) for g, x in each.items()} for each in soft]
-    after = space.value(rounded)
+        soft = _interpolate(soft, vertices, step)
+    rounded = [{g: _best_permutation_matrix(x) for g, x in each.items()} for each in soft]
+    after = objective.value(rounded)
     pairs = len(states) * (len(states) - 1) / 2
     if after <= before:
         return Refined([dict(perms) for perms in start], before / pairs, before / pairs, steps)
@@ -73,85 +80,91 @@ def refine(
     return Refined(perms, before / pairs, after / pairs, steps)
 
 
-class _Space:
-    """The models, and how near to each other they are under doubly stochastic matrices."""
+class _PairObjective:
+    """The sum over pairs of models of their inner products, as a function of doubly stochastic matrices."""
 
     def __init__(self, spec: PermutationSpec, models: Sequence[dict[str, Tensor]]) -> None:
         self.models = models
         self.groups = [group for group in spec.groups if not spec.groups[group].within]
-        self.places: dict[str, list[tuple[str, Occurrence]]] = {name: [] for name in models[0]}
+        self.occurrences: dict[str, list[tuple[str, Occurrence]]] = {name: [] for name in models[0]}
         for group in self.groups:
-            for place in spec.occurrences(group):
-                if place.tensor in self.places:
-                    self.places[place.tensor].append((group, place))
-        self.places = {name: places for name, places in self.places.items() if places}
+            for occurrence in spec.occurrences(group):
+                if occurrence.tensor in self.occurrences:
+                    self.occurrences[occurrence.tensor].append((group, occurrence))
+        self.occurrences = {name: occurrences for name, occurrences in self.occurrences.items() if occurrences}
 
-    def value(self, soft: Sequence[Soft]) -> float:
-        """The sum over pairs of the inner products of the models' mixed tensors."""
+    def value(self, soft: Sequence[SoftPermutations]) -> float:
+        """The sum over pairs of the inner products of the mixed tensors."""
         total = 0.0
-        for name in self.places:
+        for name in self.occurrences:
             mixed = [self._mixed(name, index, each) for index, each in enumerate(soft)]
             summed = torch.stack(mixed).sum(0)
             total += float(summed.double().square().sum())
             total -= sum(float(each.double().square().sum()) for each in mixed)
         return total / 2
 
-    def slopes(self, soft: Sequence[Soft]) -> list[Soft]:
-        """The derivative of the value by every matrix."""
-        found: list[Soft] = [{} for _ in soft]
-        for name, places in self.places.items():
+    def gradients(self, soft: Sequence[SoftPermutations]) -> list[SoftPermutations]:
+        """The derivative of the value with respect to each matrix."""
+        gradients: list[SoftPermutations] = [{} for _ in soft]
+        for name, occurrences in self.occurrences.items():
             mixed = [self._mixed(name, index, each) for index, each in enumerate(soft)]
             summed = torch.stack(mixed).sum(0)
             for index, each in enumerate(soft):
                 others = summed - mixed[index]
-                for number, (group, place) in enumerate(places):
-                    rest = self._mixed(name, index, each, leave=number)
-                    slope = place.unfold(others) @ place.unfold(rest).mT
-                    found[index][group] = found[index].get(group, torch.zeros(())) + slope
-        return found
+                for number, (group, occurrence) in enumerate(occurrences):
+                    rest = self._mixed(name, index, each, skip=number)
+                    gradient = occurrence.unfold(others) @ occurrence.unfold(rest).mT
+                    gradients[index][group] = gradients[index].get(group, torch.zeros(())) + gradient
+        return gradients
 
-    def best_step(self, soft: Sequence[Soft], corners: Sequence[Soft]) -> tuple[float, float]:
-        """Where between the matrices and the corners the value is largest, and what it is there.
+    def line_search(
+        self, soft: Sequence[SoftPermutations], vertices: Sequence[SoftPermutations]
+    ) -> tuple[float, float]:
+        """The step between the matrices and the vertices with the largest value, and that value.
 
-        The value is a polynomial of the step, of twice as many degrees as a tensor has mixed places: it is read off at
-        that many points and one more, and its best point is found among its stationary ones.
+        The value is a polynomial in the step, of degree twice the largest number of mixed axes of a tensor. It is
+        interpolated from one more point than its degree, and the best of its stationary points and ends is taken.
         """
-        degree = 2 * max(len(places) for places in self.places.values())
+        degree = 2 * max(len(occurrences) for occurrences in self.occurrences.values())
         points = np.linspace(0.0, 1.0, degree + 1)
-        values = np.array([self.value(_between(soft, corners, float(point))) for point in points])
+        values = np.array([self.value(_interpolate(soft, vertices, float(point))) for point in points])
         polynomial = np.polynomial.Polynomial.fit(points, values, degree, domain=[0.0, 1.0], window=[0.0, 1.0])
-        still = [float(root.real) for root in polynomial.deriv().roots() if abs(root.imag) < 1e-9]
-        inside = [0.0, 1.0, *(root for root in still if 0.0 < root < 1.0)]
-        step = max(inside, key=lambda point: float(polynomial(point)))
-        return step, self.value(_between(soft, corners, step))
+        stationary = [float(root.real) for root in polynomial.deriv().roots() if abs(root.imag) < 1e-9]
+        candidates = [0.0, 1.0, *(root for root in stationary if 0.0 < root < 1.0)]
+        step = max(candidates, key=lambda point: float(polynomial(point)))
+        return step, self.value(_interpolate(soft, vertices, step))
 
-    def _mixed(self, name: str, index: int, soft: Mapping[str, Tensor], leave: int | None = None) -> Tensor:
+    def _mixed(self, name: str, index: int, soft: Mapping[str, Tensor], skip: int | None = None) -> Tensor:
+        """A model's tensor, mixed along all axes of its groups, except the occurrence with the number `skip`."""
         tensor = self.models[index][name]
-        for number, (group, place) in enumerate(self.places[name]):
-            if number != leave:
-                tensor = _mix(tensor, place, soft[group])
+        for number, (group, occurrence) in enumerate(self.occurrences[name]):
+            if number != skip:
+                tensor = _mix(tensor, occurrence, soft[group])
         return tensor
 
 
-def _mix(tensor: Tensor, place: Occurrence, matrix: Tensor) -> Tensor:
-    """New neuron i is the mixture matrix[i] of the old ones, in one place of one axis."""
-    table = place.place.table
-    chosen = tensor.index_select(place.axis, table.flatten())
-    split = chosen.reshape(*tensor.shape[: place.axis], -1, len(matrix), *tensor.shape[place.axis + 1 :])
-    mixed = torch.tensordot(split, matrix, ([place.axis + 1], [1])).movedim(-1, place.axis + 1)
-    return tensor.index_copy(place.axis, table.flatten(), mixed.reshape(chosen.shape))
+def _mix(tensor: Tensor, occurrence: Occurrence, matrix: Tensor) -> Tensor:
+    """Replace neuron i of a group in one axis by the combination of all its neurons with the weights matrix[i]."""
+    table = occurrence.indices.table
+    chosen = tensor.index_select(occurrence.axis, table.flatten())
+    split = chosen.reshape(*tensor.shape[: occurrence.axis], -1, len(matrix), *tensor.shape[occurrence.axis + 1 :])
+    mixed = torch.tensordot(split, matrix, ([occurrence.axis + 1], [1])).movedim(-1, occurrence.axis + 1)
+    return tensor.index_copy(occurrence.axis, table.flatten(), mixed.reshape(chosen.shape))
 
 
-def _between(soft: Sequence[Soft], corners: Sequence[Soft], step: float) -> list[Soft]:
+def _interpolate(
+    soft: Sequence[SoftPermutations], vertices: Sequence[SoftPermutations], step: float
+) -> list[SoftPermutations]:
+    """The matrices at a step from 0 to 1 on the way to the vertices."""
     return [
-        {g: (1 - step) * x + step * corner[g] for g, x in each.items()}
-        for each, corner in zip(soft, corners, strict=True)
+        {g: (1 - step) * x + step * vertex[g] for g, x in each.items()}
+        for each, vertex in zip(soft, vertices, strict=True)
     ]
 
 
-def _corner(slope: Tensor) -> Tensor:
-    """The permutation matrix with the largest inner product."""
-    rows, columns = linear_sum_assignment(slope.numpy(), maximize=True)
-    corner = torch.zeros_like(slope)
-    corner[torch.from_numpy(rows), torch.from_numpy(columns)] = 1.0
-    return corner
+def _best_permutation_matrix(scores: Tensor) -> Tensor:
+    """The permutation matrix with the largest inner product with the scores."""
+    rows, columns = linear_sum_assignment(scores.numpy(), maximize=True)
+    matrix = torch.zeros_like(scores)
+    matrix[torch.from_numpy(rows), torch.from_numpy(columns)] = 1.0
+    return matrix

@@ -1,4 +1,4 @@
-"""The straight line between two models, and the barrier on it: the picture of whether they share a basin.
+"""Linear interpolation between two models, and the loss barrier on the path.
 
 Frankle, Dziugaite, Roy, Carbin: Linear Mode Connectivity and the Lottery Ticket Hypothesis. ICML 2020 (arXiv
 1912.05671), section 2; Entezari, Sedghi, Saukh, Neyshabur 2022 (arXiv 2110.06296), definition 2.1.
@@ -12,17 +12,17 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from onebasin.alignment.merging import average
-from onebasin.alignment.models import State
+from onebasin.alignment.models import StateDict
 
 POINTS = 11
 
 Measure = Callable[[dict[str, Tensor], float], tuple[float, float]]
-"""Told a state and its place on the line: its loss and accuracy."""
+"""Given a state and its position on the line from 0 to 1, returns its loss and accuracy."""
 
 
 @dataclass(frozen=True)
 class Line:
-    """Losses (mean cross-entropy, nats) and accuracies at equal steps from one model (0) to another (1)."""
+    """Losses (mean cross-entropy, nats) and accuracies at equidistant positions from one model (0) to another (1)."""
 
     places: tuple[float, ...]
     losses: tuple[float, ...]
@@ -30,30 +30,32 @@ class Line:
 
     @property
     def barrier(self) -> float:
-        """The most that the loss lies above the straight line between its ends; 0 if it nowhere does."""
+        """The largest excess of the loss over the linear interpolation between the two ends; 0 if there is none."""
         first, last = self.losses[0], self.losses[-1]
         above = [
-            loss - ((1 - place) * first + place * last) for place, loss in zip(self.places, self.losses, strict=True)
+            loss - ((1 - position) * first + position * last)
+            for position, loss in zip(self.places, self.losses, strict=True)
         ]
         return max(0.0, *above)
 
 
-def line_between(first: State, second: State, measure: Measure, points: int = POINTS) -> Line:
-    """Measure models on the way from one to another: (1 - t) first + t second, for t from 0 to 1."""
+def line_between(first: StateDict, second: StateDict, measure: Measure, points: int = POINTS) -> Line:
+    """Measure the models (1 - t) first + t second at `points` values of t from 0 to 1."""
     places = tuple(step / (points - 1) for step in range(points))
-    measured = [measure(_between(first, second, place), place) for place in places]
+    measured = [measure(_interpolate(first, second, position), position) for position in places]
     return Line(places, tuple(loss for loss, _ in measured), tuple(accuracy for _, accuracy in measured))
 
 
-def lines_to_mean(states: Sequence[State], measure: Measure, points: int = POINTS) -> list[Line]:
-    """For two models the line between them; for more, from each to the mean of all."""
+def lines_to_mean(states: Sequence[StateDict], measure: Measure, points: int = POINTS) -> list[Line]:
+    """Measure the line between two models, or for more models the line from each to the mean of all."""
     if len(states) == 2:
         return [line_between(states[0], states[1], measure, points)]
     centre = average(states)
     return [line_between(state, centre, measure, points) for state in states]
 
 
-def _between(first: State, second: State, place: float) -> dict[str, Tensor]:
-    if place in (0.0, 1.0):
-        return dict(second if place else first)
-    return average([first, second], [1 - place, place])
+def _interpolate(first: StateDict, second: StateDict, position: float) -> dict[str, Tensor]:
+    """The model at a position on the line. The ends are the given models, without rounding."""
+    if position in (0.0, 1.0):
+        return dict(second if position else first)
+    return average([first, second], [1 - position, position])

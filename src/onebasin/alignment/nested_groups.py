@@ -1,9 +1,9 @@
-"""Groups within groups: what it is worth to move a whole once the neurons inside it have found their best order.
+"""Similarity of groups that contain other groups, such as attention heads with the neurons inside them.
 
-An attention head, or a block of a group normalisation, can change places with another while its own neurons are
-permuted too. As long as these are in another order, two heads that are the same show no likeness, and descent over one
-group at a time stops where it began. So before a whole is moved, every pairing of wholes is judged by the best
-assignment of what they hold: an assignment problem of assignment problems, from the inside to the outside.
+An attention head, or a block of a group normalisation, can be permuted with others while its own neurons are permuted
+too. As long as the inner neurons are in different orders, two equal heads show no similarity, and coordinate descent
+over single groups does not move. Therefore the similarity of two heads is the value of the best assignment of the
+neurons inside them: an assignment problem of assignment problems, solved from the innermost group outwards.
 """
 
 import math
@@ -14,66 +14,72 @@ from torch import Tensor
 
 from onebasin.symmetry.spec import PermutationSpec
 
-Rows = Callable[[str, str], Sequence[tuple[Tensor, Tensor]]]
-"""For a tensor and a group in it: the reference's neurons and the model's, [*within, n, rest] each, at every place."""
+RowPairs = Callable[[str, str], Sequence[tuple[Tensor, Tensor]]]
+"""For a tensor and a group: the reference's and the model's neurons, [*within, n, rest] each, at each occurrence."""
 
 
-class Nested:
-    """Which groups lie within which, and in which of them each tensor is judged."""
+class NestedGroups:
+    """The nesting of groups, and for each tensor the innermost group whose assignment takes it into account."""
 
-    def __init__(self, spec: PermutationSpec, present: Mapping[str, Sequence[str]]) -> None:
-        """present: the names of the groups in each tensor."""
+    def __init__(self, spec: PermutationSpec, groups_by_tensor: Mapping[str, Sequence[str]]) -> None:
+        """groups_by_tensor: the names of the groups in each tensor."""
         self._spec = spec
         self._children = {
             name: [other.name for other in spec.groups.values() if other.within == (*group.within, name)]
             for name, group in spec.groups.items()
         }
-        self._judged = {name: self._judges(name, present) for name, children in self._children.items() if children}
+        self._tensors_by_innermost = {
+            name: self._group_tensors(name, groups_by_tensor) for name, children in self._children.items() if children
+        }
 
-    def holds(self, group: str) -> bool:
-        """Whether other groups lie within it."""
-        return group in self._judged
+    def has_inner_groups(self, group: str) -> bool:
+        """Whether other groups are nested in this one."""
+        return group in self._tensors_by_innermost
 
-    def inside(self, group: str) -> Iterator[str]:
-        """The groups within it, outermost first."""
+    def inner_groups(self, group: str) -> Iterator[str]:
+        """Yield the groups nested in this one, outermost first."""
         for child in self._children[group]:
             yield child
-            yield from self.inside(child)
+            yield from self.inner_groups(child)
 
-    def similarity(self, group: str, rows: Rows) -> Tensor:
-        """Sum of products between the reference's neurons and the model's, those inside assigned: [*within, n, n]."""
+    def similarity(self, group: str, rows: RowPairs) -> Tensor:
+        """Inner products of the reference's and the model's neurons, with inner groups assigned: [*within, n, n]."""
         shape = self._spec.shape(group)
-        return self._table(group, group, rows).reshape(*shape, shape[-1])
+        return self._pair_products(group, group, rows).reshape(*shape, shape[-1])
 
-    def _table(self, group: str, top: str, rows: Rows) -> Tensor:
-        """[outside, m, m, n, n]: for each two of the m wholes that the group lies within, the products of neurons."""
+    def _pair_products(self, group: str, top: str, rows: RowPairs) -> Tensor:
+        """Inner products of a group's neurons for each pair of blocks: [outer, blocks, blocks, n, n].
+
+        The blocks are the indices, from `top` inwards, that the group is nested in. The products include the value of
+        the best assignment of each inner group.
+        """
         shape = self._spec.shape(group)
-        apart = len(self._spec.groups[top].within)
-        outside, wholes, size = math.prod(shape[:apart]), math.prod(shape[apart:-1]), shape[-1]
-        products = torch.zeros(outside, wholes * size, wholes * size)
-        for tensor in self._judged[top].get(group, ()):
+        shared = len(self._spec.groups[top].within)
+        outer, blocks, size = math.prod(shape[:shared]), math.prod(shape[shared:-1]), shape[-1]
+        products = torch.zeros(outer, blocks * size, blocks * size)
+        for tensor in self._tensors_by_innermost[top].get(group, ()):
             for reference, model in rows(tensor, group):
                 products += reference.reshape(*products.shape[:2], -1) @ model.reshape(*products.shape[:2], -1).mT
         for child in self._children[group]:
-            products += _assigned(self._table(child, top, rows))
-        return products.reshape(outside, wholes, size, wholes, size).transpose(2, 3)
+            products += _best_assignment_values(self._pair_products(child, top, rows))
+        return products.reshape(outer, blocks, size, blocks, size).transpose(2, 3)
 
-    def _judges(self, top: str, present: Mapping[str, Sequence[str]]) -> dict[str, list[str]]:
-        """The tensors with this group, by the innermost group that all others in them lie around or within."""
-        judged: dict[str, list[str]] = {}
-        for tensor, groups in present.items():
+    def _group_tensors(self, top: str, groups_by_tensor: Mapping[str, Sequence[str]]) -> dict[str, list[str]]:
+        """The tensors that contain `top`, by the innermost group on the only chain of nested groups in the tensor."""
+        tensors: dict[str, list[str]] = {}
+        for tensor, groups in groups_by_tensor.items():
             if top not in groups:
                 continue
             group = top
-            while len(inner := [c for c in self._children[group] if {c, *self.inside(c)} & set(groups)]) == 1:
+            while len(inner := [c for c in self._children[group] if {c, *self.inner_groups(c)} & set(groups)]) == 1:
                 group = inner[0]
-            judged.setdefault(group, []).append(tensor)
-        return judged
+            tensors.setdefault(group, []).append(tensor)
+        return tensors
 
 
-def _assigned(table: Tensor) -> Tensor:
-    """The largest sum of an assignment in each of the last two dimensions' matrices."""
-    from scipy.optimize import linear_sum_assignment  # 40 MB, which clients do without
+def _best_assignment_values(table: Tensor) -> Tensor:
+    """The value of the best assignment in each of the matrices in the last two dimensions."""
+    from scipy.optimize import linear_sum_assignment  # 40 MB, which clients do not need
 
     size = table.shape[-1]
     values = []

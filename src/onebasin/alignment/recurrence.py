@@ -1,8 +1,8 @@
-"""Recurrent layers in closed form: what their gates say at each step, and the weights that say something else.
+"""Recurrent layers in closed form: the pre-activations of their gates, and weights that reproduce given ones.
 
-A gate is a linear map of a layer's input and of its own state one step before, and a nonlinearity. What the gates
-should say decides by itself which states follow (`Pass.replay`), so each step's input and last state are known before
-the weights are, and these follow by ridge regression, as those of other layers do.
+The pre-activations of a gate are a linear map of the layer's input and of its state one step before. Given target
+pre-activations determine all states (`RecurrentDirection.replay`), so the input and the previous state of each step
+are known before the weights are, and ridge regression gives the weights, as in other layers.
 Layers: Elman 1990 (`nn.RNN`); Hochreiter, Schmidhuber 1997 (`nn.LSTM`); Cho et al. 2014 (`nn.GRU`).
 """
 
@@ -15,16 +15,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from onebasin.alignment.layers import unshared
+from onebasin.alignment.layers import layers_with_own_parameters
 from onebasin.alignment.ridge import Ridge
 
-Said = Callable[[int, Tensor], Tensor]
-"""What the gates say at a step, [sequences, columns], given the state before it."""
+PreActivations = Callable[[int, Tensor], Tensor]
+"""The pre-activations of all gates at a step, [sequences, columns], given the state before the step."""
 
 
 @dataclass(frozen=True)
-class Map:
-    """A linear map into the gates."""
+class AffineMap:
+    """A linear map with an optional bias. weight: [outputs, inputs]; bias: [outputs] or None."""
 
     weight: Tensor
     bias: Tensor | None
@@ -32,138 +32,148 @@ class Map:
     def __call__(self, values: Tensor) -> Tensor:
         return functional.linear(values, self.weight, self.bias)
 
-    def rows(self, some: slice) -> Map:
-        """Some of its outputs alone, in the same memory."""
-        return Map(self.weight[some], None if self.bias is None else self.bias[some])
+    def select_outputs(self, outputs: slice) -> AffineMap:
+        """The map to some of the outputs, which shares memory with this one."""
+        return AffineMap(self.weight[outputs], None if self.bias is None else self.bias[outputs])
 
-    def fit(self, taken: Tensor, wanted: Tensor, ridge: float) -> None:
-        """Have it say what is wanted [rows, outputs] of what is taken [rows, inputs]."""
+    def fit(self, inputs: Tensor, targets: Tensor, ridge: float) -> None:
+        """Overwrite the map by ridge regression of targets [rows, outputs] on inputs [rows, inputs]."""
         regression = Ridge(self.weight.unsqueeze(0), None if self.bias is None else self.bias.unsqueeze(0))
-        regression.add(taken.unsqueeze(1), wanted.unsqueeze(1))
+        regression.add(inputs.unsqueeze(1), targets.unsqueeze(1))
         regression.solve(ridge, self.weight, self.bias)
 
 
 @dataclass(frozen=True)
-class Pass:
+class RecurrentDirection:
     """One layer of a recurrent module in one direction, with its maps of the input and of the state.
 
-    The gates say the sum of the two, but for a GRU's candidate, which takes them apart.
+    The pre-activations are the sum of both maps, except that a GRU's candidate needs the two values separately.
     """
 
     mode: str
-    backwards: bool
-    into: Map
-    across: Map
+    reverse: bool
+    input_map: AffineMap
+    state_map: AffineMap
 
     @property
     def size(self) -> int:
-        """How many neurons the state has."""
-        return self.across.weight.shape[1]
+        """The number of neurons in the state."""
+        return self.state_map.weight.shape[1]
 
     @property
     def summed(self) -> int:
-        """How many of a map's rows are summed with the other's: the first."""
+        """The number of outputs of the two maps that are added to each other; these are the first ones."""
         return self.size * {"GRU": 2, "LSTM": 4}.get(self.mode, 1)
 
     @property
     def columns(self) -> int:
-        """How many values the gates say at each step."""
-        return 2 * len(self.into.weight) - self.summed
+        """The number of pre-activations at each step."""
+        return 2 * len(self.input_map.weight) - self.summed
 
-    def says(self, inputs: Tensor) -> Said:
-        """What the gates say of inputs [sequences, steps, values] with the weights that they have."""
-        heard, many = self.into(inputs), self.summed
+    def pre_activations(self, inputs: Tensor) -> PreActivations:
+        """The pre-activations with the present weights, for inputs [sequences, steps, values]."""
+        from_inputs, summed = self.input_map(inputs), self.summed
 
-        def at(step: int, state: Tensor) -> Tensor:
-            one, other = heard[:, step], self.across(state)
-            return torch.cat([one[:, :many] + other[:, :many], one[:, many:], other[:, many:]], -1)
+        def at_step(step: int, state: Tensor) -> Tensor:
+            from_input, from_state = from_inputs[:, step], self.state_map(state)
+            both = from_input[:, :summed] + from_state[:, :summed]
+            return torch.cat([both, from_input[:, summed:], from_state[:, summed:]], -1)
 
-        return at
+        return at_step
 
-    def step(self, said: Tensor, state: Tensor, cell: Tensor) -> tuple[Tensor, Tensor]:
-        """The state, and an LSTM's cell, that follow."""
+    def step(self, pre_activations: Tensor, state: Tensor, cell: Tensor) -> tuple[Tensor, Tensor]:
+        """The next state, and the next cell of an LSTM."""
         if self.mode == "GRU":
-            reset, update, candidate, own = said.chunk(4, -1)
+            reset, update, from_input, from_state = pre_activations.chunk(4, -1)
             update = torch.sigmoid(update)
-            return (1 - update) * torch.tanh(candidate + torch.sigmoid(reset) * own) + update * state, cell
+            return (1 - update) * torch.tanh(from_input + torch.sigmoid(reset) * from_state) + update * state, cell
         if self.mode == "LSTM":
-            enter, forget, candidate, leave = said.chunk(4, -1)
+            enter, forget, candidate, leave = pre_activations.chunk(4, -1)
             cell = torch.sigmoid(forget) * cell + torch.sigmoid(enter) * torch.tanh(candidate)
             return torch.sigmoid(leave) * torch.tanh(cell), cell
-        return (torch.tanh(said) if self.mode == "RNN_TANH" else torch.relu(said)), cell
+        return (torch.tanh(pre_activations) if self.mode == "RNN_TANH" else torch.relu(pre_activations)), cell
 
-    def replay(self, sequences: int, steps: int, says: Said) -> tuple[Tensor, Tensor, Tensor]:
-        """What was said, the state before each step, and the state after it: [sequences, steps, ...] each."""
-        state = cell = self.across.weight.new_zeros(sequences, self.size)
-        words, before, after = [], [], []
-        for step in reversed(range(steps)) if self.backwards else range(steps):
-            words.append(says(step, state))
+    def replay(self, sequences: int, steps: int, pre_activations: PreActivations) -> tuple[Tensor, Tensor, Tensor]:
+        """The pre-activations, the state before each step and the state after it: [sequences, steps, ...] each."""
+        state = cell = self.state_map.weight.new_zeros(sequences, self.size)
+        gates, before, after = [], [], []
+        for step in reversed(range(steps)) if self.reverse else range(steps):
+            gates.append(pre_activations(step, state))
             before.append(state)
-            state, cell = self.step(words[-1], state, cell)
+            state, cell = self.step(gates[-1], state, cell)
             after.append(state)
-        told, earlier, later = (torch.stack(each, 1) for each in (words, before, after))
-        return (told.flip(1), earlier.flip(1), later.flip(1)) if self.backwards else (told, earlier, later)
+        gate, earlier, later = (torch.stack(each, 1) for each in (gates, before, after))
+        return (gate.flip(1), earlier.flip(1), later.flip(1)) if self.reverse else (gate, earlier, later)
 
-    def fit(self, inputs: Tensor, wanted: Tensor, ridge: float) -> None:
-        """Give the maps the weights that say what is wanted, of these inputs and of the states that follow from it."""
-        _, states, _ = self.replay(len(wanted), wanted.shape[1], lambda step, _: wanted[:, step])
-        heard, own, said = inputs.flatten(0, 1), states.flatten(0, 1), wanted.flatten(0, 1)
-        many = self.summed
-        into, across = self.into.rows(slice(many)), self.across.rows(slice(many))
-        left = said[:, :many] if across.bias is None else said[:, :many] - across.bias
-        both = Map(torch.cat([into.weight, across.weight], 1), into.bias)
-        both.fit(torch.cat([heard, own], 1), left, ridge)
-        into.weight.copy_(both.weight[:, : heard.shape[1]])
-        across.weight.copy_(both.weight[:, heard.shape[1] :])
-        if many < len(self.into.weight):
-            of_input, of_state = said[:, many:].chunk(2, -1)
-            self.into.rows(slice(many, None)).fit(heard, of_input, ridge)
-            self.across.rows(slice(many, None)).fit(own, of_state, ridge)
+    def fit(self, inputs: Tensor, targets: Tensor, ridge: float) -> None:
+        """Fit both maps to target pre-activations, given the inputs and the states that follow from the targets.
+
+        inputs: [sequences, steps, values]; targets: [sequences, steps, columns].
+        """
+        _, states, _ = self.replay(len(targets), targets.shape[1], lambda step, _: targets[:, step])
+        input_rows, state_rows, target_rows = inputs.flatten(0, 1), states.flatten(0, 1), targets.flatten(0, 1)
+        summed = self.summed
+        input_map, state_map = (each.select_outputs(slice(summed)) for each in (self.input_map, self.state_map))
+        sums = target_rows[:, :summed] if state_map.bias is None else target_rows[:, :summed] - state_map.bias
+        both = AffineMap(torch.cat([input_map.weight, state_map.weight], 1), input_map.bias)
+        both.fit(torch.cat([input_rows, state_rows], 1), sums, ridge)
+        input_map.weight.copy_(both.weight[:, : input_rows.shape[1]])
+        state_map.weight.copy_(both.weight[:, input_rows.shape[1] :])
+        if summed < len(self.input_map.weight):
+            input_targets, state_targets = target_rows[:, summed:].chunk(2, -1)
+            self.input_map.select_outputs(slice(summed, None)).fit(input_rows, input_targets, ridge)
+            self.state_map.select_outputs(slice(summed, None)).fit(state_rows, state_targets, ridge)
 
 
 def recurrent_layers(model: nn.Module) -> dict[str, nn.RNNBase]:
-    """Return the recurrent layers whose state is what they return (no projection), and that share no parameter."""
+    """Return the recurrent layers that share no parameter and return their state itself, without a projection."""
     return {
         name: module
-        for name, module in unshared(model).items()
+        for name, module in layers_with_own_parameters(model).items()
         if isinstance(module, nn.RNNBase) and module.proj_size == 0
     }
 
 
-def by_sequence(module: nn.RNNBase, values: Tensor) -> Tensor:
-    """What the module takes or returns, [sequences, steps, values]."""
+def sequences_first(module: nn.RNNBase, values: Tensor) -> Tensor:
+    """Return a module's input or output in the shape [sequences, steps, values]."""
     return values if module.batch_first else values.transpose(0, 1)
 
 
-def listen(module: nn.RNNBase, inputs: Tensor) -> tuple[Tensor, Tensor]:
-    """What all gates say of inputs [sequences, steps, values], and what the module returns.
+def gate_pre_activations(module: nn.RNNBase, inputs: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the pre-activations of all gates for inputs [sequences, steps, values], and the module's output.
 
-    Both [sequences, steps, ...]; a layer's directions stand beside each other, layers after each other.
+    Both are [sequences, steps, columns]. The columns are concatenated over the directions of each layer, then over
+    the layers; those of the output are the directions of the last layer.
     """
-    words = []
+    gates = []
     for layer in _layers(module):
-        replayed = [one.replay(len(inputs), inputs.shape[1], one.says(inputs)) for one in layer]
-        words += [said for said, _, _ in replayed]
+        replayed = [one.replay(len(inputs), inputs.shape[1], one.pre_activations(inputs)) for one in layer]
+        gates += [gate for gate, _, _ in replayed]
         inputs = torch.cat([after for _, _, after in replayed], -1)
-    return torch.cat(words, -1), inputs
+    return torch.cat(gates, -1), inputs
 
 
-def fit_gates(module: nn.RNNBase, inputs: Tensor, wanted: Tensor, ridge: float) -> None:
-    """Fit all gates, layer by layer, to what is wanted of them ([sequences, steps, columns], as `listen` has it)."""
+def fit_gates(module: nn.RNNBase, inputs: Tensor, targets: Tensor, ridge: float) -> None:
+    """Fit the gates of all layers, in their order, to target pre-activations.
+
+    inputs: [sequences, steps, values]. targets: [sequences, steps, columns], as `gate_pre_activations` returns them.
+    """
     for layer in _layers(module):
         after = []
         for one in layer:
-            own, wanted = wanted[..., : one.columns], wanted[..., one.columns :]
+            own, targets = targets[..., : one.columns], targets[..., one.columns :]
             one.fit(inputs, own, ridge)
-            after.append(one.replay(len(inputs), inputs.shape[1], one.says(inputs))[2])
+            after.append(one.replay(len(inputs), inputs.shape[1], one.pre_activations(inputs))[2])
         inputs = torch.cat(after, -1)
 
 
-def _layers(module: nn.RNNBase) -> Iterator[list[Pass]]:
-    directions: list[Pass] = []
-    for into, across, *biases in module.all_weights:
-        into_bias, across_bias = biases or (None, None)
-        directions.append(Pass(module.mode, bool(directions), Map(into, into_bias), Map(across, across_bias)))
+def _layers(module: nn.RNNBase) -> Iterator[list[RecurrentDirection]]:
+    """Yield the directions of each layer."""
+    directions: list[RecurrentDirection] = []
+    for input_weight, state_weight, *biases in module.all_weights:
+        input_bias, state_bias = biases or (None, None)
+        maps = AffineMap(input_weight, input_bias), AffineMap(state_weight, state_bias)
+        directions.append(RecurrentDirection(module.mode, bool(directions), *maps))
         if len(directions) == 1 + module.bidirectional:
             yield directions
             directions = []

@@ -1,6 +1,6 @@
-"""Signatures: responses in a few bits each, so that neurons can be matched without sending weights.
+"""Signatures: quantised responses, by which neurons can be matched without their weights.
 
-A standardised response is close to normal, so one code table serves all: that of the normal distribution.
+A standardised response is close to normal, so all use one code table: that of the normal distribution.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from onebasin.wire.gaussian_levels import gaussian_levels
 
 
 def coded_bytes(spec: PermutationSpec, bits: int) -> int:
-    """Bytes of the signatures of a model: `spec` is that of its responses (`Responses.spec`)."""
+    """Return the number of bytes of a model's signatures. spec: `Responses.spec`. bits: of each response."""
     return (sum(math.prod(entry.shape) for entry in spec.tensors.values()) * bits + 7) // 8
 
 
 def encode_signatures(responses: dict[str, Tensor], bits: int) -> bytes:
-    """Return standardised responses (`Responses.of`) as codes of `bits` bits, packed, the first in the low bits."""
+    """Return standardised responses (`Responses.of`) as packed codes of `bits` bits, the first in the lowest bits."""
     edges, _ = gaussian_levels(bits)
     codes = [
         np.searchsorted(edges, (rows * math.sqrt(rows.shape[-1])).double().numpy().reshape(-1))
@@ -34,7 +34,11 @@ def encode_signatures(responses: dict[str, Tensor], bits: int) -> bytes:
 
 
 def decode_signatures(data: bytes, spec: PermutationSpec, bits: int) -> dict[str, Tensor]:
-    """Return the responses in `data`, standardised anew; `AlignmentError` when its length is not theirs."""
+    """Return the responses in `data`, standardised again.
+
+    data, bits: as from `encode_signatures`. spec: `Responses.spec`. Errors: `AlignmentError` if the length does not
+    fit.
+    """
     expected = coded_bytes(spec, bits)
     if len(data) != expected:
         raise AlignmentError(f"the signatures have {len(data)} bytes, not {expected}")

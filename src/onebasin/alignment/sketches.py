@@ -1,8 +1,8 @@
-"""Sketches: what a client says about its inputs in a few kilobytes, so that a server without data can draw inputs like
-them, and can tell whose inputs one resembles.
+"""Sketches: the distribution of a client's inputs in a few kilobytes.
 
-A sketch is a Gaussian of low rank over inputs at reduced resolution, at 8 bits a value, and the number of examples of
-each class. Tipping, Bishop: Probabilistic Principal Component Analysis. J. R. Stat. Soc. B 1999, section 3.
+From sketches, a server without data draws similar inputs, and computes which client an input resembles. A sketch is a
+low-rank Gaussian over inputs at reduced resolution, with 8 bits for each value, and the number of examples of each
+class. Tipping, Bishop: Probabilistic Principal Component Analysis. J. R. Stat. Soc. B 1999, section 3.
 """
 
 from __future__ import annotations
@@ -21,19 +21,21 @@ from onebasin.alignment.models import AlignmentError
 from onebasin.core.seeds import generator
 
 LEVELS = 127
-LARGE = 1500
-LEAST_REST = 9e-13
-"""The least variance beside the principal directions: 1e-12 in float32."""
+"""Largest magnitude of an encoded value."""
+MAX_GRAM_SIZE = 1500
+"""Largest matrix of which eigenvectors are computed."""
+MIN_REST = 9e-13
+"""Smallest residual variance beside the principal directions: 1e-12 in float32, with a margin."""
 _RESIZE = {1: "linear", 2: "bilinear", 3: "trilinear"}
-_NUMBERS = struct.Struct("<fff")
+_HEADER = struct.Struct("<fff")
 
 
 @dataclass(frozen=True)
 class SketchForm:
-    """What all sketches of a task have in common, so that no message repeats it.
+    """The settings that all sketches of a task share, so that no message repeats them.
 
-    shape: of one input. classes: how many there are. rank: principal directions. shrink: the factor by which spatial
-    axes (all but the first of an input with several) are reduced.
+    shape: of one input. classes: their number. rank: number of principal directions. shrink: the factor by which
+    spatial axes (all but the first of an input with several) are reduced.
     """
 
     shape: tuple[int, ...]
@@ -43,27 +45,29 @@ class SketchForm:
 
     @property
     def reduced(self) -> tuple[int, ...]:
+        """The shape of an input at reduced resolution."""
         if len(self.shape) < 2:
             return self.shape
         return (self.shape[0], *(math.ceil(size / self.shrink) for size in self.shape[1:]))
 
     @property
     def values(self) -> int:
-        """Values of an input at reduced resolution."""
+        """The number of values of an input at reduced resolution."""
         return math.prod(self.reduced)
 
     @property
     def coded_bytes(self) -> int:
-        return _NUMBERS.size + 4 * self.classes + (self.rank + 1) * (4 + self.values)
+        """The number of bytes of an encoded sketch."""
+        return _HEADER.size + 4 * self.classes + (self.rank + 1) * (4 + self.values)
 
     def reduce(self, inputs: Tensor) -> Tensor:
-        """[n, *shape] to [n, values] by averaging."""
+        """Reduce inputs [n, *shape] to [n, values] by averaging."""
         if self.reduced != self.shape:
             inputs = F.interpolate(inputs, size=self.reduced[1:], mode="area")
         return inputs.flatten(1)
 
     def restore(self, values: Tensor) -> Tensor:
-        """[n, values] to [n, *shape] by linear interpolation."""
+        """Restore [n, values] to [n, *shape] by linear interpolation."""
         inputs = values.view(-1, *self.reduced)
         if self.reduced != self.shape:
             mode = _RESIZE[len(self.shape) - 1]
@@ -73,10 +77,10 @@ class SketchForm:
 
 @dataclass(frozen=True)
 class Sketch:
-    """One client's: N(mean, directions' directions + rest) over reduced inputs; the range of the whole inputs.
+    """One client's Gaussian N(mean, directions' directions + rest) over reduced inputs, and the range of the inputs.
 
-    mean: [values]. directions: [rank, values], scaled by their standard deviations. rest: the variance, per value,
-    beyond them. low, high: the least and largest value of an input. counts: examples of each class [classes].
+    mean: [values]. directions: [rank, values], scaled by their standard deviations. rest: the residual variance of each
+    value. low, high: the smallest and largest value of an input. counts: number of examples of each class [classes].
     """
 
     form: SketchForm
@@ -88,13 +92,13 @@ class Sketch:
     counts: Tensor
 
     def to_bytes(self) -> bytes:
-        """Return `form.coded_bytes` bytes: 3 float32, uint32 counts, the rows' scales as float32, int8 values."""
+        """Return `form.coded_bytes` bytes: 3 float32, uint32 counts, float32 scales of the rows, int8 values."""
         rows = torch.cat([self.mean.unsqueeze(0), self.directions])
         scales = rows.abs().amax(1) / LEVELS
         coded = torch.round(rows / torch.where(scales > 0, scales, 1.0).unsqueeze(1)).to(torch.int8)
         return b"".join(
             (
-                _NUMBERS.pack(self.rest, self.low, self.high),
+                _HEADER.pack(self.rest, self.low, self.high),
                 self.counts.numpy().astype("<u4").tobytes(),
                 scales.numpy().astype("<f4").tobytes(),
                 coded.numpy().tobytes(),
@@ -103,18 +107,18 @@ class Sketch:
 
     @classmethod
     def from_bytes(cls, form: SketchForm, data: bytes) -> Sketch:
-        """Return the sketch in `data`; `AlignmentError` when it is not one of this form."""
+        """Return the sketch in `data`. Errors: `AlignmentError` if the data are no sketch of this form."""
         if len(data) != form.coded_bytes:
             raise AlignmentError(f"the sketch has {len(data)} bytes, not {form.coded_bytes}")
-        rest, low, high = _NUMBERS.unpack_from(data)
-        at = _NUMBERS.size
+        rest, low, high = _HEADER.unpack_from(data)
+        at = _HEADER.size
         counts = np.frombuffer(data, "<u4", form.classes, at)
         at += counts.nbytes
         scales = np.frombuffer(data, "<f4", form.rank + 1, at)
         at += scales.nbytes
         if not (np.isfinite(scales).all() and (scales >= 0).all() and (scales < 1e6).all()):
             raise AlignmentError("a scale of the sketch is negative, too large, NaN or infinite")
-        if not (LEAST_REST <= rest < 1e6 and -1e6 < low <= high < 1e6) or not counts.any():
+        if not (MIN_REST <= rest < 1e6 and -1e6 < low <= high < 1e6) or not counts.any():
             raise AlignmentError(f"the sketch says rest={rest}, low={low}, high={high}, {counts.sum()} examples")
         coded = np.frombuffer(data, np.int8, offset=at).reshape(form.rank + 1, form.values)
         rows = torch.from_numpy(coded.astype(np.float32) * scales[:, None].astype(np.float32))
@@ -122,10 +126,10 @@ class Sketch:
 
 
 def sketch(inputs: Tensor, targets: Tensor, form: SketchForm) -> Sketch:
-    """Return the sketch of a client's examples, as its receiver will read it.
+    """Return the sketch of a client's examples after encoding and decoding, as the receiver will get it.
 
-    inputs: float [n, *form.shape]. targets: int64 class numbers, of any shape. `AlignmentError` for inputs that are no
-    real numbers, or none.
+    inputs: float [n, *form.shape]. targets: int64 class numbers, of any shape.
+    Errors: `AlignmentError` if the inputs are empty or not floating-point numbers.
     """
     if not inputs.is_floating_point() or len(inputs) == 0:
         raise AlignmentError(
@@ -134,27 +138,28 @@ def sketch(inputs: Tensor, targets: Tensor, form: SketchForm) -> Sketch:
     reduced = form.reduce(inputs).double()
     mean = reduced.mean(0)
     directions = _principal(reduced - mean, form.rank)
-    whole = float((reduced - mean).square().mean())
-    told = float(directions.square().sum()) / form.values
-    rest = max((whole - told) * form.values / max(form.values - form.rank, 1), 1e-6 * whole, 1e-12)
+    total = float((reduced - mean).square().mean())
+    explained = float(directions.square().sum()) / form.values
+    rest = max((total - explained) * form.values / max(form.values - form.rank, 1), 1e-6 * total, 1e-12)
     counts = torch.bincount(targets.flatten(), minlength=form.classes)
-    made = Sketch(form, mean.float(), directions.float(), rest, float(inputs.min()), float(inputs.max()), counts)
-    return Sketch.from_bytes(form, made.to_bytes())
+    result = Sketch(form, mean.float(), directions.float(), rest, float(inputs.min()), float(inputs.max()), counts)
+    return Sketch.from_bytes(form, result.to_bytes())
 
 
 def _principal(centred: Tensor, rank: int) -> Tensor:
-    """The directions of the largest variances, scaled by their deviations: [rank, values], zeros where there are fewer.
+    """The principal directions, scaled by their standard deviations: [rank, values]; zero rows if there are fewer.
 
-    From the smaller of the two products of the examples with themselves; of many examples of many values, the first.
+    centred: [n, values] with mean 0. With more than `MAX_GRAM_SIZE` values, the directions come from the Gram matrix of
+    the first `MAX_GRAM_SIZE` examples instead of the covariance matrix of the values.
     """
     values = centred.shape[1]
     found = torch.zeros(rank, values, dtype=centred.dtype)
-    if values <= LARGE:
+    if values <= MAX_GRAM_SIZE:
         variances, vectors = torch.linalg.eigh(centred.T @ centred / len(centred))
         kept = min(rank, values)
         found[:kept] = (vectors[:, -kept:] * variances[-kept:].clamp_min(0.0).sqrt()).T.flip(0)
         return found
-    some = centred[:LARGE]
+    some = centred[:MAX_GRAM_SIZE]
     variances, vectors = torch.linalg.eigh(some @ some.T / len(some))
     kept = min(rank, len(some))
     found[:kept] = (vectors[:, -kept:].T @ some / math.sqrt(len(some))).flip(0)
@@ -164,7 +169,7 @@ def _principal(centred: Tensor, rank: int) -> Tensor:
 def draw(sketches: Sequence[Sketch], count: int, seed: int) -> Tensor:
     """Return `count` inputs [count, *shape] drawn from the clients' Gaussians, in proportion to their examples.
 
-    Values beyond a client's range are cut off, as saturated pixels are.
+    Values outside of a client's range are clipped, as in saturated pixels.
     """
     examples = [int(each.counts.sum()) for each in sketches]
     drawn = []
@@ -175,7 +180,7 @@ def draw(sketches: Sequence[Sketch], count: int, seed: int) -> Tensor:
 
 
 def shares_of(count: int, weights: Sequence[int]) -> list[int]:
-    """Return whole shares of `count` in proportion to `weights`, by largest remainders."""
+    """Return integer shares of `count` in proportion to `weights`, by the method of largest remainders."""
     total = sum(weights)
     exact = [count * weight / total for weight in weights]
     shares = [int(share) for share in exact]
@@ -186,18 +191,18 @@ def shares_of(count: int, weights: Sequence[int]) -> list[int]:
 
 
 def log_density(sketches: Sequence[Sketch], inputs: Tensor) -> Tensor:
-    """Return how likely each client finds each input: the log density per value, [clients, n], in float64.
+    """Return the log density per value of each input under each client's Gaussian: float64 [clients, n].
 
-    Woodbury's identity: the distance along the principal directions, and the rest beside them.
+    Woodbury's identity separates the distance along the principal directions from the rest.
     """
     found = []
     for each in sketches:
         directions = each.directions.double()
-        away = each.form.reduce(inputs).double() - each.mean.double()
+        deviation = each.form.reduce(inputs).double() - each.mean.double()
         size = len(directions)
         inner = torch.eye(size, dtype=torch.float64) + directions @ directions.T / each.rest
-        along = away @ directions.T / each.rest
-        square = away.square().sum(1) / each.rest - (along @ torch.linalg.inv(inner) * along).sum(1)
+        along = deviation @ directions.T / each.rest
+        square = deviation.square().sum(1) / each.rest - (along @ torch.linalg.inv(inner) * along).sum(1)
         volume = torch.linalg.slogdet(inner).logabsdet + each.form.values * math.log(2 * math.pi * each.rest)
         found.append(-0.5 * (square + volume) / each.form.values)
     return torch.stack(found)

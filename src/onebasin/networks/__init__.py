@@ -1,1 +1,1 @@
-"""What can be done with any `torch.nn.Module`: call it with other tensors, read and write its weights by name."""
+"""Operations on any `torch.nn.Module`: call it with other tensors, and read and write its weights by name."""

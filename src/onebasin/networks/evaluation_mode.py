@@ -1,4 +1,4 @@
-"""The mode that a model is scored, watched and traced in."""
+"""Evaluation mode for a limited scope."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,7 +8,7 @@ from torch import nn
 
 @contextmanager
 def evaluation_mode(model: nn.Module) -> Iterator[None]:
-    """Put the model into evaluation mode; afterwards each of its modules is in the mode it was found in."""
+    """Put a model into evaluation mode, and restore the mode of each of its modules on exit."""
     modes = [(module, module.training) for module in model.modules()]
     model.eval()
     try:

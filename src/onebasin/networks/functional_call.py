@@ -1,4 +1,4 @@
-"""Calling a model with other tensors than its own."""
+"""Calls of a model with other tensors than its own."""
 
 from __future__ import annotations
 
@@ -13,45 +13,48 @@ from torch.func import functional_call
 def stateless_call(
     model: nn.Module, tensors: Mapping[str, Tensor], args: tuple[Any, ...], kwargs: dict[str, Any] | None = None
 ) -> Any:
-    """Return what the model returns with these parameters and buffers; its own stay as they are.
+    """Call a model with these parameters and buffers. Its own tensors stay unchanged.
 
-    What a model has by several names needs to be given by one. `torch.func.functional_call` alone leaves a model that
-    reaches a module by two names with the tensors that it was called with. `ValueError` for a name that is none of its,
-    or two of one tensor with different values.
+    tensors: by parameter or buffer name. A tensor with several names needs only one of them. args, kwargs: the
+    arguments of the call.
+    Returns what the model returns. `torch.func.functional_call` alone does not restore a module that the model reaches
+    by two names. Errors: `ValueError` for an unknown name, or for different values under two names of one tensor.
     """
-    own = _own(model)
-    unknown = tensors.keys() - own.keys()
+    own_tensors = _tensors_by_name(model)
+    unknown = tensors.keys() - own_tensors.keys()
     if unknown:
         raise ValueError(f"the model has no tensor {min(unknown)!r}")
-    seconds = second_names(model, tensors)
-    given = {id(own[name]): tensor for name, tensor in tensors.items() if name not in seconds}
-    places = {
-        f"{path}.{name}" if path else name: given[id(tensor)]
+    duplicates = duplicate_names(model, tensors)
+    tensors_by_id = {id(own_tensors[name]): tensor for name, tensor in tensors.items() if name not in duplicates}
+    tensors_by_path = {
+        f"{path}.{name}" if path else name: tensors_by_id[id(tensor)]
         for path, module in model.named_modules()
         for name, tensor in (*module._parameters.items(), *module._buffers.items())
-        if id(tensor) in given
+        if id(tensor) in tensors_by_id
     }
-    return functional_call(model, places, args, kwargs, tie_weights=False)
+    return functional_call(model, tensors_by_path, args, kwargs, tie_weights=False)
 
 
-def second_names(model: nn.Module, tensors: Mapping[str, Tensor]) -> dict[str, str]:
-    """Return those of the names by which the model has a tensor once more, each with the first of that tensor's.
+def duplicate_names(model: nn.Module, tensors: Mapping[str, Tensor]) -> dict[str, str]:
+    """Return the names in `tensors` of tensors that have an earlier name there, each with that first name.
 
-    `ValueError` where the two have different values.
+    Errors: `ValueError` if a tensor has different values under two of its names.
     """
-    first: dict[int, str] = {}
-    seconds: dict[str, str] = {}
-    for name, tensor in _own(model).items():
-        if name not in tensors or first.setdefault(id(tensor), name) == name:
+    first_names: dict[int, str] = {}
+    duplicates: dict[str, str] = {}
+    for name, tensor in _tensors_by_name(model).items():
+        if name not in tensors or first_names.setdefault(id(tensor), name) == name:
             continue
-        seconds[name] = first[id(tensor)]
-        if not torch.equal(tensors[name], tensors[seconds[name]]):
-            raise ValueError(f"{name}: has other values than {seconds[name]}; the model has one tensor by both names")
-    return seconds
+        duplicates[name] = first_names[id(tensor)]
+        if not torch.equal(tensors[name], tensors[duplicates[name]]):
+            raise ValueError(
+                f"{name}: has other values than {duplicates[name]}; the model has one tensor by both names"
+            )
+    return duplicates
 
 
-def _own(model: nn.Module) -> dict[str, Tensor]:
-    """The model's parameters and buffers under all their names."""
+def _tensors_by_name(model: nn.Module) -> dict[str, Tensor]:
+    """The model's parameters and buffers under all of their names."""
     return {
         **dict(model.named_parameters(remove_duplicate=False)),
         **dict(model.named_buffers(remove_duplicate=False)),

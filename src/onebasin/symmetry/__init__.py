@@ -1,4 +1,14 @@
-"""Permutation symmetries: which neurons of any model can be permuted, found by tracing, checked, applied."""
+"""Permutation symmetries: which neurons of a `torch.nn.Module` can be permuted without a change of its function.
+
+`find_permutations` traces a model and returns a `PermutationSpec`, which applies, inverts and composes permutations,
+explains what is fixed, and is stored as JSON. `check_permutations` measures the numerical error of each group.
+
+Each file imports only files that stand before it in this list:
+specification: errors, expressions, indexing, groups, storage, summary, spec, weakening
+execution: nested_tensors, expectations, double_precision, sandbox
+equations: algebra, axis_structure, couplings, tracer_protocol, call, rules, tracer
+search: assemble (equations to specification), verify (numeric check), model_trace (all runs of a model), find
+"""
 
 from onebasin.symmetry.errors import SymmetryError, TraceError
 from onebasin.symmetry.find import find_permutations

@@ -1,12 +1,13 @@
-"""Index sets of unknown permutation, and the equations between them.
+"""Axes as products and sums of index sets with unknown permutations, and equations between them.
 
-While a model is traced, every axis of every tensor has an expression for how a permutation of neurons would act on it.
-An `Axis` is a product of factors, outermost first (row-major, as `reshape` does it). A factor is an `Atom`, an index
-set whose permutation is not known, or a `Sum`, axes laid one after the other (as `cat` does it). The empty product is
-an axis of length one. An atom is *rigid* when only the identity is allowed; it then knows its `Cause`.
+During a trace, each axis of each tensor has an expression that describes how a permutation of neurons acts on it.
+An `Axis` is a product of factors, outermost first, in the row-major order of `reshape`. A factor is an `Atom`, an index
+set whose permutation is unknown, or a `Sum`, a concatenation of axes as `cat` makes it. The empty product is an axis of
+length one. An atom is *rigid* if only the identity is allowed; its `Cause` records the reason.
 
-Each operation of the model asks for equations (`Algebra.unify`). Solving one may bind an atom to a product or a sum of
-smaller atoms, and never frees anything: where two structures do not fit, both become rigid.
+Each traced operation adds equations with `unify`. To solve an equation, `unify` may bind an atom to a product or a sum
+of smaller atoms. It never turns a rigid atom into a free one: where two structures do not fit each other, it makes both
+rigid.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from itertools import count
 
 @dataclass(frozen=True)
 class Cause:
-    """Why an axis cannot be permuted: what happened, in which operation, in which module ("" is the model)."""
+    """Why an axis cannot be permuted: a reason, the operation, and the path of its module ("" is the model itself)."""
 
     reason: str
     operation: str = ""
@@ -32,7 +33,7 @@ class Cause:
 
 
 class Atom:
-    """An index set with one unknown permutation; once `bound`, a name for an expression of smaller atoms."""
+    """An index set with one unknown permutation. Once `bound` is set, the atom is an alias of that axis."""
 
     __slots__ = ("bound", "cause", "serial", "size")
     _serials = count()
@@ -47,14 +48,14 @@ class Atom:
         return f"{'!' if self.cause else ''}{self.size}@{self.serial}"
 
 
-def in_order(atoms: Iterable[Atom]) -> list[Atom]:
-    """Atoms in the order in which they came into being, which is the same on every machine."""
+def in_creation_order(atoms: Iterable[Atom]) -> list[Atom]:
+    """Sort atoms by their creation, which makes the order the same on every machine."""
     return sorted(atoms, key=lambda atom: atom.serial)
 
 
 @dataclass(frozen=True)
 class Sum:
-    """Axes laid one after the other."""
+    """A concatenation of axes."""
 
     parts: tuple[Axis, ...]
 
@@ -67,21 +68,24 @@ Factor = Atom | Sum
 Axis = tuple[Factor, ...]
 UNIT: Axis = ()
 
+Axes = list[Axis]
+"""The axes of one tensor, by dimension."""
+
 
 def length(axis: Axis) -> int:
-    """Number of indices of an axis."""
+    """The number of indices of an axis."""
     return math.prod(factor.size for factor in axis)
 
 
 def resolve(axis: Axis) -> Axis:
-    """Replace bound atoms by what they are bound to, and flatten sums of sums."""
+    """Replace bound atoms by the axes they are bound to, and flatten sums of sums."""
     factors: list[Factor] = []
     for factor in axis:
         if isinstance(factor, Sum):
-            pieces: list[Axis] = []
+            parts: list[Axis] = []
             for part in map(resolve, factor.parts):
-                pieces.extend(part[0].parts if len(part) == 1 and isinstance(part[0], Sum) else [part])
-            factors.append(Sum(tuple(pieces)))
+                parts.extend(part[0].parts if len(part) == 1 and isinstance(part[0], Sum) else [part])
+            factors.append(Sum(tuple(parts)))
         elif factor.bound is None:
             factors.append(factor)
         else:
@@ -91,7 +95,7 @@ def resolve(axis: Axis) -> Axis:
 
 
 def atoms_of(axis: Axis) -> Iterator[Atom]:
-    """Every atom of a resolved axis, with repetitions."""
+    """Yield every atom of a resolved axis, with repetitions."""
     for factor in axis:
         if isinstance(factor, Atom):
             yield factor
@@ -101,7 +105,7 @@ def atoms_of(axis: Axis) -> Iterator[Atom]:
 
 
 def rigidify(axis: Axis, cause: Cause) -> None:
-    """Allow only the identity on an axis. What was rigid before keeps its cause."""
+    """Allow only the identity on an axis. Atoms that are rigid already keep their cause."""
     for atom in atoms_of(resolve(axis)):
         if atom.cause is None:
             atom.cause = cause
@@ -113,25 +117,25 @@ def is_rigid(axis: Axis) -> bool:
 
 
 def fresh(size: int, cause: Cause | None = None) -> Axis:
-    """An axis of its own, free or rigid."""
+    """A new axis of one atom: free, or rigid if a cause is given."""
     return UNIT if size == 1 else (Atom(size, cause),)
 
 
-def joined(parts: Iterable[Axis]) -> Axis:
-    """Axes laid one after the other, as one axis."""
-    kept = tuple(parts)
-    return kept[0] if len(kept) == 1 else (Sum(kept),)
+def concatenated(parts: Iterable[Axis]) -> Axis:
+    """The concatenation of axes as one axis."""
+    axes = tuple(parts)
+    return axes[0] if len(axes) == 1 else (Sum(axes),)
 
 
-def parts_of(axis: Axis) -> list[Axis]:
-    """The axes that a resolved axis is the sum of: products are multiplied out from the left."""
+def summands_of(axis: Axis) -> list[Axis]:
+    """The axes whose concatenation a resolved axis is. Only a leading sum is multiplied out."""
     if axis and isinstance(axis[0], Sum):
-        return [piece for part in axis[0].parts for piece in parts_of((*part, *axis[1:]))]
+        return [piece for part in axis[0].parts for piece in summands_of((*part, *axis[1:]))]
     return [axis]
 
 
 def bind(atom: Atom, axis: Axis) -> None:
-    """Let a resolved axis of the same length take the place of a free or rigid atom."""
+    """Bind a free or rigid atom to a resolved axis of the same length. A rigid atom makes that axis rigid."""
     if axis == (atom,):
         return
     if atom.cause is not None:
@@ -139,49 +143,50 @@ def bind(atom: Atom, axis: Axis) -> None:
     atom.bound = axis
 
 
-def cut(axis: Axis, position: int) -> tuple[Axis, Axis]:
-    """Split an axis in two at `position`, which lies strictly inside."""
-    pieces = parts_of(resolve(axis))
+def split_axis(axis: Axis, position: int) -> tuple[Axis, Axis]:
+    """Split an axis in two at `position`, which must be greater than 0 and less than the length."""
+    parts = summands_of(resolve(axis))
     left: list[Axis] = []
-    while length(pieces[0]) <= position:
-        piece = pieces.pop(0)
+    while length(parts[0]) <= position:
+        piece = parts.pop(0)
         left.append(piece)
         position -= length(piece)
     if position:
-        before, after = _cut_product(pieces[0], position)
+        before, after = _split_product(parts[0], position)
         left.append(before)
-        pieces[0] = after
-    return joined(left), joined(pieces)
+        parts[0] = after
+    return concatenated(left), concatenated(parts)
 
 
-def _cut_product(axis: Axis, position: int) -> tuple[Axis, Axis]:
-    if is_rigid(axis):  # nothing can be learned from its parts; positions in long inputs are cut often
+def _split_product(axis: Axis, position: int) -> tuple[Axis, Axis]:
+    """Split a resolved axis other than a sum at `position`: in its outermost atom and, if necessary, in the others."""
+    if is_rigid(axis):  # its parts add no information, and the positions of long inputs are split often
         cause = next(atoms_of(axis)).cause
         return fresh(position, cause), fresh(length(axis) - position, cause)
-    head, rest = axis[0], axis[1:]
-    assert isinstance(head, Atom)
+    outer, rest = axis[0], axis[1:]
+    assert isinstance(outer, Atom)
     row, column = divmod(position, length(rest))
     if not column:
-        before, after = _break(head, [row, head.size - row])
+        before, after = _split_atom(outer, [row, outer.size - row])
         return (*before, *rest), (*after, *rest)
-    sizes = [row, 1, head.size - row - 1]
-    above, _, below = _break(head, sizes)
-    left, right = cut(rest, column)
+    sizes = [row, 1, outer.size - row - 1]
+    above, _, below = _split_atom(outer, sizes)
+    left, right = split_axis(rest, column)
     return (
-        joined([(*above, *rest), left] if row else [left]),
-        joined([right, (*below, *rest)] if sizes[2] else [right]),
+        concatenated([(*above, *rest), left] if row else [left]),
+        concatenated([right, (*below, *rest)] if sizes[2] else [right]),
     )
 
 
-def _break(atom: Atom, sizes: Sequence[int]) -> list[Axis]:
-    """Bind an atom to a sum of fresh ones. Sizes may be zero; their axes are not part of the sum."""
-    pieces = [fresh(size, atom.cause) if size else UNIT for size in sizes]
-    bind(atom, joined(piece for piece, size in zip(pieces, sizes, strict=True) if size))
-    return pieces
+def _split_atom(atom: Atom, sizes: Sequence[int]) -> list[Axis]:
+    """Bind an atom to a sum of new atoms. A size may be zero; its axis is then not part of the sum."""
+    parts = [fresh(size, atom.cause) if size else UNIT for size in sizes]
+    bind(atom, concatenated(piece for piece, size in zip(parts, sizes, strict=True) if size))
+    return parts
 
 
 def unify(first: Axis, second: Axis, cause: Cause) -> None:
-    """Demand one permutation on two axes. Where their structures do not fit, both become rigid, for `cause`."""
+    """Require the same permutation on two axes. Where their structures do not fit, make both rigid with `cause`."""
     first, second = resolve(first), resolve(second)
     if length(first) != length(second):
         rigidify(first, cause)
@@ -195,7 +200,7 @@ def unify(first: Axis, second: Axis, cause: Cause) -> None:
         first, second = first[:-1], second[:-1]
     if not first and not second:
         return
-    if is_rigid(first) and is_rigid(second) and not _are_atoms(first, second):
+    if is_rigid(first) and is_rigid(second) and not _are_single_atoms(first, second):
         return
     if len(first) == 1 and isinstance(first[0], Atom):
         _bind_or_rigidify(first[0], second, cause)
@@ -207,38 +212,42 @@ def unify(first: Axis, second: Axis, cause: Cause) -> None:
         _unify_products(first, second, cause)
 
 
-def _are_atoms(*axes: Axis) -> bool:
+def _are_single_atoms(*axes: Axis) -> bool:
+    """Whether each of these axes is a single atom."""
     return all(len(axis) == 1 and isinstance(axis[0], Atom) for axis in axes)
 
 
 def _bind_or_rigidify(atom: Atom, axis: Axis, cause: Cause) -> None:
-    if any(other is atom for other in atoms_of(axis)):  # an index set cannot be a part of itself
+    """Bind an atom to a resolved axis. An axis that contains the atom becomes rigid instead."""
+    if any(other is atom for other in atoms_of(axis)):  # an index set cannot be a proper part of itself
         rigidify(axis, cause)
         return
     other = axis[0]
-    if _are_atoms(axis) and isinstance(other, Atom) and _precedence(atom) < _precedence(other):
+    if _are_single_atoms(axis) and isinstance(other, Atom) and _precedence(atom) < _precedence(other):
         bind(other, (atom,))
     else:
         bind(atom, axis)
 
 
 def _precedence(atom: Atom) -> tuple[bool, int]:
-    """Of two atoms that become one, the first in this order stays: a rigid one, then the older one."""
+    """The sort key of two atoms of which the smaller remains: a rigid atom before a free one, then the older one."""
     return atom.cause is None, atom.serial
 
 
 def _unify_parts(first: Axis, second: Axis, cause: Cause) -> None:
-    ahead, behind = parts_of(first), parts_of(second)
-    while ahead:
-        one, other = length(ahead[0]), length(behind[0])
+    """Unify two axes of which one is a sum, part by part. Parts are split until their lengths agree."""
+    first_parts, second_parts = summands_of(first), summands_of(second)
+    while first_parts:
+        one, other = length(first_parts[0]), length(second_parts[0])
         if one > other:
-            ahead[:1] = cut(ahead[0], other)
+            first_parts[:1] = split_axis(first_parts[0], other)
         elif other > one:
-            behind[:1] = cut(behind[0], one)
-        unify(ahead.pop(0), behind.pop(0), cause)
+            second_parts[:1] = split_axis(second_parts[0], one)
+        unify(first_parts.pop(0), second_parts.pop(0), cause)
 
 
 def _unify_products(first: Axis, second: Axis, cause: Cause) -> None:
+    """Unify two products factor by factor, outermost first. If the outer sizes differ, the larger atom is split."""
     outer, other = first[0], second[0]
     assert isinstance(outer, Atom)
     assert isinstance(other, Atom)
@@ -256,59 +265,60 @@ def _unify_products(first: Axis, second: Axis, cause: Cause) -> None:
         rigidify(second, cause)
 
 
-def regroup(axes: Sequence[Axis], sizes: Sequence[int], cause: Cause) -> list[Axis]:
-    """The axes of a row-major reshape to `sizes`. Where factors do not fit the new sizes they become rigid."""
+def reshape_axes(axes: Sequence[Axis], sizes: Sequence[int], cause: Cause) -> list[Axis]:
+    """The axes after a row-major reshape to `sizes`. Factors that do not fit the new sizes become rigid."""
     result: list[Axis] = []
     remaining = list(axes)
-    wanted = list(sizes)
-    while remaining or wanted:
+    target_sizes = list(sizes)
+    while remaining or target_sizes:
         source: list[Axis] = []
         target: list[int] = []
         before = after = 1
-        while remaining or wanted:
-            if wanted and (after < before or not remaining):
-                target.append(wanted.pop(0))
+        while remaining or target_sizes:
+            if target_sizes and (after < before or not remaining):
+                target.append(target_sizes.pop(0))
                 after *= target[-1]
             elif remaining:
                 source.append(remaining.pop(0))
                 before *= length(source[-1])
             if before == after and (source or target):
                 break
-        result.extend(source if [length(axis) for axis in source] == target else _regroup(source, target, cause))
+        result.extend(source if [length(axis) for axis in source] == target else _reshape_block(source, target, cause))
     return result
 
 
-def _regroup(axes: Sequence[Axis], sizes: Sequence[int], cause: Cause) -> list[Axis]:
-    work = resolve(tuple(factor for axis in axes for factor in axis))
+def _reshape_block(axes: Sequence[Axis], sizes: Sequence[int], cause: Cause) -> list[Axis]:
+    """Reshape axes to sizes with the same product, where no shorter run of axes and sizes has equal products."""
+    unread = resolve(tuple(factor for axis in axes for factor in axis))
     result: list[Axis] = []
     for size in sizes:
-        taken: Axis = UNIT
+        collected: Axis = UNIT
         while size > 1:
-            factor = work[0]
+            factor = unread[0]
             if size % factor.size == 0:
-                taken = (*taken, factor)
-                work = work[1:]
+                collected = (*collected, factor)
+                unread = unread[1:]
                 size //= factor.size
             elif factor.size % size == 0:
                 if isinstance(factor, Atom):
                     bind(factor, (*fresh(size), *fresh(factor.size // size)))
-                    work = resolve(work)
+                    unread = resolve(unread)
                 else:
-                    work = resolve((*_stacked(factor, size, cause), *work[1:]))
-                taken = resolve(taken)
+                    unread = resolve((*_split_into_blocks(factor, size, cause), *unread[1:]))
+                collected = resolve(collected)
             else:
                 for axis in axes:
                     rigidify(axis, cause)
                 return [fresh(extent, cause) for extent in sizes]
-        result.append(taken)
+        result.append(collected)
     return result
 
 
-def _stacked(whole: Sum, blocks: int, cause: Cause) -> Axis:
-    """A sum as equal blocks, one below the other: the blocks stay where they are, and are permuted alike inside."""
+def _split_into_blocks(whole: Sum, blocks: int, cause: Cause) -> Axis:
+    """Split a sum into equal blocks, of which the order is fixed and the inner permutation is the same."""
     row = fresh(whole.size // blocks)
     rest: Axis = (whole,)
     for remaining in range(blocks, 0, -1):
-        block, rest = cut(rest, length(row)) if remaining > 1 else (rest, UNIT)
+        block, rest = split_axis(rest, length(row)) if remaining > 1 else (rest, UNIT)
         unify(block, row, cause)
     return (*fresh(blocks, cause), *row)

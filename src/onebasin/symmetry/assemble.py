@@ -1,4 +1,4 @@
-"""From solved equations to a specification: which atoms are groups, what they lie within, what they are called."""
+"""From solved equations to a specification: which atoms are groups, how groups are nested, and their names."""
 
 from __future__ import annotations
 
@@ -7,82 +7,89 @@ from dataclasses import dataclass
 
 import torch
 
-from onebasin.symmetry.algebra import Atom, Axis, Cause, atoms_of, fresh, in_order, length, resolve
-from onebasin.symmetry.couplings import Axes, Couplings
+from onebasin.symmetry.algebra import Atom, Axis, Cause, atoms_of, fresh, in_creation_order, length, resolve
+from onebasin.symmetry.axis_structure import AxisTuple
+from onebasin.symmetry.couplings import Couplings
 from onebasin.symmetry.expressions import Concat, Expression, Fixed, Neurons, Product, leaves
 from onebasin.symmetry.groups import Group, TensorAxes
-from onebasin.symmetry.indexing import coordinates, needs
+from onebasin.symmetry.indexing import coordinates, missing_labels
 from onebasin.symmetry.spec import PermutationSpec
 
-UNEXPLAINED = "its indices are used one by one"
+NO_CAUSE = "its indices are used one by one"
+"""The reason given for an axis that is neither free nor rigid by a recorded cause."""
 
 
 @dataclass(frozen=True)
 class StateTensor:
-    """What is known of a tensor of the model's state: see `TensorAxes`."""
+    """The axes of a tensor of the model's state, before they are expressed by groups; the fields of `TensorAxes`."""
 
-    axes: Axes
+    axes: AxisTuple
     parameter: bool
     same_as: str | None
 
 
 def assemble(
-    couplings: Couplings, state: Mapping[str, StateTensor], outputs: Mapping[str, Axes], notes: Sequence[str]
+    couplings: Couplings, state: Mapping[str, StateTensor], outputs: Mapping[str, AxisTuple], notes: Sequence[str]
 ) -> PermutationSpec:
-    """Conclude the couplings, and describe every tensor by groups."""
-    axes, returned = {name: entry.axes for name, entry in state.items()}, dict(outputs)
-    couplings.settle(axes, returned)
+    """Solve the deferred constraints, and express the axes of every tensor by groups.
+
+    state: by the keys of the model's state_dict. outputs: the axes of the first tensor that each module returns.
+    """
+    axes, module_outputs = {name: entry.axes for name, entry in state.items()}, dict(outputs)
+    couplings.solve_deferred(axes, module_outputs)
     axes = {name: tuple(map(resolve, each)) for name, each in axes.items()}
-    returned = {name: tuple(map(resolve, each)) for name, each in returned.items()}
-    couplings.forget_unused(axes.values())
-    for each in axes.values():  # as they are now, after tensors were taken apart
+    module_outputs = {name: tuple(map(resolve, each)) for name, each in module_outputs.items()}
+    couplings.fix_unused(axes.values())
+    for each in axes.values():  # observe them again, because `solve_deferred` has changed them
         couplings.observe(each)
     free = list(dict.fromkeys(a for each in axes.values() for axis in each for a in atoms_of(axis) if a.cause is None))
-    index = couplings.index()
+    index = couplings.tensors_by_atom()
     outer = {atom: set(couplings.outer_atoms(atom, index)) for atom in free}
-    _merge_inseparable(outer, axes, returned)
-    _order(outer, free)
-    sets = _interchangeable(couplings, [atom for atom in outer if not outer[atom]], outer)
-    names = _names(axes, outer, sets)
+    _merge_adjacent(outer, axes, module_outputs)
+    _orient_nesting(outer, free)
+    padding_sets = _interchangeable_paddings(couplings, [atom for atom in outer if not outer[atom]], outer)
+    names = _group_names(axes, outer, padding_sets)
     fixed: dict[Atom, str] = {}
-    for atom in in_order({atom for each in outer.values() for atom in each if atom.cause is not None}):
-        name, dim = _first(atom, axes)
-        fixed[atom] = _unique(f"{name}[{dim}]", {*names.values(), *fixed.values()})
-    namer = _Namer(names, sets, fixed)
+    for atom in in_creation_order({atom for each in outer.values() for atom in each if atom.cause is not None}):
+        name, dim = _first_occurrence(atom, axes)
+        fixed[atom] = _unique_name(f"{name}[{dim}]", {*names.values(), *fixed.values()})
+    builder = _ExpressionBuilder(names, padding_sets, fixed)
     labels = {**names, **fixed}
-    order = {atom: place for place, atom in enumerate([*fixed, *names])}
+    order = {atom: position for position, atom in enumerate([*fixed, *names])}
     groups = {
         name: Group(
             name,
-            sum(member.size for member in sets.get(atom, [atom])),
+            sum(member.size for member in padding_sets.get(atom, [atom])),
             tuple(labels[each] for each in sorted(outer[atom], key=lambda a: (len(outer.get(a, ())), order[a]))),
         )
         for atom, name in names.items()
     }
     within = {name: group.within for name, group in groups.items()}
-    described = {name: namer.all(each) for name, each in returned.items()}
+    output_axes = {name: builder.all_axes(each) for name, each in module_outputs.items()}
     return PermutationSpec(
         groups,
-        {name: TensorAxes(namer.all(axes[name]), entry.parameter, entry.same_as) for name, entry in state.items()},
-        {name: TensorAxes(each, parameter=False) for name, each in described.items() if _is_complete(each, within)},
+        {name: TensorAxes(builder.all_axes(axes[name]), each.parameter, each.same_as) for name, each in state.items()},
+        {name: TensorAxes(each, parameter=False) for name, each in output_axes.items() if _is_complete(each, within)},
         tuple(dict.fromkeys(notes)),
     )
 
 
-def _merge_inseparable(outer: dict[Atom, set[Atom]], axes: dict[str, Axes], returned: dict[str, Axes]) -> None:
-    """Make one atom of two that lie within each other and stand side by side in every tensor.
+def _merge_adjacent(
+    outer: dict[Atom, set[Atom]], axes: dict[str, AxisTuple], module_outputs: dict[str, AxisTuple]
+) -> None:
+    """Merge two atoms that are nested in each other and adjacent in every tensor.
 
-    Permutations of each, chosen for each index of the other, together give all permutations of the pairs.
+    A permutation of each atom for each index of the other: together these generate all permutations of the pairs.
     """
-    pairs = [(a, b) for a in outer for b in in_order(outer[a]) if b in outer and a in outer[b]]
+    pairs = [(a, b) for a in outer for b in in_creation_order(outer[a]) if b in outer and a in outer[b]]
     for first, second in pairs:
         if first not in outer or second not in outer or not _always_adjacent(first, second, axes):
             continue
         whole = fresh(first.size * second.size)
         (atom,) = (factor for factor in whole if isinstance(factor, Atom))
-        for tensors in (axes, returned):
+        for tensors in (axes, module_outputs):
             for name, old in tensors.items():
-                tensors[name] = tuple(_paired(axis, first, second, atom) for axis in old)
+                tensors[name] = tuple(_replace_pairs(axis, first, second, atom) for axis in old)
         outer[atom] = (outer.pop(first) & outer.pop(second)) - {first, second}
         for each in outer.values():
             if first in each and second in each:
@@ -90,13 +97,13 @@ def _merge_inseparable(outer: dict[Atom, set[Atom]], axes: dict[str, Axes], retu
             each -= {first, second}
 
 
-def _always_adjacent(first: Atom, second: Atom, axes: Mapping[str, Axes]) -> bool:
-    """Whether `second` comes right after `first` wherever one of them is, and is nowhere else."""
+def _always_adjacent(first: Atom, second: Atom, axes: Mapping[str, AxisTuple]) -> bool:
+    """Whether `second` directly follows `first` at every occurrence of either of them."""
     count = 0
     for axis in (axis for each in axes.values() for axis in each):
         mentioned = sum(atom in (first, second) for atom in atoms_of(axis))
         paired = sum(atom is second for atom in atoms_of(axis)) - sum(
-            atom is second for atom in atoms_of(_paired(axis, first, second, None))
+            atom is second for atom in atoms_of(_replace_pairs(axis, first, second, None))
         )
         if mentioned != 2 * paired:
             return False
@@ -104,46 +111,53 @@ def _always_adjacent(first: Atom, second: Atom, axes: Mapping[str, Axes]) -> boo
     return count > 0
 
 
-def _paired(axis: Axis, first: Atom, second: Atom, whole: Atom | None) -> Axis:
-    """The axis with each (first, second) exchanged for `whole`, or left out."""
+def _replace_pairs(axis: Axis, first: Atom, second: Atom, whole: Atom | None) -> Axis:
+    """The axis with each adjacent (first, second) replaced by `whole`, or removed if that is None."""
     factors = list(axis)
-    place = 0
-    while place < len(factors):
-        factor = factors[place]
-        if factor is first and factors[place + 1 : place + 2] == [second]:
-            factors[place : place + 2] = [whole] if whole is not None else []
+    position = 0
+    while position < len(factors):
+        factor = factors[position]
+        if factor is first and factors[position + 1 : position + 2] == [second]:
+            factors[position : position + 2] = [whole] if whole is not None else []
             continue
         if not isinstance(factor, Atom):
-            factors[place] = type(factor)(tuple(_paired(part, first, second, whole) for part in factor.parts))
-        place += 1
+            factors[position] = type(factor)(tuple(_replace_pairs(part, first, second, whole) for part in factor.parts))
+        position += 1
     return tuple(factors)
 
 
-def _order(outer: dict[Atom, set[Atom]], free: Sequence[Atom]) -> None:
-    """Let groups lie within each other in one direction, and within all that their outer groups lie within."""
-    place = {atom: number for number, atom in enumerate(free)}
+def _orient_nesting(outer: dict[Atom, set[Atom]], free: Sequence[Atom]) -> None:
+    """Break mutual nesting, and require that a group is also nested in the outer groups of its outer groups.
+
+    Of two groups nested in each other, the later one remains nested in the earlier one. An outer group whose own outer
+    groups are not among those of the inner group is dropped.
+    """
+    position = {atom: number for number, atom in enumerate(free)}
     for atom in outer:
-        for each in in_order(outer[atom]):
+        for each in in_creation_order(outer[atom]):
             if each in outer and atom in outer[each]:
-                later = max(atom, each, key=lambda a: place.get(a, 0))
+                later = max(atom, each, key=lambda a: position.get(a, 0))
                 outer[each if later is atom else atom].discard(later)
     changed = True
     while changed:
         changed = False
-        for around in outer.values():
-            for other in in_order(around):
-                if other in outer and not outer[other] <= around:
-                    around.discard(other)
+        for outer_of_atom in outer.values():
+            for other in in_creation_order(outer_of_atom):
+                if other in outer and not outer[other] <= outer_of_atom:
+                    outer_of_atom.discard(other)
                     changed = True
 
 
-def _interchangeable(
-    couplings: Couplings, alone: Sequence[Atom], outer: Mapping[Atom, set[Atom]]
+def _interchangeable_paddings(
+    couplings: Couplings, unnested: Sequence[Atom], outer: Mapping[Atom, set[Atom]]
 ) -> dict[Atom, list[Atom]]:
-    """Paddings that are one set of neurons: by their first, all of them in their order."""
+    """The paddings that form one set of neurons: by the first of each set, all of them in order.
+
+    unnested: the atoms with a single permutation.
+    """
     inside = {atom for each in outer.values() for atom in each}
-    candidates = [atom for atom in alone if atom not in inside]
-    sets: dict[Atom, list[Atom]] = {}
+    candidates = [atom for atom in unnested if atom not in inside]
+    padding_sets: dict[Atom, list[Atom]] = {}
     for first_axis, second_axis in couplings.paddings:
         first, second = resolve(first_axis), resolve(second_axis)
         if len(first) != 1 or len(second) != 1 or first == second:
@@ -151,48 +165,51 @@ def _interchangeable(
         one, other = first[0], second[0]
         if not (isinstance(one, Atom) and isinstance(other, Atom) and one in candidates and other in candidates):
             continue
-        home = next((members for members in sets.values() if one in members), [one])
-        if other in home or any(other in members for members in sets.values()):
+        padding_set = next((members for members in padding_sets.values() if one in members), [one])
+        if other in padding_set or any(other in members for members in padding_sets.values()):
             continue
-        if all(couplings.one_set(member, other) for member in home):
-            home.append(other)
-            sets[home[0]] = home
-    return sets
+        if all(couplings.are_interchangeable(member, other) for member in padding_set):
+            padding_set.append(other)
+            padding_sets[padding_set[0]] = padding_set
+    return padding_sets
 
 
 def _is_complete(axes: tuple[Expression, ...], within: Mapping[str, tuple[str, ...]]) -> bool:
-    """Whether a tensor has neurons, and with them every index that chooses their permutation."""
+    """Whether a tensor has neurons, and with them every index that selects their permutation."""
     neurons = [leaf for axis in axes for leaf in leaves(axis) if isinstance(leaf, Neurons)]
     found = {name for axis in axes for name in coordinates(axis, torch.zeros(1, dtype=torch.long))}
-    return bool(neurons) and all(needs(axis, within) <= found for axis in axes)
+    return bool(neurons) and all(missing_labels(axis, within) <= found for axis in axes)
 
 
-def _occurrences(axes: Mapping[str, Axes]) -> Iterator[tuple[Atom, str, int]]:
+def _occurrences(axes: Mapping[str, AxisTuple]) -> Iterator[tuple[Atom, str, int]]:
+    """Yield every occurrence of an atom with the tensor's name and dimension."""
     for name, each in axes.items():
         for dim, axis in enumerate(each):
             for atom in atoms_of(axis):
                 yield atom, name, dim
 
 
-def _first(atom: Atom, axes: Mapping[str, Axes]) -> tuple[str, int]:
+def _first_occurrence(atom: Atom, axes: Mapping[str, AxisTuple]) -> tuple[str, int]:
+    """The name and dimension of the first tensor that contains an atom."""
     return next((name, dim) for each, name, dim in _occurrences(axes) if each is atom)
 
 
-def _names(
-    axes: Mapping[str, Axes], outer: Mapping[Atom, set[Atom]], sets: Mapping[Atom, Sequence[Atom]]
+def _group_names(
+    axes: Mapping[str, AxisTuple], outer: Mapping[Atom, set[Atom]], padding_sets: Mapping[Atom, Sequence[Atom]]
 ) -> dict[Atom, str]:
-    """A name for each group: that of the first tensor it is in."""
-    later = {member for members in sets.values() for member in members[1:]}
+    """A name for each group: the name of the first tensor that contains it."""
+    later = {member for members in padding_sets.values() for member in members[1:]}
     names: dict[Atom, str] = {}
     for atom, tensor, _ in _occurrences(axes):
         if atom not in outer or atom in names or atom in later:
             continue
         base = tensor.removesuffix(".weight") + ("/inner" if outer[atom] else "")
-        names[atom] = _unique(base, set(names.values()))
+        names[atom] = _unique_name(base, set(names.values()))
     return names
 
 
-def _unique(base: str, taken: set[str]) -> str:
+def _unique_name(base: str, taken: set[str]) -> str:
+    """The base name, with a number appended if the name is taken."""
     name, number = base, 1
     while name in taken:
         number += 1
@@ -200,36 +217,39 @@ def _unique(base: str, taken: set[str]) -> str:
     return name
 
 
-class _Namer:
-    """Writes axes with the names of groups."""
+class _ExpressionBuilder:
+    """Converts axes of atoms to expressions of named groups."""
 
     def __init__(
-        self, names: Mapping[Atom, str], sets: Mapping[Atom, Sequence[Atom]], fixed: Mapping[Atom, str]
+        self, names: Mapping[Atom, str], padding_sets: Mapping[Atom, Sequence[Atom]], fixed: Mapping[Atom, str]
     ) -> None:
         self.leaves: dict[Atom, Expression] = {}
         for atom, name in names.items():
             start = 0
-            for member in sets.get(atom, [atom]):
+            for member in padding_sets.get(atom, [atom]):
                 self.leaves[member] = Neurons(name, member.size, start)
                 start += member.size
         for atom, name in fixed.items():
             self.leaves[atom] = Fixed(atom.size, str(atom.cause), name)
 
-    def all(self, axes: Axes) -> tuple[Expression, ...]:
-        return tuple(map(self.one, axes))
+    def all_axes(self, axes: AxisTuple) -> tuple[Expression, ...]:
+        """The expressions of all axes of a tensor."""
+        return tuple(map(self.axis, axes))
 
-    def one(self, axis: Axis) -> Expression:
+    def axis(self, axis: Axis) -> Expression:
+        """The expression of one resolved axis. An axis without groups becomes a single `Fixed`."""
         if not any(atom in self.leaves for atom in atoms_of(axis)):
-            return Fixed(length(axis), _reasons(axis))
+            return Fixed(length(axis), _joined_causes(axis))
         factors: list[Expression] = []
         for factor in axis:
             if isinstance(factor, Atom):
-                factors.append(self.leaves.get(factor) or Fixed(factor.size, _reasons((factor,))))
+                factors.append(self.leaves.get(factor) or Fixed(factor.size, _joined_causes((factor,))))
             else:
-                factors.append(Concat(tuple(map(self.one, factor.parts))))
+                factors.append(Concat(tuple(map(self.axis, factor.parts))))
         return factors[0] if len(factors) == 1 else Product(tuple(factors))
 
 
-def _reasons(axis: Axis) -> str:
+def _joined_causes(axis: Axis) -> str:
+    """The distinct causes of the rigid atoms of an axis, as one text."""
     causes: dict[Cause, None] = dict.fromkeys(atom.cause for atom in atoms_of(axis) if atom.cause is not None)
-    return "; ".join(map(str, causes)) or ("of length one" if length(axis) == 1 else UNEXPLAINED)
+    return "; ".join(map(str, causes)) or ("of length one" if length(axis) == 1 else NO_CAUSE)

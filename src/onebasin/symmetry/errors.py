@@ -1,9 +1,9 @@
-"""What can go wrong while permutations are sought or applied."""
+"""Errors of the search for permutations and of their application."""
 
 
 class SymmetryError(ValueError):
-    """A model, an input or a permutation that cannot be worked with; the message says what was found."""
+    """A model, an input or a permutation that is invalid. The message states what was found and what was expected."""
 
 
 class TraceError(SymmetryError):
-    """A model that cannot be traced; the message names the operation and the module."""
+    """A model that cannot be traced. The message names the operation and the module."""

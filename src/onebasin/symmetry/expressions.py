@@ -1,8 +1,8 @@
-"""How a permutation of neurons acts on one axis of a tensor, as data.
+"""Expressions that describe how permutations of neurons act on one axis of a tensor, as data.
 
-An axis is `Fixed`, or the `Neurons` of a group, or a `Product` of axes (row-major, outermost first: flattened pictures,
-heads, gates), or a `Concat` of axes laid one after the other. A group may stand in several places of an axis; a group
-of which only a part stands there (`start`, `size`) has its other parts beside it in the same `Concat`.
+An axis is `Fixed`, the `Neurons` of a group, a `Product` of axes (row-major, outermost first: flattened images, heads,
+gates) or a `Concat` of axes. A group may occur several times in an axis. If only a part of a group occurs there
+(`start`, `size`), the same `Concat` contains its other parts.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from onebasin.symmetry.errors import SymmetryError
 
 @dataclass(frozen=True)
 class Fixed:
-    """Indices that keep their order, and why. With a name, some group has one permutation for each of them."""
+    """Indices that keep their order, and the reason. If named, some group has one permutation for each index."""
 
     size: int
     why: str
@@ -26,7 +26,7 @@ class Fixed:
 
 @dataclass(frozen=True)
 class Neurons:
-    """The neurons `start` to `start + size` of a group."""
+    """The neurons from `start` to `start + size` of a group."""
 
     group: str
     size: int
@@ -35,7 +35,7 @@ class Neurons:
 
 @dataclass(frozen=True)
 class Product:
-    """Factors, outermost first: index = ((first * size of second) + second) * size of third + ..."""
+    """A product of factors, outermost first: index = (first * size of second + second) * size of third + ..."""
 
     factors: tuple[Expression, ...]
 
@@ -46,7 +46,7 @@ class Product:
 
 @dataclass(frozen=True)
 class Concat:
-    """Parts, one after the other."""
+    """A concatenation of parts."""
 
     parts: tuple[Expression, ...]
 
@@ -59,7 +59,7 @@ Expression = Fixed | Neurons | Product | Concat
 
 
 def leaves(expression: Expression) -> Iterator[Fixed | Neurons]:
-    """The parts of an expression that have none of their own, from left to right."""
+    """The `Fixed` and `Neurons` parts of an expression, from left to right."""
     if isinstance(expression, Fixed | Neurons):
         yield expression
     else:
@@ -68,7 +68,7 @@ def leaves(expression: Expression) -> Iterator[Fixed | Neurons]:
 
 
 def label(expression: Expression) -> str | None:
-    """The name under which the index within an expression may choose the permutation of another group."""
+    """The name under which the index within an expression may select the permutation of another group, or None."""
     if isinstance(expression, Neurons):
         return expression.group
     return expression.name if isinstance(expression, Fixed) else None
@@ -88,7 +88,7 @@ def to_data(expression: Expression) -> dict[str, Any]:
 
 
 def from_data(data: object, where: str) -> Expression:
-    """The expression that `to_data` wrote. Raises SymmetryError, which names `where`."""
+    """Read data that `to_data` wrote. Raises SymmetryError, which names `where`, for any other data."""
     match data:
         case {"fixed": int(size), "why": str(why), **rest} if size >= 0:
             name = rest.pop("name", None)
@@ -106,7 +106,7 @@ def from_data(data: object, where: str) -> Expression:
 
 
 def describe(expression: Expression) -> str:
-    """The expression in one line: products with x, concatenations with +, neurons by their group, others by size."""
+    """The expression in one line: `x` for products, `+` for concatenations, neurons by group, fixed indices by size."""
     match expression:
         case Fixed(size):
             return str(size)

@@ -1,20 +1,35 @@
-"""A specification in words, for people."""
+"""Permutation specifications as text for people."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import math
+from collections.abc import Mapping, Sequence
+from typing import Protocol
 
 from onebasin.symmetry.expressions import Fixed, leaves
+from onebasin.symmetry.groups import Group, Occurrence, TensorAxes
 
-if TYPE_CHECKING:
-    from onebasin.symmetry.spec import PermutationSpec
-
-SHOWN = 6
+MAX_NAMES = 6
+"""Names that are listed in full; the others are counted."""
 
 
-def summary(spec: PermutationSpec) -> str:
-    """Groups with their sizes and places, then what is fixed and why, then notes."""
-    values = sum(_values(entry.shape) for entry in spec.tensors.values() if entry.parameter and entry.same_as is None)
+class Specification(Protocol):
+    """The part of a `PermutationSpec` that the summary reads."""
+
+    @property
+    def groups(self) -> Mapping[str, Group]: ...
+    @property
+    def tensors(self) -> Mapping[str, TensorAxes]: ...
+    @property
+    def notes(self) -> Sequence[str]: ...
+    @property
+    def coverage(self) -> float: ...
+    def occurrences(self, group: str) -> Sequence[Occurrence]: ...
+
+
+def summary(spec: Specification) -> str:
+    """List each group with its size and its axes, then each reason with the axes that it fixes, then the notes."""
+    values = sum(math.prod(entry.shape) for entry in spec.tensors.values() if entry.parameter and entry.same_as is None)
     lines = [f"{len(spec.groups)} groups permute {spec.coverage:.1%} of {values:,} parameters"]
     width = max((len(name) for name in spec.groups), default=0)
     for name, group in spec.groups.items():
@@ -35,12 +50,6 @@ def summary(spec: PermutationSpec) -> str:
 
 
 def _shortened(names: list[str]) -> str:
-    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
-    return " ".join(names[:SHOWN]) + more
-
-
-def _values(shape: tuple[int, ...]) -> int:
-    total = 1
-    for size in shape:
-        total *= size
-    return total
+    """The first names, and the number of the others."""
+    more = f" and {len(names) - MAX_NAMES} more" if len(names) > MAX_NAMES else ""
+    return " ".join(names[:MAX_NAMES]) + more

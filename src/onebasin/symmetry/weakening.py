@@ -1,4 +1,4 @@
-"""Specifications with less freedom, for groups that did not pass the numeric check."""
+"""Specifications with fewer permutations, for groups that fail the numeric check."""
 
 from __future__ import annotations
 
@@ -10,37 +10,38 @@ from onebasin.symmetry.groups import Group, TensorAxes
 from onebasin.symmetry.spec import PermutationSpec
 
 
-def weaker(spec: PermutationSpec, name: str, why: str) -> PermutationSpec:
-    """The specification with the next smaller freedom for a group, and a note that says so.
+def weaken(spec: PermutationSpec, name: str, why: str) -> PermutationSpec:
+    """Restrict the permutations of a group by one step, and add a note about it.
 
-    A group within others gets one permutation for all of their indices; one that stands in several parts of an axis
-    becomes a group for each part; any other is fixed.
+    A nested group gets one permutation for all indices of its outer groups. A group that is divided into parts becomes
+    a group for each part. Any other group is fixed.
     """
     group = spec.groups[name]
     if group.within:
         note = f"{name}: one permutation within all of {', '.join(group.within)}: {why}"
         return replace(spec, groups={**spec.groups, name: Group(name, group.size)}, notes=(*spec.notes, note))
-    every = [axis for entry in spec.tensors.values() for axis in entry.axes]
+    all_axes = [axis for entry in spec.tensors.values() for axis in entry.axes]
     starts = sorted(
-        {leaf.start for a in every for leaf in leaves(a) if isinstance(leaf, Neurons) and leaf.group == name}
+        {leaf.start for a in all_axes for leaf in leaves(a) if isinstance(leaf, Neurons) and leaf.group == name}
     )
     if len(starts) > 1:
-        return _divided(spec, group, starts, why)
-    return fixed(spec, name, why)
+        return _split_group(spec, group, starts, why)
+    return fix_group(spec, name, why)
 
 
-def fixed(spec: PermutationSpec, name: str, why: str) -> PermutationSpec:
-    """The specification with the neurons of a group in their order."""
+def fix_group(spec: PermutationSpec, name: str, why: str) -> PermutationSpec:
+    """Replace the neurons of a group by indices that keep their order."""
     groups = {other: each for other, each in spec.groups.items() if other != name}
-    needed = name if any(name in each.within for each in groups.values()) else None
+    label = name if any(name in each.within for each in groups.values()) else None
 
     def leaf(old: Neurons) -> Expression:
-        return Fixed(old.size, why, needed) if old.group == name else old
+        return Fixed(old.size, why, label) if old.group == name else old
 
-    return _changed(spec, groups, leaf, f"{name}: {why}")
+    return _map_neurons(spec, groups, leaf, f"{name}: {why}")
 
 
-def _divided(spec: PermutationSpec, group: Group, starts: list[int], why: str) -> PermutationSpec:
+def _split_group(spec: PermutationSpec, group: Group, starts: list[int], why: str) -> PermutationSpec:
+    """Replace a group by a group for each of its parts."""
     ends = [*starts[1:], group.size]
     names = {start: f"{group.name}:{start}-{end}" for start, end in zip(starts, ends, strict=True)}
     groups: dict[str, Group] = {}
@@ -54,12 +55,14 @@ def _divided(spec: PermutationSpec, group: Group, starts: list[int], why: str) -
     def leaf(old: Neurons) -> Expression:
         return Neurons(names[old.start], old.size) if old.group == group.name else old
 
-    return _changed(spec, groups, leaf, f"{group.name}: a group for each part: {why}")
+    return _map_neurons(spec, groups, leaf, f"{group.name}: a group for each part: {why}")
 
 
-def _changed(
+def _map_neurons(
     spec: PermutationSpec, groups: dict[str, Group], leaf: Callable[[Neurons], Expression], note: str
 ) -> PermutationSpec:
+    """Apply a function to every `Neurons` of all tensors and outputs, set the groups, and add a note."""
+
     def change(axis: Expression) -> Expression:
         match axis:
             case Fixed():

@@ -1,6 +1,6 @@
-"""What each ATen operation demands of the axes of its tensors, one file for each kind of operation.
+"""The rules of ATen operations: which constraints each operation puts on the axes of its tensors.
 
-An operation without a rule makes every axis that it touches rigid.
+There is one file for each kind of operation. An operation without a rule makes all axes of its tensors rigid.
 """
 
 from onebasin.symmetry.rules import (  # noqa: F401  (each registers its rules)

@@ -1,16 +1,16 @@
-"""Operations that treat every element alike, and operations that make new tensors."""
+"""Rules of operations that treat all elements alike, and of operations that create tensors."""
 
 from collections.abc import Sequence
 
 from torch import Tensor
 
-from onebasin.symmetry.algebra import UNIT, Axis
-from onebasin.symmetry.call import Axes, Call
+from onebasin.symmetry.algebra import UNIT, Axes, Axis
+from onebasin.symmetry.call import Call
 from onebasin.symmetry.rules.registry import CREATORS, rule
 
 
 @rule(
-    "pointwise",  # whatever PyTorch tags so
+    "pointwise",  # every operation that has PyTorch's tag of this name
     "copy",
     "fill",
     "zero",
@@ -38,7 +38,7 @@ from onebasin.symmetry.rules.registry import CREATORS, rule
     "exponential",
 )
 def pointwise(call: Call) -> Sequence[Axes]:
-    """Axes that broadcasting lays over each other are permuted alike."""
+    """Axes that broadcasting aligns get the same permutation."""
     if call.name in ("isin", "bucketize", "searchsorted"):
         for name, tensor in call.arguments.items():
             if name not in ("self", "elements") and isinstance(tensor, Tensor):
@@ -51,22 +51,22 @@ def pointwise(call: Call) -> Sequence[Axes]:
 
 
 def broadcast(call: Call, shape: Sequence[int], operands: Sequence[Axes]) -> Axes:
-    """The axes of tensors of at most that shape, laid over each other, aligned at the last dimension."""
+    """The axes of operands broadcast to `shape`, aligned at the last dimension."""
     result: list[Axis] = [UNIT] * len(shape)
     for axes in operands:
-        for place in range(1, min(len(axes), len(shape)) + 1):
-            axis = axes[-place]
-            if axis == UNIT or shape[-place] == 1:
+        for from_end in range(1, min(len(axes), len(shape)) + 1):
+            axis = axes[-from_end]
+            if axis == UNIT or shape[-from_end] == 1:
                 continue
-            if result[-place] == UNIT:
-                result[-place] = axis
+            if result[-from_end] == UNIT:
+                result[-from_end] = axis
             else:
-                call.unify(result[-place], axis)
+                call.unify(result[-from_end], axis)
     return result
 
 
 def broadcast_shape(shapes: Sequence[Sequence[int]]) -> list[int]:
-    """The shape that tensors of these shapes have together."""
+    """The shape to which tensors of these shapes broadcast."""
     rank = max((len(shape) for shape in shapes), default=0)
     padded = [[1] * (rank - len(shape)) + list(shape) for shape in shapes]
     return [max(sizes) for sizes in zip(*padded, strict=True)]
@@ -74,13 +74,13 @@ def broadcast_shape(shapes: Sequence[Sequence[int]]) -> list[int]:
 
 @rule("view_as_real")
 def view_as_real(call: Call) -> Sequence[Axes]:
-    """A last axis of two appears: real and imaginary part."""
+    """Appends an axis of length two: real and imaginary part."""
     return [[*call.axes("self"), call.rigid(2, "real and imaginary part")]]
 
 
 @rule("view_as_complex")
 def view_as_complex(call: Call) -> Sequence[Axes]:
-    """The last axis, of two, vanishes."""
+    """Removes the last axis, of length two."""
     axes = call.axes("self")
     call.fix(axes[-1:], "real and imaginary part")
     return [axes[:-1]]

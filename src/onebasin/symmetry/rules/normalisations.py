@@ -1,45 +1,45 @@
-"""Normalisation layers."""
+"""Rules of normalisation layers."""
 
 from collections.abc import Sequence
 
-from onebasin.symmetry.algebra import UNIT, length
-from onebasin.symmetry.call import Axes, Call
+from onebasin.symmetry.algebra import UNIT, Axes, length
+from onebasin.symmetry.call import Call
 from onebasin.symmetry.rules.registry import rule
 
 
 @rule("native_layer_norm")
 def layer_norm(call: Call) -> Sequence[Axes]:
-    """Over the last axes together, with a weight and a bias of their shape."""
+    """Normalises over the last axes together, with a weight and a bias of their shape."""
     axes = call.axes("input")
     kept = len(axes) - len(call["normalized_shape"])
     for name in ("weight", "bias"):
         if call.get(name) is not None:
             for axis, other in zip(axes[kept:], call.axes(name), strict=True):
                 call.unify(axis, other)
-    call.tracer.couplings.mix(axes[:kept], axes[kept:])
+    call.couplings.mix(axes[:kept], axes[kept:])
     statistics = [*axes[:kept], *[UNIT] * len(axes[kept:])]
     return [axes, statistics, statistics]
 
 
 @rule("_fused_rms_norm")
 def rms_norm(call: Call) -> Sequence[Axes]:
-    """Over the last axes together, with a weight of their shape."""
+    """Normalises over the last axes together, with a weight of their shape."""
     results = layer_norm(call)
     return results[:2]
 
 
 @rule("native_group_norm")
 def group_norm(call: Call) -> Sequence[Axes]:
-    """Over equal blocks of channels, each with all positions."""
+    """Normalises over equal blocks of channels, each with all positions."""
     axes, count = call.axes("input"), call["group"]
     for name in ("weight", "bias"):
         if call.get(name) is not None:
             call.unify(axes[1], call.axes(name)[0])
     size = length(axes[1])
-    couplings = call.tracer.couplings
+    couplings = call.couplings
     couplings.mix([axes[0], axes[1]], axes[2:])
     if 1 < count < size:
-        couplings.block(axes[1], count, call.cause("normalised in groups that do not fit"))
+        couplings.keep_blocks(axes[1], count, call.cause("normalised in groups that do not fit"))
     statistics = [axes[0], call.rigid(count, "a statistic of each group")]
     return [axes, statistics, statistics]
 
@@ -55,18 +55,19 @@ def group_norm(call: Call) -> Sequence[Axes]:
     "cudnn_batch_norm",
 )
 def batch_norm(call: Call) -> Sequence[Axes]:
-    """Each channel by itself, over the batch and all positions; running statistics are written in place."""
+    """Normalises each channel over the batch and all positions. Running statistics are written in place."""
     axes = call.axes("input")
     for name, value in call.arguments.items():
         if name != "input" and value is not None and any(value is tensor for tensor in call.inputs):
             call.unify(axes[1], call.axes(name)[0])
-    call.tracer.couplings.mix([axes[1]], [axes[0], *axes[2:]])
-    return [_statistic(call, axes, place) for place in range(len(call.outputs))]
+    call.couplings.mix([axes[1]], [axes[0], *axes[2:]])
+    return [_output_axes(call, axes, number) for number in range(len(call.outputs))]
 
 
-def _statistic(call: Call, axes: Axes, place: int) -> Axes:
-    output = call.outputs[place]
-    if not place:
+def _output_axes(call: Call, axes: Axes, number: int) -> Axes:
+    """The axes of one output: the result, a statistic of each channel, or reserved data."""
+    output = call.outputs[number]
+    if not number:
         return axes
     if output.ndim == 1 and output.shape[0] == length(axes[1]):
         return [axes[1]]
@@ -75,13 +76,13 @@ def _statistic(call: Call, axes: Axes, place: int) -> Axes:
 
 @rule("_weight_norm_interface")
 def weight_norm(call: Call) -> Sequence[Axes]:
-    """A direction for each index of one axis, times a length; the lengths have the shape of the norms."""
+    """A direction for each index of one axis, multiplied by a length. The lengths have the shape of the norms."""
     direction, lengths = call.axes("v"), call.axes("g")
     dim = call["dim"] % len(direction)
     sizes = call["g"].shape
-    for place, axis in enumerate(lengths):
-        if sizes[place] != 1:
-            call.unify(axis, direction[place])
-    call.tracer.couplings.mix([direction[dim]], [axis for place, axis in enumerate(direction) if place != dim])
-    norms = [axis if place == dim else UNIT for place, axis in enumerate(direction)]
+    for axis_index, axis in enumerate(lengths):
+        if sizes[axis_index] != 1:
+            call.unify(axis, direction[axis_index])
+    call.couplings.mix([direction[dim]], [axis for axis_index, axis in enumerate(direction) if axis_index != dim])
+    norms = [axis if axis_index == dim else UNIT for axis_index, axis in enumerate(direction)]
     return [direction, norms]

@@ -1,4 +1,4 @@
-"""Which rule speaks for which ATen operation."""
+"""The registry of rules by ATen operation."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ CREATORS: set[str] = set()
 
 
 def rule(*names: str) -> Callable[[Rule], Rule]:
-    """Let a function give the axes of what these operations return. In-place and out= variants follow by themselves.
+    """Register a function as the rule of these operations, including their in-place and out= variants.
 
-    The function gets the call after it ran, unifies what must be permuted alike, and returns one list of axes for each
-    tensor that came back.
+    After the operation has run, the rule gets its `Call`, unifies axes that must have the same permutation, and returns
+    the axes of each output tensor.
     """
 
     def register(function: Rule) -> Rule:
@@ -31,17 +31,18 @@ def rule(*names: str) -> Callable[[Rule], Rule]:
 
 
 def find_rule(func: OpOverload) -> Rule | None:
-    """The rule for an operation, or None for one that is not understood."""
+    """The rule of an operation, or None."""
     return _find(func.namespace, func.overloadpacket.__name__, func._overloadname)
 
 
 def creates(func: OpOverload) -> bool:
-    """Whether an operation makes a new tensor that takes no value from its arguments."""
+    """Whether an operation makes a new tensor without reading values from its arguments."""
     return func.namespace == "aten" and func.overloadpacket.__name__ in CREATORS
 
 
 @cache
 def _find(namespace: str, name: str, overload: str) -> Rule | None:
+    """The rule for the name and overload of an operation."""
     if namespace != "aten":
         return None
     functional = name if name in RULES or not name.endswith("_") else name[:-1]
@@ -53,6 +54,7 @@ def _find(namespace: str, name: str, overload: str) -> Rule | None:
 
 
 def _is_pointwise(name: str, overload: str) -> bool:
+    """Whether PyTorch tags an operation as pointwise."""
     packet = getattr(torch.ops.aten, name, None)
     if packet is None or name == "equal":
         return False

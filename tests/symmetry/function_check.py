@@ -1,4 +1,4 @@
-"""The question of all these tests: does a model compute the same, in float64, after its neurons changed places?"""
+"""The check that these tests share: a model computes the same function, in float64, after its neurons are permuted."""
 
 import copy
 from collections.abc import Mapping
@@ -13,7 +13,7 @@ CLOSE = 1e-10
 
 
 def outputs(value: Any) -> list[Tensor]:
-    """Every tensor in what a model returned."""
+    """Every tensor in a model's return value."""
     if isinstance(value, Tensor):
         return [value]
     if isinstance(value, Mapping):
@@ -22,33 +22,34 @@ def outputs(value: Any) -> list[Tensor]:
 
 
 def call(model: nn.Module, inputs: Any) -> list[Tensor]:
-    """Run a model as `find_permutations` does: a tensor, a tuple of arguments, or a dict of keyword arguments."""
+    """Call a model with inputs as `find_permutations` takes them: a tensor, a tuple of arguments, or a dict of
+    keywords."""
     with torch.no_grad():
         if isinstance(inputs, Mapping):
             return outputs(model(**inputs))
         return outputs(model(*inputs) if isinstance(inputs, tuple) else model(inputs))
 
 
-def shaken(model: nn.Module) -> nn.Module:
-    """A copy in float64 and evaluation mode, whose parameters and statistics all differ from each other."""
-    twin = copy.deepcopy(model).double().eval()
+def perturbed_copy(model: nn.Module) -> nn.Module:
+    """A copy in float64 and evaluation mode whose parameters and statistics all differ from each other."""
+    model_copy = copy.deepcopy(model).double().eval()
     draws = torch.Generator().manual_seed(7)
     with torch.no_grad():
-        for tensor in twin.state_dict().values():
+        for tensor in model_copy.state_dict().values():
             if tensor.is_floating_point():
                 positive = bool((tensor >= 0).all()) and bool((tensor > 0).any())
                 noise = 0.2 * torch.randn(tensor.shape, generator=draws, dtype=torch.float64)
                 tensor.add_(noise.abs() if positive else noise)
-    return twin
+    return model_copy
 
 
 def difference(model: nn.Module, inputs: Any, spec: PermutationSpec, seed: int = 0) -> float:
-    """Largest change of an output under random permutations of every group, relative to the output's largest value."""
-    twin = shaken(model)
-    inputs = doubled(inputs)
-    before = call(twin, inputs)
-    twin.load_state_dict(spec.apply(twin.state_dict(), spec.random(seed)))
-    after = call(twin, inputs)
+    """The largest change of an output under random permutations of all groups, relative to its largest value."""
+    model_copy = perturbed_copy(model)
+    inputs = to_double(inputs)
+    before = call(model_copy, inputs)
+    model_copy.load_state_dict(spec.apply(model_copy.state_dict(), spec.random(seed)))
+    after = call(model_copy, inputs)
     assert len(before) == len(after)
     return max(
         float((one - other).abs().max() / one.abs().max())
@@ -57,10 +58,10 @@ def difference(model: nn.Module, inputs: Any, spec: PermutationSpec, seed: int =
     )
 
 
-def doubled(inputs: Any) -> Any:
-    """Floating point inputs in float64."""
+def to_double(inputs: Any) -> Any:
+    """Convert floating-point inputs to float64."""
     if isinstance(inputs, Tensor):
         return inputs.double() if inputs.is_floating_point() else inputs
     if isinstance(inputs, Mapping):
-        return {name: doubled(each) for name, each in inputs.items()}
-    return tuple(map(doubled, inputs)) if isinstance(inputs, tuple) else inputs
+        return {name: to_double(each) for name, each in inputs.items()}
+    return tuple(map(to_double, inputs)) if isinstance(inputs, tuple) else inputs

@@ -1,8 +1,8 @@
-"""Random draws, replaced by what they are on average.
+"""Random operations, replaced by their expectation.
 
-A model in training mode draws at random: dropout masks, noise. Its neurons can still be permuted, because each draw is
-as likely as its permutation. To trace and to check such a model, every draw is replaced by its expectation, so that
-dropout passes its input through, and noise vanishes.
+In training mode, models draw dropout masks and noise at random. Their neurons can still be permuted, because each draw
+has the same probability as its permutation. To trace and to check such a model, every draw is replaced by its
+expectation: dropout becomes the identity, and zero-mean noise vanishes.
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ _MEANS = {"rand": 0.5, "rand_like": 0.5, "randn": 0.0, "randn_like": 0.0}
 def expectation(func: OpOverload, arguments: dict[str, Any], args: Any, kwargs: Any) -> Any:
     """The expected result of a random operation, or NotImplemented for any other operation.
 
-    func: ATen operation; arguments: its arguments by the names of its schema.
+    func: ATen operation. arguments: its arguments by the names in its schema. args, kwargs: the same, as they were
+    passed.
     """
     name = func.overloadpacket.__name__
     if name in _MEANS:
@@ -46,4 +47,5 @@ def expectation(func: OpOverload, arguments: dict[str, Any], args: Any, kwargs: 
 
 
 def _filled(target: Tensor, value: float | Tensor) -> Tensor:
+    """Overwrite a tensor with a value, or with the values of a tensor."""
     return target.copy_(value) if isinstance(value, Tensor) else target.fill_(value)
