@@ -29,8 +29,8 @@ def test_seeds_of_one_configuration_are_one_arm(make_run):
 
 def test_a_target_that_one_seed_missed_is_two_of_three(make_run):
     runs = [with_final(make_run(seed=s), 0.8, reached) for s, reached in enumerate((100, None, 300))]
-    reach = sections(runs)[0].arms[0].bytes_to("0.80")
-    assert (reach.reached, reach.n, reach.spread.mean) == (2, 3, 200.0)
+    cost = sections(runs)[0].arms[0].bytes_to_target("0.80")
+    assert (cost.reached, cost.n, cost.spread.mean) == (2, 3, 200.0)
 
 
 def test_tasks_are_never_mixed_and_engines_do_not_divide_arms(make_run):
@@ -71,7 +71,7 @@ def test_a_repeated_seed_counts_once_and_the_finished_run_is_kept(make_run):
     (section,) = sections([make_run(seed=0, done=3), finished, make_run(seed=1)])
     (arm,) = section.arms
     assert arm.runs[0] is finished
-    assert (len(arm.runs), section.repeats) == (2, 1)
+    assert (len(arm.runs), section.duplicates) == (2, 1)
 
 
 def test_unfinished_runs_stay_out_of_the_means(make_run):

@@ -45,4 +45,4 @@ def test_small_words():
 def test_ranges_fold_neighbours_and_count_the_rest():
     assert units.ranges_text([9, 1, 2, 3, 4, 7, 7]) == "1–4, 7, 9"
     assert units.ranges_text([1, 2]) == "1, 2"
-    assert units.ranges_text([1, 3, 5, 7], most=2) == "1, 3 and 2 more"
+    assert units.ranges_text([1, 3, 5, 7], max_ranges=2) == "1, 3 and 2 more"
