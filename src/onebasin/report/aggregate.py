@@ -1,4 +1,4 @@
-"""Grouping of runs into sections (one a task) and arms (one a configuration).
+"""Grouping of runs into sections (one per task) and arms (one per configuration).
 
 A task is a data set, a model, a partition and a number of clients. Runs of different tasks never share a table or a
 figure.

@@ -19,7 +19,7 @@ BYTES_CAPTION = "Means over finished runs. On the right each arm's own total is 
 
 
 def bytes_figure(section: Section) -> Figure | None:
-    """Draw stacked bars of bytes by kind, one row an arm, as means over seeds.
+    """Draw stacked bars of bytes by kind, one row per arm, as means over seeds.
 
     The left panel shows bytes to scale. The right panel shows each kind's share of the arm's own total, so that an arm
     stays readable whose bar is very short beside FedAvg's. None when no arm has a finished run that sent bytes.

@@ -1,4 +1,4 @@
-"""The columns of the comparison table, used alike by the terminal, the HTML page, the documents and Markdown."""
+"""The columns of the comparison table, for the terminal, the HTML page, PDF documents and Markdown."""
 
 from __future__ import annotations
 

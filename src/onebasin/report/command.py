@@ -32,13 +32,13 @@ def report(root: Path, kind: str | None = None, text: Path | None = None, out: P
     kinds = _kinds_to_write(kind, out)
     if text is not None:
         available = available_kinds(text)
-        paths, left_out = write_text(root, text, kinds if kind else [each for each in kinds if each in available], out)
+        paths, left_out = write_text(root, text, kinds if kind else [k for k in kinds if k in available], out)
         yield from map(str, paths)
-        yield from (f"left out: {each}" for each in left_out)
+        yield from (f"left out: {line}" for line in left_out)
         return
     if "html" in kinds:
         yield str(write_report(root, out))
-    documents = [each for each in kinds if each != "html"]
+    documents = [k for k in kinds if k != "html"]
     if documents and kind is None and not has_typst():
         yield "no PDFs: the package that sets them is missing (pip install 'onebasin[report]')"
     elif documents:
@@ -57,8 +57,8 @@ def _kinds_to_write(kind: str | None, out: Path | None) -> list[Kind]:
 
 
 def _write_picture(root: Path, out: Path) -> Path:
-    found = sections(read_runs(root))
-    if len(found) > 1:
-        titles = "; ".join(section.title for section in found)
-        raise ReportError(f"--out {out}: a picture is of one task, and {root} has {len(found)}: {titles}; use a folder")
-    return save_png(frontier_figure(found[0]), out)
+    tasks = sections(read_runs(root))
+    if len(tasks) > 1:
+        titles = "; ".join(section.title for section in tasks)
+        raise ReportError(f"--out {out}: a picture is of one task, and {root} has {len(tasks)}: {titles}; use a folder")
+    return save_png(frontier_figure(tasks[0]), out)

@@ -61,7 +61,7 @@ def mean_curve(arm: Arm) -> Curve | None:
 
 
 def frontier_figure(section: Section, styles: Mapping[str, ArmStyle] | None = None, legend: bool = True) -> Figure:
-    """Draw the test accuracy against total bytes on a log axis: one curve an arm, mean over seeds, band of one sd.
+    """Draw the test accuracy against total bytes on a log axis: one curve per arm, mean over seeds, band of one sd.
 
     A curve starts at the bytes after round 1. References, for which no model is sent, are horizontal lines; the size
     of the compressed training data is a vertical line.
@@ -95,7 +95,7 @@ def frontier_figure(section: Section, styles: Mapping[str, ArmStyle] | None = No
 
 
 def rounds_figure(section: Section, styles: Mapping[str, ArmStyle] | None = None, legend: bool = True) -> Figure:
-    """Draw the test accuracy against rounds: one curve an arm (references too), mean over seeds, band of one sd.
+    """Draw the test accuracy against rounds: one curve per arm (references too), mean over seeds, band of one sd.
 
     styles, legend: as in `frontier_figure`.
     """

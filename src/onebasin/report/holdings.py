@@ -58,7 +58,7 @@ def holdings_figure(classes: Sequence[str], counts: Sequence[Sequence[int]]) -> 
 def section_holdings(section: Section) -> tuple[Figure, str] | None:
     """Return the figure of the holdings for a task's first seed, and its caption.
 
-    The caption tells whether the holdings differ between seeds. None when no run has recorded its holdings.
+    The caption states whether the holdings differ between seeds. None when no run has recorded its holdings.
     """
     recorded = [run for run in section.runs if run.holdings.get("classes") and run.holdings.get("counts")]
     if not recorded:

@@ -50,7 +50,7 @@ def paths_figure(lines: Mapping[str, Sequence[Mapping[str, Any]]], ends: tuple[s
 
 
 def neurons_figure(cosines: Mapping[str, tuple[Any, Any]]) -> Figure:
-    """Draw the cosines between the neurons of two models before and after matching, one column a group.
+    """Draw the cosines between the neurons of two models before and after matching, one column per group.
 
     cosines: by group, the matrices before and after matching, [n, n]: neuron of the first model, of the second.
     """

@@ -77,7 +77,7 @@ def _layer_series(run: RunRecord, quantity: str, scale: float) -> list[_Series]:
 
 
 def _reply_series(run: RunRecord) -> list[_Series]:
-    """Return the mean size of a reply in each round, in bits a parameter; none when the run has no summary."""
+    """Return the mean size of a reply in each round, in bits per parameter; none when the run has no summary."""
     parameters = run.summary.get("parameters")
     if not parameters:
         return []

@@ -31,15 +31,15 @@ def ways_table(scores: Mapping[str, Mapping[str, float]], chosen: str) -> Table:
     return table
 
 
-def likeness_table(shapes: Mapping[str, Sequence[int]], alike: Mapping[str, Mapping[str, float]]) -> Table:
-    """Return a table of the mean cosine between neurons of the same index, one row a group.
+def likeness_table(shapes: Mapping[str, Sequence[int]], cosines: Mapping[str, Mapping[str, float]]) -> Table:
+    """Return a table of the mean cosine between neurons of the same index, one row per group.
 
-    shapes: by group, its shape. alike: the mean cosines by group, for "before" and "after" matching.
+    shapes: the shape of each group. cosines: for "before" and "after" matching, the mean cosine of each group.
     """
     table = Table(box=None, padding=(0, 2), title="mean cosine between neurons of the same index", title_justify="left")
     for heading in ("group", "neurons", "before", "after"):
         table.add_column(heading, justify="left" if heading == "group" else "right")
     for group, shape in shapes.items():
         size = " x ".join(map(str, shape))
-        table.add_row(group, size, f"{alike['before'][group]:.3f}", f"{alike['after'][group]:.3f}")
+        table.add_row(group, size, f"{cosines['before'][group]:.3f}", f"{cosines['after'][group]:.3f}")
     return table
