@@ -17,7 +17,7 @@ from torch import nn
 import onebasin as ob
 from onebasin.learning.models import built_in
 from onebasin.learning.pretrained import digest_of
-from onebasin.results.exports.rebuilding import masked_layers, write_beside
+from onebasin.results.exports.rebuilding import encode_unmasked, masked_layers
 from onebasin.results.exports.seed_mask import SeedMask
 
 HEADER = 13
@@ -95,7 +95,7 @@ def over_a_backbone(folder: Path) -> tuple[SeedMask, Path]:
         update={"backbone": digest_of(trained.state_dict()), "head": "uniform 6", "layers": layers}
     )
     masks = {name: file.masks[name] for name in layers}
-    return replace(file, description=described, masks=masks, buffers=write_beside(trained, described)), (
+    return replace(file, description=described, masks=masks, buffers=encode_unmasked(trained, described)), (
         folder / "trained.safetensors"
     )
 
