@@ -69,28 +69,28 @@ def test_frontier_names_references_and_the_data(section):
 
 
 @pytest.mark.parametrize("draw", [frontier_figure, rounds_figure, bytes_figure])
-def test_no_words_overlap_or_leave_the_figure_with_eighteen_arms(draw, demo_runs):
+def test_no_texts_overlap_or_leave_the_figure_with_eighteen_arms(draw, demo_runs):
     figure = draw(sections(demo_runs(seeds=2, more=True))[0])
     boxes = [(text.get_text(), text.get_window_extent()) for text in texts(figure)]
-    for place, (words, box) in enumerate(boxes):
-        assert figure.bbox.x0 <= box.x0, words
-        assert box.x1 <= figure.bbox.x1, words
-        assert figure.bbox.y0 <= box.y0, words
-        assert box.y1 <= figure.bbox.y1, words
-        clash = [other for other, there in boxes[place + 1 :] if box.overlaps(there)]
-        assert not clash, (words, clash)
+    for index, (text, box) in enumerate(boxes):
+        assert figure.bbox.x0 <= box.x0, text
+        assert box.x1 <= figure.bbox.x1, text
+        assert figure.bbox.y0 <= box.y0, text
+        assert box.y1 <= figure.bbox.y1, text
+        overlapping = [other for other, other_box in boxes[index + 1 :] if box.overlaps(other_box)]
+        assert not overlapping, (text, overlapping)
 
 
-def test_looks_are_the_same_in_every_figure_and_differ_between_arms(demo_runs):
+def test_styles_are_the_same_in_every_figure_and_differ_between_arms(demo_runs):
     arms = sections(demo_runs(seeds=1, more=True))[0].arms
-    look = arm_styles(arms)
-    assert look == arm_styles(reversed(arms))
-    federated = [look[arm.label] for arm in arms if not arm.is_reference]
+    styles = arm_styles(arms)
+    assert styles == arm_styles(reversed(arms))
+    federated = [styles[arm.label] for arm in arms if not arm.is_reference]
     assert len(set(federated)) == len(federated) == 16
-    assert {look[arm.label].colour_name for arm in arms if arm.is_reference} == {"reference"}
+    assert {styles[arm.label].colour_name for arm in arms if arm.is_reference} == {"reference"}
 
 
-def test_inks_are_distinct_so_that_each_becomes_its_own_variable():
+def test_colours_are_distinct_so_that_each_becomes_its_own_variable():
     assert len({colour for colour, _ in COLOURS.values()}) == len(COLOURS)
 
 
@@ -157,10 +157,10 @@ def test_holdings_stay_inside_the_picture_and_names_apart(clients, classes):
     counts = rng.integers(0, 500, (clients, classes)).tolist()
     figure = holdings_figure([f"class {k}" for k in range(classes)], counts)
     boxes = [(text.get_text(), text.get_window_extent()) for text in texts(figure)]
-    for place, (words, box) in enumerate(boxes):
-        assert figure.bbox.x0 <= box.x0, words
-        assert box.x1 <= figure.bbox.x1, words
-        assert not [other for other, there in boxes[place + 1 :] if box.overlaps(there)], words
+    for index, (text, box) in enumerate(boxes):
+        assert figure.bbox.x0 <= box.x0, text
+        assert box.x1 <= figure.bbox.x1, text
+        assert not [other for other, other_box in boxes[index + 1 :] if box.overlaps(other_box)], text
 
 
 def test_holdings_that_do_not_fit_are_refused():

@@ -14,7 +14,7 @@ ARMS = [name for name in COLOURS if name.startswith("arm")]
 
 
 def linear(colour):
-    channels = np.array([int(colour[place : place + 2], 16) / 255 for place in (1, 3, 5)])
+    channels = np.array([int(colour[start : start + 2], 16) / 255 for start in (1, 3, 5)])
     return np.where(channels <= 0.04045, channels / 12.92, ((channels + 0.055) / 1.055) ** 2.4)
 
 
@@ -24,15 +24,15 @@ def lab(rgb):
 
 
 @pytest.mark.parametrize("theme", [0, 1], ids=["light", "dark"])
-@pytest.mark.parametrize("sight", [np.eye(3), DEUTERANOPIA, PROTANOPIA], ids=["usual", "deuteranopia", "protanopia"])
-def test_arms_are_told_apart_by_colour(theme, sight):
-    seen = {name: lab(np.array(sight) @ linear(COLOURS[name][theme])) for name in ARMS}
-    distance, *pair = min((np.linalg.norm(seen[a] - seen[b]), a, b) for a, b in combinations(ARMS, 2))
+@pytest.mark.parametrize("vision", [np.eye(3), DEUTERANOPIA, PROTANOPIA], ids=["usual", "deuteranopia", "protanopia"])
+def test_arms_can_be_distinguished_by_colour(theme, vision):
+    perceived = {name: lab(np.array(vision) @ linear(COLOURS[name][theme])) for name in ARMS}
+    distance, *pair = min((np.linalg.norm(perceived[a] - perceived[b]), a, b) for a, b in combinations(ARMS, 2))
     assert distance > 10, pair
 
 
 @pytest.mark.parametrize("theme", [0, 1], ids=["light", "dark"])
-def test_lines_and_words_stand_out_from_the_ground(theme):
+def test_lines_and_text_contrast_with_the_background(theme):
     luminance = {name: float(RGB_TO_XYZ[1] @ linear(colours[theme])) for name, colours in COLOURS.items()}
     for name, least in ({"ink": 7.0, "muted": 4.5, "reference": 3.0} | dict.fromkeys(ARMS, 2.3)).items():
         dark, light = sorted((luminance[name], luminance["paper"]))

@@ -31,7 +31,7 @@ def results(tmp_path, make_run):
         ({"where": {"no.such.key": 1}}, []),
     ],
 )
-def test_runs_are_chosen_by_settings_and_labels(results, settings, labels):
+def test_runs_are_selected_by_settings_and_labels(results, settings, labels):
     assert [run.label for run in results.select(choice(**settings))] == labels
 
 
@@ -52,7 +52,7 @@ def test_a_source_names_the_studies_that_are_there(results):
         "studies": [f"{results.root.parent.as_posix()}/a.toml"],
         "commands": [f"onebasin compare {results.root.parent.as_posix()}/a.toml --results {root}/a"],
     }
-    assert [each["name"] for each in results.studies()] == ["a"]
+    assert [study["name"] for study in results.studies()] == ["a"]
 
 
 def test_a_piece_draws_one_task(results):
