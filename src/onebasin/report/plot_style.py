@@ -54,8 +54,8 @@ _REFERENCE_DASHES: tuple[tuple[float, ...], ...] = ((6, 3), (2, 2.5), (8, 2.5, 2
 class ArmStyle:
     """How an arm is drawn.
 
-    colour_name: a key of `COLOURS`. marker: in matplotlib's notation, "" for none. dashes: lengths of dashes and gaps
-    in points, empty for a solid line.
+    colour_name: a key of `COLOURS`. marker: in matplotlib's notation, "" for none. dashes: alternating lengths of
+    dashes and gaps in multiples of the line width, empty for a solid line.
     """
 
     colour_name: str
