@@ -1,4 +1,4 @@
-"""Synthetic runs: curves from a formula, for the tests of the report only; nothing here was measured."""
+"""Synthetic runs whose curves follow a formula, for the tests of the report; no figure here is measured."""
 
 from __future__ import annotations
 
@@ -39,18 +39,21 @@ def build_run(
     epochs: int = 3,
     dataset: str = "fashion-mnist",
 ) -> RunRecord:
-    """One run whose accuracy rises from `first` to `ceiling` and whose rounds cost `up` and `down` bytes each."""
+    """Return a run whose accuracy rises from `first` to `ceiling`; each round sends `up` and `down` bytes.
+
+    done: the number of rounds so far, for a run that is not finished.
+    """
     rng = np.random.default_rng([seed, len(label)])
     reference = uplink == "none"
     history = []
     for number in range(1, (rounds if done is None else done) + 1):
         rise = 1 - math.exp(-4 * (number - 1) / rounds)
         accuracy = first + (ceiling - first) * rise + float(rng.normal(0, 0.004))
-        moved = {"up": up * number, "down": down * number, "init": init, "align": align}
-        moved = dict.fromkeys(moved, 0) if reference else moved
-        total = sum(moved.values())
-        multicast = total - moved["down"] + moved["down"] // clients
-        counts = moved | {"control": 100 * number, "total": total, "total_multicast": multicast}
+        sent = {"up": up * number, "down": down * number, "init": init, "align": align}
+        sent = dict.fromkeys(sent, 0) if reference else sent
+        total = sum(sent.values())
+        multicast = total - sent["down"] + sent["down"] // clients
+        counts = sent | {"control": 100 * number, "total": total, "total_multicast": multicast}
         line = {"round": number, "accuracy": min(accuracy, 0.999), "loss": 1.0, "train_loss": 1.0, "replies": clients}
         failed = (failures or {}).get(number, [])
         history.append(line | {"failures": failed, "bytes": counts, "seconds": 1.5 * number})
@@ -123,7 +126,7 @@ MORE_ARMS: dict[str, dict[str, Any]] = {
 
 
 def build_demo(seeds: int = 3, more: bool = False, **changes: Any) -> list[RunRecord]:
-    """The eight arms of the demo (eighteen with `more`), `seeds` runs each."""
+    """Return the runs of the eight arms of the demo (eighteen with `more`), for each of `seeds` seeds."""
     arms = ARMS | (MORE_ARMS if more else {})
     defaults = {"method": "other"}
     return [

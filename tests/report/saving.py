@@ -1,4 +1,4 @@
-"""Runs on disk, as a reader finds them."""
+"""Writing of synthetic runs as run directories and result files."""
 
 import json
 import re

@@ -29,8 +29,8 @@ def test_seeds_of_one_configuration_are_one_arm(make_run):
 
 def test_a_target_that_one_seed_missed_is_two_of_three(make_run):
     runs = [with_final(make_run(seed=s), 0.8, reached) for s, reached in enumerate((100, None, 300))]
-    reach = sections(runs)[0].arms[0].bytes_to("0.80")
-    assert (reach.reached, reach.n, reach.spread.mean) == (2, 3, 200.0)
+    cost = sections(runs)[0].arms[0].bytes_to_target("0.80")
+    assert (cost.reached, cost.n, cost.spread.mean) == (2, 3, 200.0)
 
 
 def test_tasks_are_never_mixed_and_engines_do_not_divide_arms(make_run):
@@ -42,7 +42,7 @@ def test_tasks_are_never_mixed_and_engines_do_not_divide_arms(make_run):
     assert found[1].title == "mnist · lenet5 · Dirichlet(0.3) · 10 clients"
 
 
-def test_pooled_training_stands_in_every_task_of_its_data_and_model(make_run):
+def test_pooled_training_appears_in_every_task_of_its_data_and_model(make_run):
     pooled, iid, skewed = make_run("centralised", uplink="none"), make_run(), make_run()
     pooled.config["method"]["data"] = "pooled"
     iid.config["task"] = {**iid.config["task"], "partition": {"kind": "iid"}}
@@ -53,12 +53,12 @@ def test_pooled_training_stands_in_every_task_of_its_data_and_model(make_run):
     assert [arm.label for arm in alone.arms] == ["centralised"]
 
 
-def test_arms_of_one_name_are_told_apart_by_what_differs(make_run):
+def test_arms_of_one_name_are_distinguished_by_what_differs(make_run):
     (section,) = sections([make_run(epochs=1), make_run(epochs=5), make_run("Other")])
     assert {arm.label for arm in section.arms} == {"FedAvg fp32 (epochs=1)", "FedAvg fp32 (epochs=5)", "Other"}
 
 
-def test_tasks_of_one_name_are_told_apart_too(make_run):
+def test_tasks_of_one_name_are_distinguished_too(make_run):
     wide = make_run()
     wide.config["task"]["model"] = {"kind": "lenet5", "width": 2}
     titles = [section.title for section in sections([make_run(), wide])]
@@ -71,7 +71,7 @@ def test_a_repeated_seed_counts_once_and_the_finished_run_is_kept(make_run):
     (section,) = sections([make_run(seed=0, done=3), finished, make_run(seed=1)])
     (arm,) = section.arms
     assert arm.runs[0] is finished
-    assert (len(arm.runs), section.repeats) == (2, 1)
+    assert (len(arm.runs), section.duplicates) == (2, 1)
 
 
 def test_unfinished_runs_stay_out_of_the_means(make_run):
@@ -80,7 +80,7 @@ def test_unfinished_runs_stay_out_of_the_means(make_run):
     assert (arm.accuracy().n, len(arm.unfinished)) == (1, 1)
 
 
-def test_best_arm_stands_first_and_references_last(demo):
+def test_best_arm_comes_first_and_references_last(demo):
     (section,) = sections(demo)
     assert [arm.label for arm in section.arms][-2:] == ["Centralised", "Local only"]
     finals = [arm.accuracy().mean for arm in section.arms if not arm.is_reference]
@@ -134,7 +134,7 @@ def test_order_of_runs_does_not_matter_for_the_arms(demo_runs):
     assert {a.label: a.accuracy() for a in forward.arms} == {a.label: a.accuracy() for a in backward.arms}
 
 
-def test_a_run_from_before_a_setting_existed_is_of_the_same_arm(make_run):
+def test_a_run_from_before_a_setting_existed_belongs_to_the_same_arm(make_run):
     older, newer, other = make_run(seed=0), make_run(seed=1), make_run(seed=2)
     newer.config["method"]["trains"] = "all"
     other.config["method"]["uplink"] = "int8"

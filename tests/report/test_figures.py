@@ -10,11 +10,11 @@ from hypothesis import strategies as st
 from onebasin.report.aggregate import sections
 from onebasin.report.arms import ReportError
 from onebasin.report.bars import bytes_figure
-from onebasin.report.curves import curve, frontier_figure, rounds_figure, spread_apart
+from onebasin.report.curves import frontier_figure, mean_curve, rounds_figure, spread_apart
 from onebasin.report.figures import save_png, svg_text
 from onebasin.report.holdings import holdings_figure
-from onebasin.report.plot_style import INKS, looks
-from onebasin.report.scales import shown
+from onebasin.report.plot_style import COLOURS, arm_styles
+from onebasin.report.scales import clip_accuracy
 
 
 @pytest.fixture
@@ -33,16 +33,16 @@ def test_curve_is_the_mean_and_sd_at_rounds_that_every_seed_evaluated(make_run):
     for run, scores in ((first, (0.2, None, 0.6)), (second, (0.4, 0.5, 0.8))):
         for line, score in zip(run.history, scores, strict=True):
             line["accuracy"] = score
-    line = curve(sections([first, second])[0].arms[0])
-    np.testing.assert_array_equal(line.rounds, [1, 3])
-    np.testing.assert_allclose(line.accuracy, [0.3, 0.7])
-    np.testing.assert_allclose(line.sd, np.sqrt([0.02, 0.02]))
-    np.testing.assert_array_equal(line.total_bytes, [4_936_480, 3 * 4_936_480])
+    curve = mean_curve(sections([first, second])[0].arms[0])
+    np.testing.assert_array_equal(curve.rounds, [1, 3])
+    np.testing.assert_allclose(curve.accuracy, [0.3, 0.7])
+    np.testing.assert_allclose(curve.sd, np.sqrt([0.02, 0.02]))
+    np.testing.assert_array_equal(curve.total_bytes, [4_936_480, 3 * 4_936_480])
 
 
 def test_no_band_for_one_seed_and_no_curve_without_a_score(make_run):
-    assert curve(sections([make_run()])[0].arms[0]).sd is None
-    assert curve(sections([make_run(done=0)])[0].arms[0]) is None
+    assert mean_curve(sections([make_run()])[0].arms[0]).sd is None
+    assert mean_curve(sections([make_run(done=0)])[0].arms[0]) is None
 
 
 def test_frontier_starts_with_the_bytes_after_round_one(section):
@@ -65,33 +65,33 @@ def test_frontier_names_references_and_the_data(section):
     words = " ".join(text.get_text() for text in texts(frontier_figure(section)))
     for name in ("Centralised", "Local only", "the training data itself, compressed: 26.4 MB", "FedAvg int8"):
         assert name in words
-    assert "FedAvg int8" not in " ".join(text.get_text() for text in texts(frontier_figure(section, key=False)))
+    assert "FedAvg int8" not in " ".join(text.get_text() for text in texts(frontier_figure(section, legend=False)))
 
 
 @pytest.mark.parametrize("draw", [frontier_figure, rounds_figure, bytes_figure])
-def test_no_words_overlap_or_leave_the_figure_with_eighteen_arms(draw, demo_runs):
+def test_no_texts_overlap_or_leave_the_figure_with_eighteen_arms(draw, demo_runs):
     figure = draw(sections(demo_runs(seeds=2, more=True))[0])
     boxes = [(text.get_text(), text.get_window_extent()) for text in texts(figure)]
-    for place, (words, box) in enumerate(boxes):
-        assert figure.bbox.x0 <= box.x0, words
-        assert box.x1 <= figure.bbox.x1, words
-        assert figure.bbox.y0 <= box.y0, words
-        assert box.y1 <= figure.bbox.y1, words
-        clash = [other for other, there in boxes[place + 1 :] if box.overlaps(there)]
-        assert not clash, (words, clash)
+    for index, (text, box) in enumerate(boxes):
+        assert figure.bbox.x0 <= box.x0, text
+        assert box.x1 <= figure.bbox.x1, text
+        assert figure.bbox.y0 <= box.y0, text
+        assert box.y1 <= figure.bbox.y1, text
+        overlapping = [other for other, other_box in boxes[index + 1 :] if box.overlaps(other_box)]
+        assert not overlapping, (text, overlapping)
 
 
-def test_looks_are_the_same_in_every_figure_and_differ_between_arms(demo_runs):
+def test_styles_are_the_same_in_every_figure_and_differ_between_arms(demo_runs):
     arms = sections(demo_runs(seeds=1, more=True))[0].arms
-    look = looks(arms)
-    assert look == looks(reversed(arms))
-    federated = [look[arm.label] for arm in arms if not arm.is_reference]
+    styles = arm_styles(arms)
+    assert styles == arm_styles(reversed(arms))
+    federated = [styles[arm.label] for arm in arms if not arm.is_reference]
     assert len(set(federated)) == len(federated) == 16
-    assert {look[arm.label].ink for arm in arms if arm.is_reference} == {"reference"}
+    assert {styles[arm.label].colour_name for arm in arms if arm.is_reference} == {"reference"}
 
 
-def test_inks_are_distinct_so_that_each_becomes_its_own_variable():
-    assert len({colour for colour, _ in INKS.values()}) == len(INKS)
+def test_colours_are_distinct_so_that_each_becomes_its_own_variable():
+    assert len({colour for colour, _ in COLOURS.values()}) == len(COLOURS)
 
 
 def test_svg_is_the_same_twice_well_formed_and_follows_the_theme(section):
@@ -111,7 +111,7 @@ def test_perfect_accuracy_and_a_single_round_can_be_drawn(tmp_path, make_run):
     section = sections([run])[0]
     for draw in (frontier_figure, rounds_figure):
         assert save_png(draw(section), tmp_path / "figure.png", dpi=50).stat().st_size > 1000
-    assert shown(1.0) < 1.0
+    assert clip_accuracy(1.0) < 1.0
 
 
 def test_low_accuracies_keep_a_plain_axis(make_run):
@@ -157,10 +157,10 @@ def test_holdings_stay_inside_the_picture_and_names_apart(clients, classes):
     counts = rng.integers(0, 500, (clients, classes)).tolist()
     figure = holdings_figure([f"class {k}" for k in range(classes)], counts)
     boxes = [(text.get_text(), text.get_window_extent()) for text in texts(figure)]
-    for place, (words, box) in enumerate(boxes):
-        assert figure.bbox.x0 <= box.x0, words
-        assert box.x1 <= figure.bbox.x1, words
-        assert not [other for other, there in boxes[place + 1 :] if box.overlaps(there)], words
+    for index, (text, box) in enumerate(boxes):
+        assert figure.bbox.x0 <= box.x0, text
+        assert box.x1 <= figure.bbox.x1, text
+        assert not [other for other, other_box in boxes[index + 1 :] if box.overlaps(other_box)], text
 
 
 def test_holdings_that_do_not_fit_are_refused():

@@ -16,7 +16,7 @@ def masked(make_run):
     return run
 
 
-def test_each_layer_is_a_line_and_so_is_what_a_reply_really_took(masked):
+def test_each_layer_is_a_line_and_so_is_the_size_of_the_replies(masked):
     section = sections([masked])[0]
     kept, bits = masks_figure(section).axes
     assert [list(line.get_ydata()) for line in kept.lines] == [pytest.approx([50, 60, 70]), [50.0] * 3, [50.0] * 3]
@@ -26,22 +26,22 @@ def test_each_layer_is_a_line_and_so_is_what_a_reply_really_took(masked):
     assert bits.lines[-1].get_ydata() == pytest.approx([expected] * 3)
 
 
-def test_masks_without_chances_have_no_entropy(masked):
+def test_masks_without_probabilities_have_no_entropy(masked):
     for line in masked.history:
-        line["masks"] = {layer: {"kept": each["kept"]} for layer, each in line["masks"].items()}
+        line["masks"] = {layer: {"kept": mask["kept"]} for layer, mask in line["masks"].items()}
     kept, bits = masks_figure(sections([masked])[0]).axes
     assert (len(kept.lines), len(bits.lines)) == (3, 1)
 
 
-def test_no_words_overlap_or_leave_the_figure(masked):
+def test_no_texts_overlap_or_leave_the_figure(masked):
     figure = masks_figure(sections([masked])[0])
     figure.canvas.draw()
-    words = [text for axes in figure.axes for text in axes.texts]
-    boxes = [text.get_window_extent() for text in words]
+    texts = [text for axes in figure.axes for text in axes.texts]
+    boxes = [text.get_window_extent() for text in texts]
     assert len(boxes) == 7
-    for place, box in enumerate(boxes):
-        assert box.x1 <= figure.bbox.x1, words[place].get_text()
-        assert not any(box.overlaps(other) for other in boxes[place + 1 :])
+    for index, box in enumerate(boxes):
+        assert box.x1 <= figure.bbox.x1, texts[index].get_text()
+        assert not any(box.overlaps(other) for other in boxes[index + 1 :])
 
 
 def test_no_figure_without_masks(demo):

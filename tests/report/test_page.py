@@ -8,21 +8,21 @@ from onebasin.report import ReportError, write_report
 VOID = {"meta", "br", "link", "img", "input", "hr"}
 
 
-class Balance(HTMLParser):
-    """Checks that every element is closed in order, and collects what was met."""
+class PageParser(HTMLParser):
+    """Checks that every element is closed in order, and collects tags, attributes and texts."""
 
     def __init__(self):
         super().__init__()
-        self.open, self.met, self.attributes, self.words = [], [], [], []
+        self.open, self.tags, self.attributes, self.words = [], [], [], []
 
     def handle_starttag(self, tag, attrs):
-        self.met.append(tag)
+        self.tags.append(tag)
         self.attributes += attrs
         if tag not in VOID:
             self.open.append(tag)
 
     def handle_startendtag(self, tag, attrs):
-        self.met.append(tag)
+        self.tags.append(tag)
         self.attributes += attrs
 
     def handle_endtag(self, tag):
@@ -33,13 +33,13 @@ class Balance(HTMLParser):
 
 
 def parsed(path):
-    page = Balance()
+    page = PageParser()
     page.feed(path.read_text(encoding="utf-8"))
     assert page.open == []
     return page
 
 
-def test_the_page_stands_alone(tmp_path, demo_runs):
+def test_the_page_is_self_contained(tmp_path, demo_runs):
     path = write_report(save(demo_runs(seeds=2), tmp_path / "demo"))
     assert path == tmp_path / "demo" / "report.html"
     assert (tmp_path / "demo" / "frontier.png").read_bytes().startswith(b"\x89PNG")
@@ -47,13 +47,13 @@ def test_the_page_stands_alone(tmp_path, demo_runs):
     addresses = [value for name, value in page.attributes if name in ("href", "src", "xlink:href", "action")]
     assert all(value.startswith("#") for value in addresses)
     assert "@import" not in path.read_text(encoding="utf-8")
-    assert {"img", "link", "iframe"}.isdisjoint(page.met)
-    assert page.met.count("svg") > 4
+    assert {"img", "link", "iframe"}.isdisjoint(page.tags)
+    assert page.tags.count("svg") > 4
 
 
 def test_the_page_says_what_was_compared_and_how_to_repeat_it(tmp_path, demo_runs):
     words = " ".join(parsed(write_report(save(demo_runs(), tmp_path / "demo"))).words)
-    for said in (
+    for text in (
         "fashion-mnist · lenet5 · Dirichlet(0.3) · 10 clients",
         "6 federated arms and 2 references, 3 seeds each. Savings are measured against FedAvg fp32.",
         "Fewest bytes within one point of it: FedAvg int8",
@@ -61,7 +61,7 @@ def test_the_page_says_what_was_compared_and_how_to_repeat_it(tmp_path, demo_run
         "None was recorded.",
         "abc1234",
     ):
-        assert said in words
+        assert text in words
 
 
 def test_the_same_runs_give_the_same_page(tmp_path, demo_runs):
@@ -79,18 +79,18 @@ def test_what_comes_from_files_is_escaped(tmp_path, make_run):
     run.config["task"]["dataset"] = bad
     path = write_report(save([run], tmp_path / "<b>"))
     assert bad not in path.read_text(encoding="utf-8")
-    assert parsed(path).met.count("script") == 1
+    assert parsed(path).tags.count("script") == 1
 
 
 def test_failures_are_gathered_by_reason(tmp_path, make_run):
-    gone = {number: [{"client": c, "reason": "vanished"} for c in (1, 2, 3)] for number in (4, 5)}
-    run = make_run(failures=gone | {7: [{"client": 9, "reason": "loss is NaN"}]})
+    vanished = {number: [{"client": c, "reason": "vanished"} for c in (1, 2, 3)] for number in (4, 5)}
+    run = make_run(failures=vanished | {7: [{"client": 9, "reason": "loss is NaN"}]})
     text = write_report(save([run], tmp_path / "runs")).read_text(encoding="utf-8")
     assert "<td>6</td><td>1–3</td><td>4, 5</td><td>vanished</td>" in text
     assert "<td>1</td><td>9</td><td>7</td><td>loss is NaN</td>" in text
 
 
-def test_unfinished_runs_and_single_seeds_are_owned_up_to(tmp_path, make_run):
+def test_unfinished_runs_and_single_seeds_are_reported(tmp_path, make_run):
     words = " ".join(parsed(write_report(save([make_run(), make_run("Slow", done=7)], tmp_path / "runs"))).words)
     assert "1 run not finished" in words
     assert "1 unfinished, at round 7 of 20" in words
@@ -111,7 +111,7 @@ def test_each_task_has_its_own_section_and_picture(tmp_path, make_run):
     page = parsed(path)
     assert path == tmp_path / "out" / "report.html"
     assert ("href", "#task2") in page.attributes
-    assert page.met.count("section") == 2
+    assert page.tags.count("section") == 2
     assert (tmp_path / "out" / "frontier-2.png").exists()
 
 
@@ -123,7 +123,7 @@ def test_the_pooled_reference_does_not_hide_the_clients(tmp_path, make_run):
     assert "The same for every run." in text
 
 
-def test_mixed_and_uncommitted_code_is_owned_up_to(tmp_path, make_run):
+def test_mixed_and_uncommitted_code_is_reported(tmp_path, make_run):
     clean, changed = make_run(seed=0), make_run(seed=1)
     changed.summary["environment"] = clean.summary["environment"] | {"commit": "def5678-dirty"}
     words = " ".join(parsed(write_report(save([clean, changed], tmp_path / "runs"))).words)

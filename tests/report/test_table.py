@@ -22,7 +22,7 @@ def test_no_cell_is_cut_and_no_line_is_too_long(width, demo_runs):
         assert any(arm in line and "±" in line for line in text.splitlines())
 
 
-def test_a_hundred_columns_hold_what_matters(demo_runs):
+def test_a_hundred_characters_show_the_main_columns(demo_runs):
     text = printed(demo_runs(), 100)
     head = " ".join(text.splitlines()[1:3])
     for heading in ("final %", "total", "to 80%", "to 84%", "to 86%", "fewer than", "FedAvg fp32"):
@@ -33,13 +33,13 @@ def test_a_hundred_columns_hold_what_matters(demo_runs):
     assert "4.0×" in row
 
 
-def test_references_send_none_and_the_data_size_is_told(demo_runs):
+def test_references_send_no_bytes_and_the_data_size_is_shown(demo_runs):
     text = printed(demo_runs(), 100)
     assert "none" in next(line for line in text.splitlines() if line.startswith("Centralised"))
     assert "Training data, compressed: 26.4 MB." in text
 
 
-def test_targets_reached_by_some_seeds_say_so(make_run):
+def test_targets_reached_by_some_seeds_are_marked(make_run):
     ceilings = (0.9, 0.7, 0.9)
     runs = [make_run(seed=s, ceiling=c, targets=("0.80", "0.95")) for s, c in enumerate(ceilings)]
     row = next(line for line in printed(runs, 100).splitlines() if line.startswith("FedAvg fp32"))
@@ -47,7 +47,7 @@ def test_targets_reached_by_some_seeds_say_so(make_run):
     assert "never" in row
 
 
-def test_unfinished_runs_are_named(make_run):
+def test_unfinished_runs_are_marked(make_run):
     assert "Slow (1 unfinished)" in printed([make_run(), make_run("Slow", done=2)], 100)
 
 

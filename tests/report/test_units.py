@@ -31,7 +31,7 @@ def test_bytes_are_written_within_half_a_percent(count):
     assert len(number.replace(".", "")) <= 3
 
 
-def test_small_words():
+def test_percentages_ratios_and_durations():
     assert units.percent_text(0.8615, 0.0032) == "86.2 ± 0.3"
     assert units.percent_text(0.5) == "50.0"
     assert units.target_text("0.84") == "84%"
@@ -42,7 +42,7 @@ def test_small_words():
     assert units.plural(1, "seed") == "1 seed"
 
 
-def test_ranges_fold_neighbours_and_count_the_rest():
+def test_consecutive_numbers_are_a_range_and_further_numbers_are_counted():
     assert units.ranges_text([9, 1, 2, 3, 4, 7, 7]) == "1–4, 7, 9"
     assert units.ranges_text([1, 2]) == "1, 2"
-    assert units.ranges_text([1, 3, 5, 7], most=2) == "1, 3 and 2 more"
+    assert units.ranges_text([1, 3, 5, 7], max_ranges=2) == "1, 3 and 2 more"

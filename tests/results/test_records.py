@@ -17,7 +17,7 @@ def test_a_file_is_replaced_whole(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_a_run_that_is_still_going_is_read_up_to_its_last_whole_line(tmp_path: Path) -> None:
+def test_a_run_in_progress_is_read_up_to_its_last_complete_line(tmp_path: Path) -> None:
     (tmp_path / "config.toml").write_text('label = "x"\nseed = 3\n[method]\nname = "fedavg"\n')
     (tmp_path / "history.jsonl").write_text('{"round": 1}\n{"rou')
     run = load_run(tmp_path)
@@ -48,7 +48,7 @@ def test_state_survives_saving_with_its_order_and_facts() -> None:
 
 
 @pytest.mark.parametrize("data", [b"", b"\x08\0\0\0\0\0\0\0{}      ", b"\xff" * 40, json.dumps({"a": 1}).encode()])
-def test_bytes_that_are_no_state_are_refused(data: bytes) -> None:
+def test_bytes_that_are_not_a_state_are_refused(data: bytes) -> None:
     with pytest.raises(StateError):
         State.from_bytes(data)
     whole = State({"s": {"a": torch.zeros(4)}}).to_bytes()

@@ -1,6 +1,7 @@
-"""From runs to sections: which runs belong to one task, which to one arm.
+"""Grouping of runs into sections (one per task) and arms (one per configuration).
 
-A task is a data set, a model, a partition and a number of clients; tasks are never mixed in a table or a figure.
+A task is a data set, a model, a partition and a number of clients. Runs of different tasks never share a table or a
+figure.
 """
 
 from __future__ import annotations
@@ -17,8 +18,8 @@ if TYPE_CHECKING:
     from onebasin.results.records import RunRecord
 
 
-def runs_in(root: Path) -> list[RunRecord]:
-    """Every run under `root`; ReportError where there is none, ValueError when a file is damaged."""
+def read_runs(root: Path) -> list[RunRecord]:
+    """Return every run under `root`. Raises ReportError when there is none, ValueError when a file is damaged."""
     from onebasin.results.records import find_runs
 
     if not root.is_dir():
@@ -35,26 +36,27 @@ def runs_in(root: Path) -> list[RunRecord]:
 def sections(records: Sequence[RunRecord]) -> list[Section]:
     """Group runs into tasks and arms, in the order in which the runs are given.
 
-    Training on pooled data knows no partition: it stands in every task that has its data set and model.
-    A configuration and seed that occurs twice counts once (the finished, then the longer run is kept). A setting that a
-    run lacks did not exist when it was made: runs of one label that agree in all settings that both have are one arm.
+    Training on pooled data has no partition, so it appears in every task that has its data set and model.
+    A configuration and seed that occurs twice counts once: the finished run is kept, or else the longer one.
+    A run that was made before a setting existed lacks that setting. Therefore runs with one label belong to one arm
+    when they agree in all settings that both of them have.
     Raises ReportError when there is no run.
     """
     if not records:
         raise ReportError("no runs to report: a report needs at least one run directory")
     tasks: dict[str, dict[str, list[RunRecord]]] = {}
     for record in sorted(records, key=is_pooled):
-        fitting = [key for key, arms in tasks.items() if is_pooled(record) and _same_data(record, arms)]
-        for key in fitting or [_key(_task(record))]:
+        matching = [key for key, arms in tasks.items() if is_pooled(record) and _has_data_of(record, arms)]
+        for key in matching or [_json_key(_task(record))]:
             arms = tasks.setdefault(key, {})
-            arms.setdefault(_arm_of(record, arms), []).append(record)
+            arms.setdefault(_arm_key(record, arms), []).append(record)
     groups = [list(arms.values()) for arms in tasks.values()]
-    titles = _distinguished([(_title(runs), _task(runs[0][0])) for runs in groups])
+    titles = _unique_names([(_title(runs), _task(runs[0][0])) for runs in groups])
     return [_section(title, runs) for title, runs in zip(titles, groups, strict=True)]
 
 
-def _arm_of(record: RunRecord, arms: dict[str, list[RunRecord]]) -> str:
-    """The key of the arm that a run belongs to, or of a new one."""
+def _arm_key(record: RunRecord, arms: dict[str, list[RunRecord]]) -> str:
+    """Return the key of the arm that a run belongs to, or a new key when it belongs to none."""
     own = dict(_flatten(settings(record)))
     for key, runs in arms.items():
         if runs[0].label != record.label:
@@ -62,15 +64,15 @@ def _arm_of(record: RunRecord, arms: dict[str, list[RunRecord]]) -> str:
         other = dict(_flatten(settings(runs[0])))
         if all(other[name] == own[name] for name in own.keys() & other.keys()):
             return key
-    return _key([record.label, settings(record)])
+    return _json_key([record.label, settings(record)])
 
 
 def _section(title: str, groups: list[list[RunRecord]]) -> Section:
-    kept = [_one_per_seed(group) for group in groups]
-    labels = _distinguished([(group[0].label, settings(group[0])) for group in kept])
-    arms = [Arm(label, tuple(group)) for label, group in zip(labels, kept, strict=True)]
-    repeats = sum(map(len, groups)) - sum(map(len, kept))
-    return Section(title, tuple(sorted(arms, key=_best_first)), repeats)
+    unique = [_one_run_per_seed(group) for group in groups]
+    labels = _unique_names([(group[0].label, settings(group[0])) for group in unique])
+    arms = [Arm(label, tuple(group)) for label, group in zip(labels, unique, strict=True)]
+    duplicates = sum(map(len, groups)) - sum(map(len, unique))
+    return Section(title, tuple(sorted(arms, key=_best_first)), duplicates)
 
 
 def _best_first(arm: Arm) -> tuple[bool, bool, float]:
@@ -78,58 +80,60 @@ def _best_first(arm: Arm) -> tuple[bool, bool, float]:
     return arm.is_reference, accuracy is None, -accuracy.mean if accuracy else 0.0
 
 
-def _one_per_seed(runs: list[RunRecord]) -> list[RunRecord]:
+def _one_run_per_seed(runs: list[RunRecord]) -> list[RunRecord]:
     best: dict[Any, RunRecord] = {}
     for run in sorted(runs, key=lambda run: (bool(run.summary), len(run.history)), reverse=True):
         best.setdefault(seed_of(run), run)
     return sorted(best.values(), key=lambda run: (seed_of(run) is None, seed_of(run)))
 
 
-def _distinguished(named: list[tuple[str, dict[str, Any]]]) -> list[str]:
-    """The names; those that occur twice get the settings in which they differ added."""
-    flats = [dict(_flatten(config)) for _, config in named]
+def _unique_names(named: list[tuple[str, dict[str, Any]]]) -> list[str]:
+    """Return the names; each name that occurs twice is followed by the settings in which its owners differ."""
+    flat_settings = [dict(_flatten(config)) for _, config in named]
     names = []
-    for (name, _), own in zip(named, flats, strict=True):
-        twins = [flat for (other, _), flat in zip(named, flats, strict=True) if other == name]
-        differing = [key for key in own if any(twin.get(key) != own[key] for twin in twins)]
-        words = ", ".join(f"{key.split('.')[-1]}={own[key]}" for key in differing)
-        names.append(f"{name} ({words})" if words else name)
+    for (name, _), own in zip(named, flat_settings, strict=True):
+        namesakes = [flat for (other, _), flat in zip(named, flat_settings, strict=True) if other == name]
+        differing = [key for key in own if any(namesake.get(key) != own[key] for namesake in namesakes)]
+        suffix = ", ".join(f"{key.split('.')[-1]}={own[key]}" for key in differing)
+        names.append(f"{name} ({suffix})" if suffix else name)
     return names
 
 
 def settings(run: RunRecord) -> dict[str, Any]:
-    """The configuration without what cannot change the outcome (label, engine, tracking) and without the seed."""
+    """Return the configuration without the seed and without what cannot change the outcome: label, engine, tracking."""
     return {k: v for k, v in run.config.items() if k not in ("label", "engine", "tracking", "seed")}
 
 
 def _task(run: RunRecord) -> dict[str, Any]:
     task = run.config.get("task")
     if isinstance(task, dict):
-        return {name: value for name, value in task.items() if value != 0}  # zero is what is left out
+        # Runs that were made before a setting existed lack it; zero means the same.
+        return {name: value for name, value in task.items() if value != 0}
     return {name: run.summary.get(name) for name in ("dataset", "model")}
 
 
 def is_pooled(run: RunRecord) -> bool:
-    """Whether a run trained on all data in one place, and so knows no partition."""
+    """Return whether a run trained on all data in one place, without a partition."""
     method = run.config.get("method")
     return isinstance(method, dict) and method.get("data") == "pooled"
 
 
-def _same_data(run: RunRecord, arms: dict[str, list[RunRecord]]) -> bool:
+def _has_data_of(run: RunRecord, arms: dict[str, list[RunRecord]]) -> bool:
+    """Return whether a run has the data set and the model of the task to which these arms belong."""
     own, other = _task(run), _task(next(iter(arms.values()))[0])
     return all(own.get(name) == other.get(name) for name in ("dataset", "model"))
 
 
 def _title(groups: list[list[RunRecord]]) -> str:
     task = _task(groups[0][0])
-    # Pooled training sees one holder, and a partition by owner finds the number of clients itself.
+    # Pooled training records a single client, and a partition by owner determines the number of clients itself.
     clients = max(len(run.holdings.get("counts", ())) for runs in groups for run in runs) or task.get("clients")
     parts = [_kind(task.get("dataset")), _kind(task.get("model")), partition_text(task.get("partition"))]
     return " · ".join([part for part in parts if part] + ([f"{clients} clients"] if clients else []))
 
 
 def task_title(run: RunRecord, without_clients: bool = False) -> str:
-    """The name of a run's task, as sections are called."""
+    """Return the title of a run's task, as in a section; `without_clients` leaves out the number of clients."""
     title = _title([[run]])
     return re.sub(r" · \d+ clients$", "", title) if without_clients else title
 
@@ -139,6 +143,7 @@ def _kind(choice: Any) -> str:
 
 
 def partition_text(partition: Any) -> str:
+    """Return a partition setting in words, such as "Dirichlet(0.3)"."""
     options = partition if isinstance(partition, dict) else {}
     match _kind(partition):
         case "iid":
@@ -152,11 +157,12 @@ def partition_text(partition: Any) -> str:
             return f"{name} ({values})" if values else name
 
 
-def _key(value: Any) -> str:
+def _json_key(value: Any) -> str:
     return json.dumps(value, sort_keys=True, default=str)
 
 
 def _flatten(config: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield each setting of nested tables with its dotted key."""
     for key, value in config.items():
         if isinstance(value, dict):
             yield from _flatten(value, f"{prefix}{key}.")

@@ -1,7 +1,7 @@
-"""Arms and sections: what several seeds of one configuration say together.
+"""Arms and sections: the runs of one configuration with several seeds, and the arms of one task.
 
-An *arm* is one configuration apart from its seed; its figures are means over finished runs with the sample standard
-deviation (ddof = 1; none for a single seed). A *section* is the arms of one task.
+An *arm* is one configuration apart from its seed. Its figures are means over the finished runs, with the sample
+standard deviation (ddof = 1; none for a single seed). A *section* is all arms of one task.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ BYTE_KINDS = ("up", "down", "init", "align")
 
 
 class ReportError(ValueError):
-    """What was asked cannot be reported; the message says what was found and what would be right."""
+    """A report that cannot be made; the message says what was found and what was expected."""
 
 
 @dataclass(frozen=True)
 class Spread:
-    """Mean and sample standard deviation (None for one value) over `n` values."""
+    """The mean and the sample standard deviation of `n` values; `sd` is None for a single value."""
 
     mean: float
     sd: float | None
@@ -33,7 +33,7 @@ class Spread:
 
     @classmethod
     def of(cls, values: Iterable[float | None]) -> Spread | None:
-        """The spread of the values that are known; None where none is."""
+        """Return the spread of the values that are not None; None when there is no such value."""
         known = [float(value) for value in values if value is not None]
         if not known:
             return None
@@ -41,101 +41,109 @@ class Spread:
 
 
 @dataclass(frozen=True)
-class Reach:
-    """How a target was reached: `spread` over the `reached` of `n` runs that came there at all."""
+class BytesToTarget:
+    """The bytes until a target accuracy was first reached.
+
+    spread: over the runs that reached it, None where none did. reached: the number of those runs, of `n` finished runs.
+    """
 
     spread: Spread | None
     reached: int
     n: int
 
     @property
-    def all(self) -> bool:
+    def reached_by_all(self) -> bool:
+        """Whether every finished run reached the target."""
         return self.reached == self.n
 
 
 @dataclass(frozen=True)
 class Arm:
-    """One configuration, run with one or several seeds."""
+    """The runs of one configuration, each with another seed."""
 
     label: str
     runs: tuple[RunRecord, ...]
 
     @property
     def is_reference(self) -> bool:
-        """True for training in which no model travels: centralised, local-only."""
+        """Whether no model is sent in this arm's training, as in centralised and local-only training."""
         return any(kind_of(run) == REFERENCE for run in self.runs)
 
     @cached_property
     def finished(self) -> tuple[RunRecord, ...]:
+        """The runs that have a summary."""
         return tuple(run for run in self.runs if run.summary)
 
     @cached_property
     def unfinished(self) -> tuple[RunRecord, ...]:
+        """The runs that have no summary: they were stopped, or are still running."""
         return tuple(run for run in self.runs if not run.summary)
 
     def accuracy(self, which: str = "final") -> Spread | None:
-        """Test accuracy in [0, 1]; `which` is final, best or last10."""
+        """Return the test accuracy in [0, 1]; `which` is "final", "best" or "last10"."""
         return Spread.of(run.summary.get("accuracy", {}).get(which) for run in self.finished)
 
     def bytes(self, kind: str = "total") -> Spread | None:
-        """Bytes of one kind; None for a reference, whose few control bytes carry no model."""
+        """Return the bytes of one kind; None for a reference, whose few control messages carry no model."""
         if self.is_reference:
             return None
         return Spread.of(run.summary.get("bytes", {}).get(kind) for run in self.finished)
 
-    def bytes_to(self, target: str) -> Reach:
-        """Total bytes when `target` (as the summary writes it, "0.84") was first reached."""
-        found = [run.summary.get("bytes_to_target", {}).get(target) for run in self.finished]
-        known = [] if self.is_reference else [value for value in found if value is not None]
-        return Reach(Spread.of(known), len(known), len(found))
+    def bytes_to_target(self, target: str) -> BytesToTarget:
+        """Return the total bytes until `target` was first reached; `target` is a key of the summary, such as "0.84"."""
+        costs = [run.summary.get("bytes_to_target", {}).get(target) for run in self.finished]
+        reached = [] if self.is_reference else [cost for cost in costs if cost is not None]
+        return BytesToTarget(Spread.of(reached), len(reached), len(costs))
 
-    def measure(self, name: str) -> Spread | None:
-        """A number at the top level of the summary: seconds, rounds, parameters."""
+    def summary_value(self, name: str) -> Spread | None:
+        """Return a number at the top level of the summary, such as "seconds", "rounds" or "parameters"."""
         return Spread.of(run.summary.get(name) for run in self.finished)
 
 
 @dataclass(frozen=True)
 class Section:
-    """One task and the arms that were run on it, by final accuracy, references last.
+    """One task and its arms, in descending order of final accuracy, references last.
 
-    repeats: runs left out because the same configuration and seed was there twice.
+    duplicates: the number of runs left out because another run has the same configuration and seed.
     """
 
     title: str
     arms: tuple[Arm, ...]
-    repeats: int = 0
+    duplicates: int = 0
 
     @cached_property
     def runs(self) -> tuple[RunRecord, ...]:
+        """All runs of all arms."""
         return tuple(run for arm in self.arms for run in arm.runs)
 
     @cached_property
     def targets(self) -> tuple[str, ...]:
-        """Every target that some run was measured against, lowest first."""
+        """The target accuracies of all runs, as keys of the summary ("0.84"), lowest first."""
         names = {name for run in self.runs for name in run.summary.get("bytes_to_target", {})}
         return tuple(sorted(names, key=float))
 
     @cached_property
     def dataset_bytes(self) -> int | None:
-        """Size of the compressed training data, where a finished run has recorded it."""
+        """The size of the compressed training data in bytes; None when no finished run has recorded it."""
         return next((run.summary["dataset_bytes"] for run in self.runs if run.summary.get("dataset_bytes")), None)
 
 
 def seed_of(run: RunRecord) -> int | None:
-    """The seed of a run, from its configuration or else its summary."""
+    """Return the seed of a run, from its configuration or else its summary; None when neither has one."""
     seed = run.config.get("seed", run.summary.get("seed"))
     return seed if isinstance(seed, int) else None
 
 
 def kind_of(run: RunRecord) -> str:
-    """Federated or reference, from the summary or else from the configuration (a reference has no uplink)."""
+    """Return "federated" or "reference", from the summary or else from the configuration."""
     method = run.config.get("method")
+    # A reference has no uplink.
     fallback = REFERENCE if isinstance(method, dict) and method.get("uplink") == "none" else "federated"
     return str(run.summary.get("kind", fallback))
 
 
 def planned_rounds(run: RunRecord) -> int | None:
-    """The rounds that the configuration asks for."""
+    """Return the number of rounds in the configuration, or else in the summary; None when neither has one."""
     federation = run.config.get("federation")
     rounds = federation.get("rounds") if isinstance(federation, dict) else None
     return rounds if isinstance(rounds, int) else run.summary.get("rounds")

@@ -1,4 +1,4 @@
-"""The arm that savings are measured against, and how many times fewer bytes another took."""
+"""The baseline arm of a section, and the ratio of its bytes to those of another arm."""
 
 from __future__ import annotations
 
@@ -9,11 +9,12 @@ from onebasin.report.arms import Arm, ReportError, Section
 
 
 def find_baseline(arms: Sequence[Arm], label: str | None = None) -> Arm | None:
-    """The arm that savings are measured against.
+    """Return the arm against which savings are measured.
 
-    With `label` the arm of that name (ReportError if there is none). Without, FedAvg from a broadcast start with
-    fp32 both ways; of several the one that is called "FedAvg fp32", or else the strongest: fewest bytes to the hardest
-    target that one of them reached with every seed. None where there is no such arm.
+    label: the label of that arm, in any case; left out, the baseline is FedAvg from a broadcast start with fp32 in
+    both directions. If there are several such arms, it is the one labelled "FedAvg fp32", or else the one with the
+    fewest bytes to the highest target that any of them reached with every seed. None when there is no such arm.
+    Raises ReportError when no arm has the given label.
     """
     if label is not None:
         for arm in arms:
@@ -26,14 +27,18 @@ def find_baseline(arms: Sequence[Arm], label: str | None = None) -> Arm | None:
             return arm
     targets = {name for arm in candidates for run in arm.finished for name in run.summary.get("bytes_to_target", {})}
     for target in sorted(targets, key=float, reverse=True):
-        costs = [(reach.spread.mean, arm) for arm in candidates if (reach := arm.bytes_to(target)).spread and reach.all]
+        costs = [
+            (cost.spread.mean, arm)
+            for arm in candidates
+            if (cost := arm.bytes_to_target(target)).spread and cost.reached_by_all
+        ]
         if costs:
             return min(costs, key=lambda pair: pair[0])[1]
     return min(candidates, key=lambda arm: len(arm.label), default=None)
 
 
 def section_baseline(section: Section, label: str | None = None) -> Arm | None:
-    """The baseline of one task of several: the arm called `label`; where there is none, the one that is found."""
+    """Return the baseline of one task: the arm labelled `label` if the task has it, or else the default baseline."""
     named = any(arm.label.casefold() == (label or "").casefold() for arm in section.arms)
     return find_baseline(section.arms, label if named else None)
 
@@ -55,14 +60,18 @@ def _kind(choice: Any) -> Any:
 
 
 def saving(arm: Arm, baseline: Arm | None, target: str | None = None) -> float | None:
-    """How many times fewer bytes than the baseline: in total, or to a target that every run of both reached."""
+    """Return the baseline's bytes divided by the arm's bytes.
+
+    target: None for total bytes, or a target accuracy ("0.84") for the bytes until it was first reached.
+    None when a figure is missing, or when a finished run of either arm did not reach the target.
+    """
     if baseline is None:
         return None
     if target is None:
         own, other = arm.bytes(), baseline.bytes()
     else:
-        reaches = arm.bytes_to(target), baseline.bytes_to(target)
-        if not all(reach.all for reach in reaches):
+        to_target = arm.bytes_to_target(target), baseline.bytes_to_target(target)
+        if not all(cost.reached_by_all for cost in to_target):
             return None
-        own, other = reaches[0].spread, reaches[1].spread
+        own, other = to_target[0].spread, to_target[1].spread
     return other.mean / own.mean if own and other and own.mean > 0 else None

@@ -1,4 +1,4 @@
-"""The columns of a comparison, and what each says of an arm: one source for terminal, page and Markdown."""
+"""The columns of the comparison table, for the terminal, the HTML page, PDF documents and Markdown."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ ARM = "arm"
 
 @dataclass(frozen=True)
 class Cell:
-    """What stands in one place of a table: its text, the number it sorts by, and a small remark."""
+    """One cell of a table: its text, the number by which it is sorted, and a note in small print."""
 
     text: str
     value: float | None = None
@@ -23,22 +23,23 @@ class Cell:
 
 @dataclass(frozen=True)
 class Column:
-    """One column. `rank` says what to give up first on a narrow terminal (highest first); 0 always stays.
+    """One column of a table.
 
-    group: "outcome" for what was learned and at what cost, "cost" for where the bytes and the time went.
+    cell: returns the column's cell of an arm. removal_order: on a narrow terminal the column with the highest number
+    is removed first; 0 is never removed. group: "outcome" for accuracy and total cost, "cost" for the parts of the
+    bytes and the time. meaning: what the heading means, in words.
     """
 
     heading: str
     cell: Callable[[Arm], Cell]
-    rank: int
+    removal_order: int
     group: str = "outcome"
     meaning: str = ""
 
 
 def columns(section: Section, baseline: str | None = None) -> list[Column]:
-    """The columns for a section; savings are against the arm called `baseline`, or the one that is found."""
+    """Return the columns for a section; `baseline`: the label of the baseline arm (default: see `find_baseline`)."""
     base = section_baseline(section, baseline)
-    versus = f"fewer than {base.label}" if base else ""
     listed = [
         Column(ARM, _name, 0),
         Column(
@@ -63,12 +64,12 @@ def columns(section: Section, baseline: str | None = None) -> list[Column]:
     ]
     if base:
         meaning = f"total bytes of {base.label} divided by total bytes of the arm"
-        listed.append(Column(versus, lambda arm: _saving(arm, base), 2, meaning=meaning))
-    for place, target in enumerate(section.targets):
-        easier = len(section.targets) - 1 - place
+        listed.append(Column(f"fewer than {base.label}", lambda arm: _saving(arm, base), 2, meaning=meaning))
+    for index, target in enumerate(section.targets):
+        harder_targets = len(section.targets) - 1 - index
         meaning = f"total bytes when {units.target_text(target)} was first reached; (k/n): by k of n seeds"
         heading = f"to {units.target_text(target)}"
-        listed.append(Column(heading, _to_target(target, base), min(3 + easier, 5), meaning=meaning))
+        listed.append(Column(heading, _to_target(target, base), min(3 + harder_targets, 5), meaning=meaning))
     return [
         *listed,
         Column("up", _bytes("up"), 10, "cost", "from clients to server"),
@@ -123,24 +124,24 @@ def _saving(arm: Arm, base: Arm) -> Cell:
 
 def _to_target(target: str, base: Arm | None) -> Callable[[Arm], Cell]:
     def cell(arm: Arm) -> Cell:
-        reach = arm.bytes_to(target)
-        if arm.is_reference or not reach.n:
+        cost = arm.bytes_to_target(target)
+        if arm.is_reference or not cost.n:
             return Cell(units.MISSING)
-        if reach.spread is None:
+        if cost.spread is None:
             return Cell("never")
-        share = "" if reach.all else f" ({reach.reached}/{reach.n})"
+        share = "" if cost.reached_by_all else f" ({cost.reached}/{cost.n})"
         ratio = saving(arm, base, target)
         note = units.ratio_words(ratio) if ratio and arm is not base else ""
-        return Cell(units.byte_text(reach.spread.mean) + share, reach.spread.mean, note)
+        return Cell(units.byte_text(cost.spread.mean) + share, cost.spread.mean, note)
 
     return cell
 
 
 def _rounds(arm: Arm) -> Cell:
-    rounds = arm.measure("rounds")
+    rounds = arm.summary_value("rounds")
     return Cell(f"{rounds.mean:g}", rounds.mean) if rounds else Cell(units.MISSING)
 
 
 def _seconds(arm: Arm) -> Cell:
-    seconds = arm.measure("seconds")
+    seconds = arm.summary_value("seconds")
     return Cell(units.seconds_text(seconds.mean), seconds.mean) if seconds else Cell(units.MISSING)

@@ -1,4 +1,4 @@
-"""From a matplotlib figure to the SVG of the page, the SVG of a document and the PNG beside them."""
+"""Creation of matplotlib figures, and their conversion to SVG (for the page and the documents) and PNG."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from io import BytesIO, StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from onebasin.report.plot_style import INKS, light
+from onebasin.report.plot_style import COLOURS, light_colour
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-def blank(width: float, height: float) -> Figure:
-    """An empty figure, in inches; drawn without a display."""
+def new_figure(width: float, height: float) -> Figure:
+    """Return an empty figure of this size in inches, which needs no display."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -24,11 +24,11 @@ def blank(width: float, height: float) -> Figure:
 
 
 def svg_text(figure: Figure, name: str) -> str:
-    """The figure as an `<svg>` element for an HTML page.
+    """Return the figure as an `<svg>` element for an HTML page.
 
-    name: unique on the page; it keeps the ids of this figure apart from those of others. Colours become CSS
-    variables (`--ink`, `--arm0`, ...) that fall back to the light ones; the ground is left out. Equal figures
-    give equal text: no date, no random id.
+    name: unique on the page, so that the ids in this figure differ from those of other figures. Each colour becomes a
+    CSS variable (`--ink`, `--arm0`, ...) whose fallback is the light theme's colour. The background is transparent.
+    Equal figures give equal text, without a date or random ids.
     """
     import matplotlib
 
@@ -40,14 +40,14 @@ def svg_text(figure: Figure, name: str) -> str:
     svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
     svg = re.sub(r'<g id="[^"]*"', "<g", svg)
     svg = re.sub(r"<!--.*?-->\s*", "", svg, flags=re.DOTALL)
-    for ink, (colour, _) in INKS.items():
-        svg = svg.replace(colour, f"var(--{ink}, {colour})")
+    for colour_name, (colour, _) in COLOURS.items():
+        svg = svg.replace(colour, f"var(--{colour_name}, {colour})")
     width, height = figure.get_size_inches()
     return re.sub(r"<svg[^>]*>", _opening_tag(width * 72, height * 72), svg, count=1).strip()
 
 
 def save_svg(figure: Figure, path: Path) -> Path:
-    """Write the figure as an SVG file whose letters are drawn, so that it looks alike without its font."""
+    """Write the figure as an SVG file with text as outlines, so that it looks the same without its font."""
     import matplotlib
 
     buffer = StringIO()
@@ -65,9 +65,9 @@ def _opening_tag(width: float, height: float) -> str:
 
 
 def save_png(figure: Figure, path: Path, dpi: int = 160) -> Path:
-    """Write the figure as PNG on light ground, for README files and slides; its folder is made where there is none."""
+    """Write the figure as a PNG file on the light background, for README files and slides; create its folder."""
     buffer = BytesIO()
-    figure.savefig(buffer, format="png", dpi=dpi, facecolor=light("paper"), metadata={"Software": None})
+    figure.savefig(buffer, format="png", dpi=dpi, facecolor=light_colour("paper"), metadata={"Software": None})
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(buffer.getvalue())
     return path

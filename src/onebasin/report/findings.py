@@ -1,4 +1,4 @@
-"""What a comparison says in a sentence or two, and what a reader should be warned of."""
+"""Sentences about a comparison: its scope, its main findings, and its limitations."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from onebasin.report import units
 from onebasin.report.arms import Arm, Section, seed_of
 from onebasin.report.baseline import saving, section_baseline
 
-_CLOSE = 0.01
+_ONE_POINT = 0.01
 
 
-def lead(found: Sequence[Section]) -> str:
-    """How many runs there are, on how many tasks."""
-    runs = units.plural(sum(len(section.runs) for section in found), "run")
-    return f"{runs} on {units.plural(len(found), 'task')}: accuracy, and the bytes it cost."
+def lead_sentence(all_sections: Sequence[Section]) -> str:
+    """Return the number of runs and tasks."""
+    runs = units.plural(sum(len(section.runs) for section in all_sections), "run")
+    return f"{runs} on {units.plural(len(all_sections), 'task')}: accuracy, and the bytes it cost."
 
 
-def compared(section: Section, baseline: str | None = None) -> str:
-    """How many arms and references, with how many seeds, and what savings are measured against."""
+def scope_sentence(section: Section, baseline: str | None = None) -> str:
+    """Return the number of arms, references and seeds, and the baseline of the savings."""
     base = section_baseline(section, baseline)
     federated = sum(not arm.is_reference for arm in section.arms)
     seeds = sorted({len(arm.runs) for arm in section.arms})
@@ -28,46 +28,49 @@ def compared(section: Section, baseline: str | None = None) -> str:
 
 
 def findings(section: Section, baseline: str | None = None) -> list[str]:
-    """Plain sentences: the most accurate federated arm, the cheapest within one point of it, the references."""
+    """Return sentences on the most accurate federated arm, the cheapest within one point of it, and the references."""
     base = section_baseline(section, baseline)
-    said = []
+    sentences = []
     scored = [(a.mean, arm) for arm in section.arms if not arm.is_reference and (a := arm.accuracy())]
     if scored:
         top, best = max(scored, key=lambda pair: pair[0])
-        said.append(f"Highest final accuracy of the federated arms: {_with_cost(best, base)}.")
-        costs = [(b.mean, arm) for mean, arm in scored if mean >= top - _CLOSE and (b := arm.bytes())]
+        sentences.append(f"Highest final accuracy of the federated arms: {_with_cost(best, base)}.")
+        costs = [(b.mean, arm) for mean, arm in scored if mean >= top - _ONE_POINT and (b := arm.bytes())]
         cheapest = min(costs, key=lambda pair: pair[0])[1] if costs else best
         if cheapest is not best:
-            said.append(f"Fewest bytes within one point of it: {_with_cost(cheapest, base)}.")
+            sentences.append(f"Fewest bytes within one point of it: {_with_cost(cheapest, base)}.")
         elif len(scored) > 1:
-            said.append("No arm within one point of it took fewer bytes.")
-    lines = [f"{arm.label} {_accuracy(arm)}" for arm in section.arms if arm.is_reference and arm.finished]
-    if lines:
-        said.append(f"References, for which no model travels: {'; '.join(lines)}.")
-    return said
+            sentences.append("No arm within one point of it took fewer bytes.")
+    references = [f"{arm.label} {_accuracy(arm)}" for arm in section.arms if arm.is_reference and arm.finished]
+    if references:
+        sentences.append(f"References, for which no model travels: {'; '.join(references)}.")
+    return sentences
 
 
 def warnings(section: Section) -> list[str]:
-    """What limits the comparison: single seeds, unequal seeds, unfinished or repeated runs, several commits."""
-    said = []
+    """Return sentences on what limits the comparison.
+
+    They name single seeds, unequal seeds, unfinished and duplicate runs, several commits and uncommitted changes.
+    """
+    sentences = []
     seeds = {arm.label: {seed_of(run) for run in arm.finished} for arm in section.arms if arm.finished}
-    single = [label for label, found in seeds.items() if len(found) == 1]
+    single = [label for label, arm_seeds in seeds.items() if len(arm_seeds) == 1]
     if single:
         which = "Every arm" if len(single) == len(seeds) else ", ".join(single)
-        said.append(f"One seed only: {which}. There is no spread; small differences may be chance.")
-    if len({frozenset(found) for found in seeds.values()}) > 1:
-        said.append("The arms were not all run with the same seeds.")
+        sentences.append(f"One seed only: {which}. There is no spread; small differences may be chance.")
+    if len({frozenset(arm_seeds) for arm_seeds in seeds.values()}) > 1:
+        sentences.append("The arms were not all run with the same seeds.")
     unfinished = sum(len(arm.unfinished) for arm in section.arms)
     if unfinished:
-        said.append(f"{units.plural(unfinished, 'run')} not finished: not counted in the tables.")
-    if section.repeats:
-        said.append(f"{units.plural(section.repeats, 'run')} left out: same configuration and seed as another.")
+        sentences.append(f"{units.plural(unfinished, 'run')} not finished: not counted in the tables.")
+    if section.duplicates:
+        sentences.append(f"{units.plural(section.duplicates, 'run')} left out: same configuration and seed as another.")
     commits = {str(commit) for run in section.runs if (commit := run.summary.get("environment", {}).get("commit"))}
     if len(commits) > 1:
-        said.append(f"The runs come from {len(commits)} commits: {', '.join(sorted(commits))}.")
+        sentences.append(f"The runs come from {len(commits)} commits: {', '.join(sorted(commits))}.")
     if any(commit.endswith("-dirty") for commit in commits):
-        said.append("Some runs come from a checkout with uncommitted changes (-dirty).")
-    return said
+        sentences.append("Some runs come from a checkout with uncommitted changes (-dirty).")
+    return sentences
 
 
 def _with_cost(arm: Arm, base: Arm | None) -> str:

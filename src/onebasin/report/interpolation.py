@@ -1,4 +1,4 @@
-"""Pictures of a merge: the loss on the way between models, and which neurons are alike."""
+"""Figures of a merge: the loss on straight lines between models, and the similarity of their neurons."""
 
 from __future__ import annotations
 
@@ -7,33 +7,35 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from onebasin.report.figures import blank
-from onebasin.report.plot_style import drawing, light
+from onebasin.report.figures import new_figure
+from onebasin.report.plot_style import light_colour, plot_settings
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-_INKS = ("arm1", "arm0", "arm2", "arm3")
-_DASHES: tuple[Any, ...] = ((0, (1.5, 1.8)), (0, (5, 2)), "-", "-.")
+_LINE_COLOURS = ("arm1", "arm0", "arm2", "arm3")
+_LINE_STYLES: tuple[Any, ...] = ((0, (1.5, 1.8)), (0, (5, 2)), "-", "-.")
 
 
 def paths_figure(lines: Mapping[str, Sequence[Mapping[str, Any]]], ends: tuple[str, str]) -> Figure:
-    """Loss and accuracy on straight lines between models, one colour a treatment.
+    """Draw test loss and accuracy on straight lines between models.
 
-    lines: by treatment, each with `places` from 0 to 1, `losses` and `accuracies`. ends: what stands at 0 and at 1.
+    lines: for each treatment of the models (such as "aligned"), which has one colour, its lines. A line has three
+    sequences of equal length: `places` (positions from 0 to 1), `losses` (nats) and `accuracies` (in [0, 1]).
+    ends: the labels at the positions 0 and 1.
     """
-    with drawing():
-        figure = blank(9.0, 3.9)
+    with plot_settings():
+        figure = new_figure(9.0, 3.9)
         for number, (field, label) in enumerate((("losses", "test loss, nats"), ("accuracies", "test accuracy, %"))):
             axes = figure.add_axes((0.08 + 0.48 * number, 0.16, 0.4, 0.68))
             axes.grid(True, axis="y")
             for index, (name, group) in enumerate(lines.items()):
-                for place, line in enumerate(group):
+                for number_in_group, line in enumerate(group):
                     values = np.asarray(line[field]) * (100 if field == "accuracies" else 1)
-                    style = {"color": light(_INKS[index % 4]), "ls": _DASHES[index % 4], "lw": 1.8}
+                    style = {"color": light_colour(_LINE_COLOURS[index % 4]), "ls": _LINE_STYLES[index % 4], "lw": 1.8}
                     if len(group) > 2:
                         style |= {"lw": 1.0, "alpha": 0.7}
-                    axes.plot(line["places"], values, label=name if place == 0 else None, **style)
+                    axes.plot(line["places"], values, label=name if number_in_group == 0 else None, **style)
             axes.set_xlim(0, 1)
             axes.set_xticks([0, 0.5, 1], [ends[0], "halfway", ends[1]])
             first, _, last = axes.get_xticklabels()
@@ -47,16 +49,16 @@ def paths_figure(lines: Mapping[str, Sequence[Mapping[str, Any]]], ends: tuple[s
         return figure
 
 
-def neurons_figure(alike: Mapping[str, tuple[Any, Any]]) -> Figure:
-    """Cosines between the neurons of two models, before and after matching: a column a group.
+def neurons_figure(cosines: Mapping[str, tuple[Any, Any]]) -> Figure:
+    """Draw the cosines between the neurons of two models before and after matching, one column per group.
 
-    alike: by group, two square matrices (neuron of the first model, neuron of the second).
+    cosines: by group, the matrices before and after matching, [n, n]: neuron of the first model, of the second.
     """
-    matrices = [np.asarray(matrix, dtype=np.float64) for pair in alike.values() for matrix in pair]
+    matrices = [np.asarray(matrix, dtype=np.float64) for pair in cosines.values() for matrix in pair]
     largest = max(0.1, *(float(np.abs(matrix).max()) for matrix in matrices))
-    width = 2.6 * len(alike) + 1.2
-    with drawing():
-        figure = blank(width, 5.4)
+    width = 2.6 * len(cosines) + 1.2
+    with plot_settings():
+        figure = new_figure(width, 5.4)
         for number, matrix in enumerate(matrices):
             column, row = divmod(number, 2)
             axes = figure.add_axes(((0.3 + 2.6 * column) / width, 0.52 - 0.49 * row, 2.3 / width, 0.41))
@@ -65,9 +67,9 @@ def neurons_figure(alike: Mapping[str, tuple[Any, Any]]) -> Figure:
             )
             axes.set_xticks([])
             axes.set_yticks([])
-            name = list(alike)[column]
-            axes.set_title(f"{name}, as they were" if row == 0 else "matched", fontsize=9, color=light("ink"))
+            name = list(cosines)[column]
+            axes.set_title(f"{name}, as they were" if row == 0 else "matched", fontsize=9, color=light_colour("ink"))
         bar = figure.add_axes((1 - 0.85 / width, 0.3, 0.12 / width, 0.4))
         figure.colorbar(image, cax=bar, ticks=[-largest, 0, largest], format="%.1f")
-        bar.set_title("cosine", fontsize=8.5, color=light("muted"))
+        bar.set_title("cosine", fontsize=8.5, color=light_colour("muted"))
         return figure

@@ -1,4 +1,4 @@
-"""What a merge of files prints: how well neurons match, and what each way of merging is worth."""
+"""Tables that `onebasin merge` prints: how well the neurons match, and how good each way of merging is."""
 
 from __future__ import annotations
 
@@ -8,16 +8,20 @@ from rich.table import Table
 
 
 def ways_table(scores: Mapping[str, Mapping[str, float]], chosen: str) -> Table:
-    """A row a model and a way of merging: `disagreement` in nats, and `accuracy` where there are labels."""
+    """Return a table with a row for each model and each way of merging.
+
+    scores: by row, `disagreement` in nats (merged models only) and `accuracy` in [0, 1] (if the data has labels).
+    chosen: the row that is marked as the one taken.
+    """
     table = Table(
         box=None,
         padding=(0, 2),
-        title="merged in every way; how much each disagrees with all models together",
+        title="each way of merging, and its disagreement with the ensemble of all models",
         title_justify="left",
     )
     table.add_column("")
     tested = any("accuracy" in row for row in scores.values())
-    table.add_column("disagrees, nats", justify="right")
+    table.add_column("disagreement, nats", justify="right")
     if tested:
         table.add_column("test accuracy, %", justify="right")
     for name, row in scores.items():
@@ -27,12 +31,15 @@ def ways_table(scores: Mapping[str, Mapping[str, float]], chosen: str) -> Table:
     return table
 
 
-def likeness_table(shapes: Mapping[str, Sequence[int]], alike: Mapping[str, Mapping[str, float]]) -> Table:
-    """A row a group: the mean cosine of neurons in one place, before and after matching."""
-    table = Table(box=None, padding=(0, 2), title="cosine of neurons in one place", title_justify="left")
+def likeness_table(shapes: Mapping[str, Sequence[int]], cosines: Mapping[str, Mapping[str, float]]) -> Table:
+    """Return a table of the mean cosine between neurons of the same index, one row per group.
+
+    shapes: the shape of each group. cosines: for "before" and "after" matching, the mean cosine of each group.
+    """
+    table = Table(box=None, padding=(0, 2), title="mean cosine between neurons of the same index", title_justify="left")
     for heading in ("group", "neurons", "before", "after"):
         table.add_column(heading, justify="left" if heading == "group" else "right")
     for group, shape in shapes.items():
         size = " x ".join(map(str, shape))
-        table.add_row(group, size, f"{alike['before'][group]:.3f}", f"{alike['after'][group]:.3f}")
+        table.add_row(group, size, f"{cosines['before'][group]:.3f}", f"{cosines['after'][group]:.3f}")
     return table

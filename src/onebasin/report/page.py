@@ -1,4 +1,4 @@
-"""The written report: one HTML file that needs nothing beside itself, and the main figure as a PNG."""
+"""The HTML report: one self-contained page on all runs, and its main figure as a PNG file."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from string import Template
 from typing import TYPE_CHECKING
 
 from onebasin.report import html_parts
-from onebasin.report.aggregate import runs_in, sections
+from onebasin.report.aggregate import read_runs, sections
 from onebasin.report.arms import Section
 from onebasin.report.bars import BYTES_CAPTION, bytes_figure
 from onebasin.report.baseline import find_baseline
 from onebasin.report.columns import columns
 from onebasin.report.curves import FRONTIER_CAPTION, ROUNDS_CAPTION, frontier_figure, rounds_figure
 from onebasin.report.figures import save_png, svg_text
-from onebasin.report.findings import compared, findings, lead, warnings
+from onebasin.report.findings import findings, lead_sentence, scope_sentence, warnings
 from onebasin.report.holdings import section_holdings
 from onebasin.report.mask_curves import MASKS_CAPTION, masks_figure
-from onebasin.report.plot_style import Look, looks
+from onebasin.report.plot_style import ArmStyle, arm_styles
 from onebasin.report.stylesheet import SCRIPT, STYLE
 from onebasin.report.table import COST_NOTE, footnote
 
@@ -74,65 +74,69 @@ $environment
 
 
 def write_report(root: Path, out: Path | None = None, baseline: str | None = None) -> Path:
-    """Write the report on every run under `root` and return its path.
+    """Write the report on every run under `root`, and return its path.
 
-    out: the HTML file, or a directory for `report.html`; left out, `root/report.html`. `frontier.png` is written
-    beside it (`frontier-2.png`, ... for further tasks). baseline: the label of the arm that savings are measured
-    against; left out, FedAvg in fp32.
-    Raises ReportError when there is no run directory under `root` or no arm called `baseline`, ValueError when a
-    run directory is damaged.
+    The figure of accuracy against bytes is written beside it as `frontier.png` (`frontier-2.png`, ... for further
+    tasks).
+    out: the HTML file, or a directory for `report.html` (default: `root`).
+    baseline: the label of the arm against which savings are measured (default: FedAvg in fp32).
+    Raises ReportError when there is no run under `root` or no arm with the label `baseline`, ValueError when a run
+    directory is damaged.
     """
     root = Path(root)
-    records = runs_in(root)
-    found = sections(records)
+    all_sections = sections(read_runs(root))
     if baseline is not None:
-        find_baseline([arm for section in found for arm in section.arms], baseline)
-    look = looks(arm for section in found for arm in section.arms)
-    target = _target(root, out)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    target.write_text(_page(found, look, root, baseline), encoding="utf-8")
-    for number, section in enumerate(found, 1):
+        find_baseline([arm for section in all_sections for arm in section.arms], baseline)
+    styles = arm_styles(arm for section in all_sections for arm in section.arms)
+    path = _output_path(root, out)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(_page(all_sections, styles, root, baseline), encoding="utf-8")
+    for number, section in enumerate(all_sections, 1):
         name = "frontier.png" if number == 1 else f"frontier-{number}.png"
-        save_png(frontier_figure(section, look), target.with_name(name))
-    return target
+        save_png(frontier_figure(section, styles), path.with_name(name))
+    return path
 
 
-def _target(root: Path, out: Path | None) -> Path:
+def _output_path(root: Path, out: Path | None) -> Path:
     if out is None:
         return root / "report.html"
     return out if out.suffix.lower() in (".html", ".htm") else out / "report.html"
 
 
-def _page(found: list[Section], look: Mapping[str, Look], root: Path, baseline: str | None) -> str:
+def _page(all_sections: list[Section], styles: Mapping[str, ArmStyle], root: Path, baseline: str | None) -> str:
     name = root.resolve().name
-    links = "".join(f'<li><a href="#task{n}">{escape(s.title)}</a></li>' for n, s in enumerate(found, 1))
+    numbered = list(enumerate(all_sections, 1))
+    links = "".join(f'<li><a href="#task{n}">{escape(section.title)}</a></li>' for n, section in numbered)
     return _PAGE.substitute(
         title=escape(f"onebasin: {name}"),
         style=STYLE,
         script=SCRIPT,
-        lead=lead(found),
-        contents=f"<nav><ul>{links}</ul></nav>" if len(found) > 1 else "",
-        sections="".join(_section(section, look, root, number, baseline) for number, section in enumerate(found, 1)),
+        lead=lead_sentence(all_sections),
+        contents=f"<nav><ul>{links}</ul></nav>" if len(all_sections) > 1 else "",
+        sections="".join(_section(section, styles, root, number, baseline) for number, section in numbered),
     )
 
 
-def _section(section: Section, look: Mapping[str, Look], root: Path, number: int, baseline: str | None) -> str:
+def _section(section: Section, styles: Mapping[str, ArmStyle], root: Path, number: int, baseline: str | None) -> str:
     name = f"task{number}"
-    shown = columns(section, baseline)
-    cost = [shown[0], *(column for column in shown if column.group == "cost")]
-    cautions = "".join(f"<li>{escape(text)}</li>" for text in warnings(section))
-    key = html_parts.key(section, look)
+    all_columns = columns(section, baseline)
+    outcome = [column for column in all_columns if column.group == "outcome"]
+    cost = [all_columns[0], *(column for column in all_columns if column.group == "cost")]
+    warning_items = "".join(f"<li>{escape(text)}</li>" for text in warnings(section))
+    legend = html_parts.legend(section, styles)
+    frontier = frontier_figure(section, styles, legend=False)
+    rounds = rounds_figure(section, styles, legend=False)
     return _SECTION.substitute(
         anchor=name,
         title=escape(section.title),
-        compared=escape(compared(section, baseline)),
+        compared=escape(scope_sentence(section, baseline)),
         findings="".join(f"<li>{escape(text)}</li>" for text in findings(section, baseline)),
-        warnings=f'<ul class="warnings">{cautions}</ul>' if cautions else "",
-        frontier=_plot(frontier_figure(section, look, key=False), f"{name}-frontier", FRONTIER_CAPTION, key),
-        outcome=html_parts.table(section, [c for c in shown if c.group == "outcome"], look, footnote(section)),
-        rounds=_plot(rounds_figure(section, look, key=False), f"{name}-rounds", ROUNDS_CAPTION, key),
+        warnings=f'<ul class="warnings">{warning_items}</ul>' if warning_items else "",
+        frontier=_plot(frontier, f"{name}-frontier", FRONTIER_CAPTION, legend),
+        outcome=html_parts.table(section, outcome, styles, footnote(section)),
+        rounds=_plot(rounds, f"{name}-rounds", ROUNDS_CAPTION, legend),
         bytes=_plot(bytes_figure(section), f"{name}-bytes", BYTES_CAPTION),
-        cost=html_parts.table(section, cost, look, COST_NOTE),
+        cost=html_parts.table(section, cost, styles, COST_NOTE),
         masks=_masks(section, name),
         holdings=_holdings(section, name),
         failures=html_parts.failures(section),
@@ -142,13 +146,13 @@ def _section(section: Section, look: Mapping[str, Look], root: Path, number: int
     )
 
 
-def _plot(figure: Figure | None, name: str, caption: str, key: str = "") -> str:
+def _plot(figure: Figure | None, name: str, caption: str, legend: str = "") -> str:
     if figure is None:
         return "<p>No run is finished yet.</p>"
-    widest = float(figure.get_size_inches()[0]) * 104
+    max_width = float(figure.get_size_inches()[0]) * 104  # CSS pixels
     svg = svg_text(figure, name).replace("<svg ", f'<svg aria-label="{escape(caption)}" ', 1)
-    plot = f'<div class="scroll plot" style="max-width:{widest:.0f}px">{svg}</div>'
-    body = f'<div class="withkey">{plot}{key}</div>' if key else plot
+    plot = f'<div class="scroll plot" style="max-width:{max_width:.0f}px">{svg}</div>'
+    body = f'<div class="withkey">{plot}{legend}</div>' if legend else plot
     return f"<figure>{body}<figcaption>{escape(caption)}</figcaption></figure>"
 
 
@@ -158,5 +162,5 @@ def _masks(section: Section, name: str) -> str:
 
 
 def _holdings(section: Section, name: str) -> str:
-    shown = section_holdings(section)
-    return _plot(shown[0], f"{name}-holdings", shown[1]) if shown else "<p>Not recorded for this task.</p>"
+    holdings = section_holdings(section)
+    return _plot(holdings[0], f"{name}-holdings", holdings[1]) if holdings else "<p>Not recorded for this task.</p>"

@@ -1,7 +1,8 @@
-"""Colours and marks: one look an arm through all figures, told apart without colour vision, in light and in dark.
+"""Colours, markers and line styles of the figures.
 
-Figures are drawn in the light colours. On the page each colour becomes a CSS variable, so that one drawing
-serves both themes.
+An arm has the same style in every figure. Styles can be distinguished in the light and the dark theme and without
+colour vision. Figures are drawn in the light theme's colours; on the HTML page each colour becomes a CSS variable, so
+that one drawing serves both themes.
 """
 
 from __future__ import annotations
@@ -13,8 +14,9 @@ from typing import Any
 
 from onebasin.report.arms import BYTE_KINDS, Arm
 
-# (light, dark); hues in the manner of Okabe & Ito (2008), darkened or lightened to keep contrast on their ground.
-INKS = {
+# Name -> (light theme, dark theme). The hues follow Okabe & Ito (2008), darkened or lightened for contrast with the
+# background of their theme.
+COLOURS = {
     "ink": ("#1c2024", "#e8eaed"),
     "muted": ("#626a73", "#9aa4af"),
     "rule": ("#dfe3e8", "#333a42"),
@@ -42,74 +44,85 @@ KIND_NAMES = {
 }
 assert set(KIND_NAMES) == set(BYTE_KINDS)
 
-_COLOURS = sum(name.startswith("arm") for name in INKS)
+_ARM_COLOUR_COUNT = sum(name.startswith("arm") for name in COLOURS)
 _MARKERS = ("o", "s", "^", "D", "v")
-_DASHES: tuple[tuple[float, ...], ...] = ((), (5, 2), (1.5, 1.8))
+_ARM_DASHES: tuple[tuple[float, ...], ...] = ((), (5, 2), (1.5, 1.8))
 _REFERENCE_DASHES: tuple[tuple[float, ...], ...] = ((6, 3), (2, 2.5), (8, 2.5, 2, 2.5))
 
 
 @dataclass(frozen=True)
-class Look:
-    """How an arm is drawn: the name of its ink, the mark at its points, its dashes (empty for a solid line)."""
+class ArmStyle:
+    """How an arm is drawn.
 
-    ink: str
+    colour_name: a key of `COLOURS`. marker: in matplotlib's notation, "" for none. dashes: alternating lengths of
+    dashes and gaps in multiples of the line width, empty for a solid line.
+    """
+
+    colour_name: str
     marker: str
     dashes: tuple[float, ...]
 
     @property
     def colour(self) -> str:
-        return INKS[self.ink][0]
+        """The colour in the light theme, such as "#0069b4"."""
+        return COLOURS[self.colour_name][0]
 
     @property
     def linestyle(self) -> str | tuple[int, tuple[float, ...]]:
+        """The line style in matplotlib's notation."""
         return (0, self.dashes) if self.dashes else "-"
 
 
-def looks(arms: Iterable[Arm]) -> dict[str, Look]:
-    """A look for every label, in alphabetical order; references in grey dashes without marks."""
-    found: dict[str, Look] = {}
-    coloured = grey = 0
+def arm_styles(arms: Iterable[Arm]) -> dict[str, ArmStyle]:
+    """Return a style for each label, assigned in alphabetical order; references have grey dashes without markers."""
+    styles: dict[str, ArmStyle] = {}
+    federated = references = 0
     for arm in sorted(arms, key=lambda arm: arm.label):
-        if arm.label in found:
+        if arm.label in styles:
             continue
         if arm.is_reference:
-            found[arm.label] = Look("reference", "", _REFERENCE_DASHES[grey % len(_REFERENCE_DASHES)])
-            grey += 1
+            styles[arm.label] = ArmStyle("reference", "", _REFERENCE_DASHES[references % len(_REFERENCE_DASHES)])
+            references += 1
         else:
-            dashes = _DASHES[coloured // _COLOURS % len(_DASHES)]
-            found[arm.label] = Look(f"arm{coloured % _COLOURS}", _MARKERS[coloured % len(_MARKERS)], dashes)
-            coloured += 1
-    return found
+            dashes = _ARM_DASHES[federated // _ARM_COLOUR_COUNT % len(_ARM_DASHES)]
+            styles[arm.label] = ArmStyle(
+                f"arm{federated % _ARM_COLOUR_COUNT}", _MARKERS[federated % len(_MARKERS)], dashes
+            )
+            federated += 1
+    return styles
 
 
-def light(name: str) -> str:
-    """The colour of an ink on light ground."""
-    return INKS[name][0]
+def light_colour(name: str) -> str:
+    """Return a colour of `COLOURS` in the light theme."""
+    return COLOURS[name][0]
 
 
 @contextmanager
-def drawing() -> Iterator[None]:
-    """Matplotlib settings for every figure, undone afterwards; the file's bytes depend on the data alone."""
+def plot_settings() -> Iterator[None]:
+    """Set matplotlib's options for a figure, and restore the previous ones afterwards.
+
+    They are set explicitly so that equal data give equal files.
+    """
     import matplotlib
 
     settings: dict[Any, Any] = {
         "svg.fonttype": "none",
         "font.family": "DejaVu Sans",
         "font.size": 9.5,
-        "text.parse_math": False,  # a label may hold a $
-        "text.color": light("ink"),
-        "axes.edgecolor": light("muted"),
-        "axes.labelcolor": light("muted"),
+        "text.parse_math": False,  # a label may contain a $
+        "text.color": light_colour("ink"),
+        "axes.edgecolor": light_colour("muted"),
+        "axes.labelcolor": light_colour("muted"),
         "axes.facecolor": "none",
         "axes.linewidth": 0.8,
         "axes.spines.top": False,
         "axes.spines.right": False,
         "axes.axisbelow": True,
-        "figure.facecolor": light("paper"),
-        "grid.color": light("rule"),
+        "figure.facecolor": light_colour("paper"),
+        "grid.color": light_colour("rule"),
         "grid.linewidth": 0.8,
-        "xtick.color": light("muted"),
-        "ytick.color": light("muted"),
+        "xtick.color": light_colour("muted"),
+        "ytick.color": light_colour("muted"),
         "xtick.minor.visible": False,
         "lines.linewidth": 1.8,
         "lines.solid_capstyle": "round",

@@ -1,10 +1,11 @@
-"""How the page looks, on light and dark ground, on a phone and on paper; and the script that sorts its tables."""
+"""The style sheet of the HTML page (light, dark, small screens, print), and the script that sorts its tables."""
 
-from onebasin.report.plot_style import INKS
+from onebasin.report.plot_style import COLOURS
 
 
 def _variables(theme: int) -> str:
-    return "".join(f"--{name}:{colours[theme]};" for name, colours in INKS.items())
+    """Return the colours as CSS variables; `theme` is 0 for light, 1 for dark."""
+    return "".join(f"--{name}:{colours[theme]};" for name, colours in COLOURS.items())
 
 
 STYLE = (

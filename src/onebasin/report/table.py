@@ -1,4 +1,4 @@
-"""The comparison as a table: in the terminal, fitted to its width, and in Markdown."""
+"""The comparison table in the terminal, fitted to its width, and in Markdown."""
 
 from __future__ import annotations
 
@@ -19,104 +19,106 @@ if TYPE_CHECKING:
 
     from onebasin.results.records import RunRecord
 
-_BETWEEN = 2
-_HEADING = 11  # headings longer than this may break
+_COLUMN_GAP = 2
+_MAX_HEADING_LENGTH = 11  # a longer heading may break into lines
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """One table a task, fitted to the console that prints it.
+    """One table for each task, fitted to the console that prints it.
 
-    Columns give way in order of importance where the console is narrow: the arm and its final accuracy always stay.
+    On a narrow console the least important columns are left out; the arm and its final accuracy are always shown.
+    baseline: as in `comparison_table`.
     """
 
     sections: tuple[Section, ...]
     baseline: str | None = None
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[Table | str]:
-        for place, section in enumerate(self.sections):
-            if place:
+        for number, section in enumerate(self.sections):
+            if number:
                 yield ""
             yield terminal_table(section, options.max_width, self.baseline)
 
 
 def comparison_table(records: Sequence[RunRecord], baseline: str | None = None) -> Comparison:
-    """The comparison of runs, to be printed by a rich console.
+    """Return the comparison of runs, which a rich console can print.
 
-    baseline: the label of the arm that savings are measured against; left out, FedAvg in fp32.
-    Raises ReportError when there is no run, or no arm called `baseline`.
+    baseline: the label of the arm against which savings are measured (default: FedAvg in fp32).
+    Raises ReportError when there is no run, or no arm with the label `baseline`.
     """
-    found = tuple(sections(records))
+    all_sections = tuple(sections(records))
     if baseline is not None:
-        find_baseline([arm for section in found for arm in section.arms], baseline)
-    return Comparison(found, baseline)
+        find_baseline([arm for section in all_sections for arm in section.arms], baseline)
+    return Comparison(all_sections, baseline)
 
 
 def markdown_table(section: Section, baseline: str | None = None) -> str:
-    """Every column of a section as a Markdown table."""
-    shown = columns(section, baseline)
-    rows = [[_in_full(column.cell(arm)) for column in shown] for arm in section.arms]
-    lines = [[column.heading for column in shown], ["---", *["---:"] * (len(shown) - 1)], *rows]
+    """Return a Markdown table with all columns of a section; `baseline` is as in `comparison_table`."""
+    all_columns = columns(section, baseline)
+    rows = [[_text_with_note(column.cell(arm)) for column in all_columns] for arm in section.arms]
+    lines = [[column.heading for column in all_columns], ["---", *["---:"] * (len(all_columns) - 1)], *rows]
     return "\n".join("| " + " | ".join(text.replace("|", "\\|") for text in line) + " |" for line in lines) + "\n"
 
 
 COST_NOTE = "Means over finished runs; multicast: one downlink for all clients."
-"""What a reader needs beside the columns of costs."""
+"""The note below a table with the columns of the group "cost"."""
 
 
 def footnote(section: Section) -> str:
-    """What a reader of the table needs beside it: the size of the data, what was counted, what k/n means."""
+    """Return the note below the table: the size of the data, what was counted, and what (k/n) means."""
     size = section.dataset_bytes
-    said = f"Training data, compressed: {byte_text(size)}. " if size else ""
-    said += "Accuracy: mean ± sd over seeds. Bytes: unicast, all clients, headers included."
-    reaches = [arm.bytes_to(target) for arm in section.arms for target in section.targets]
-    if any(0 < reach.reached < reach.n for reach in reaches):
-        said += " (k/n): k of n seeds reached the target; the mean is over those."
-    return said
+    text = f"Training data, compressed: {byte_text(size)}. " if size else ""
+    text += "Accuracy: mean ± sd over seeds. Bytes: unicast, all clients, headers included."
+    costs = [arm.bytes_to_target(target) for arm in section.arms for target in section.targets]
+    if any(0 < cost.reached < cost.n for cost in costs):
+        text += " (k/n): k of n seeds reached the target; the mean is over those."
+    return text
 
 
-def _in_full(cell: Cell) -> str:
+def _text_with_note(cell: Cell) -> str:
     return f"{cell.text} ({cell.note})" if cell.note else cell.text
 
 
 def terminal_table(section: Section, width: int = 100, baseline: str | None = None) -> Table:
-    """One section as a rich table no wider than `width` characters where its names allow."""
+    """Return one section as a rich table that is at most `width` characters wide, if the names are short enough."""
     from rich.table import Table
     from rich.text import Text
 
-    shown = _fitting(section, columns(section, baseline), width)
-    table = Table(title=section.title, caption=footnote(section), box=None, padding=(0, _BETWEEN, 0, 0))
+    shown = _columns_that_fit(section, columns(section, baseline), width)
+    table = Table(title=section.title, caption=footnote(section), box=None, padding=(0, _COLUMN_GAP, 0, 0))
     table.title_justify, table.caption_justify, table.pad_edge = "left", "left", False
-    for place, column in enumerate(shown):
-        heading = Text(textwrap.fill(column.heading, _width(section, column), break_long_words=False))
-        table.add_column(heading, justify="right" if place else "left", no_wrap=place > 0, vertical="bottom")
+    for index, column in enumerate(shown):
+        heading = Text(textwrap.fill(column.heading, _column_width(section, column), break_long_words=False))
+        table.add_column(heading, justify="right" if index else "left", no_wrap=index > 0, vertical="bottom")
     for arm in section.arms:
         row = [Text(column.cell(arm).text) for column in shown]
         if arm.unfinished:
-            row[0].append(_pending(arm), style="yellow")
+            row[0].append(_unfinished_note(arm), style="yellow")
         if arm.is_reference:
             row = [row[0], *(Text(text.plain, style="dim") for text in row[1:])]
         table.add_row(*row)
     return table
 
 
-def _fitting(section: Section, offered: list[Column], width: int) -> list[Column]:
-    shown = list(offered)
-    while sum(_width(section, column) + _BETWEEN for column in shown) - _BETWEEN > width:
-        rank = max(column.rank for column in shown)
-        if rank == 0:
+def _columns_that_fit(section: Section, all_columns: list[Column], width: int) -> list[Column]:
+    shown = list(all_columns)
+    while sum(_column_width(section, column) + _COLUMN_GAP for column in shown) - _COLUMN_GAP > width:
+        highest = max(column.removal_order for column in shown)
+        if highest == 0:
             break
-        shown.remove(next(column for column in reversed(shown) if column.rank == rank))
+        shown.remove(next(column for column in reversed(shown) if column.removal_order == highest))
     return shown
 
 
-def _width(section: Section, column: Column) -> int:
-    """The width of a column whose heading may break between words but whose cells may not."""
+def _column_width(section: Section, column: Column) -> int:
+    """Return the width of a column in characters; its heading may break between words, but its cells may not."""
     texts = [column.cell(arm).text for arm in section.arms]
     if column.heading == ARM:
-        texts = [text + _pending(arm) for text, arm in zip(texts, section.arms, strict=True)]
-    return max([*map(len, column.heading.split()), *map(len, texts), min(len(column.heading), _HEADING)])
+        texts = [text + _unfinished_note(arm) for text, arm in zip(texts, section.arms, strict=True)]
+    heading_length = min(len(column.heading), _MAX_HEADING_LENGTH)
+    return max([*map(len, column.heading.split()), *map(len, texts), heading_length])
 
 
-def _pending(arm: Arm) -> str:
+def _unfinished_note(arm: Arm) -> str:
     return f" ({len(arm.unfinished)} unfinished)" if arm.unfinished else ""

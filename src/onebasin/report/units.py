@@ -1,4 +1,4 @@
-"""How figures are written for people: bytes, shares, times, and a mean with its spread."""
+"""Conversion of quantities to text: bytes, percentages, ratios, durations, and a mean with its standard deviation."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ _BYTE_UNITS = ("B", "kB", "MB", "GB", "TB", "PB")
 
 
 def byte_text(count: float | None) -> str:
-    """Bytes in decimal units (1 kB = 1000 B) with three significant digits: 999 B, 4.81 MB."""
+    """Return bytes in decimal units (1 kB = 1000 B) with three significant digits: 999 B, 4.81 MB."""
     if count is None:
         return MISSING
     size, unit = float(count), 0
@@ -23,48 +23,48 @@ def _decimals(size: float) -> int:
 
 
 def byte_range_text(low: float, high: float) -> str:
-    """Bytes from the least to the most over seeds: 43.4 to 58.1 kB."""
-    least, most = byte_text(low), byte_text(high)
-    if least == most:
-        return most
-    same_unit = least.split()[1] == most.split()[1]
-    return f"{least.split()[0] if same_unit else least} to {most}"
+    """Return a range of bytes, such as the minimum and the maximum over seeds: 43.4 to 58.1 kB."""
+    low_text, high_text = byte_text(low), byte_text(high)
+    if low_text == high_text:
+        return high_text
+    same_unit = low_text.split()[1] == high_text.split()[1]
+    return f"{low_text.split()[0] if same_unit else low_text} to {high_text}"
 
 
 def tick_text(count: float) -> str:
-    """Bytes on an axis, without trailing zeros: 25 MB, 1.5 kB."""
+    """Return bytes as the label of a tick, without trailing zeros: 25 MB, 1.5 kB."""
     number, unit = byte_text(count).split()
     return f"{float(number):g} {unit}" if count else "0"
 
 
 def percent_text(share: float | None, sd: float | None = None) -> str:
-    """A share in [0, 1] as percent with one decimal, followed by its standard deviation where there is one."""
+    """Return a share in [0, 1] in percent with one decimal, followed by its standard deviation if there is one."""
     if share is None:
         return MISSING
     return f"{100 * share:.1f}" if sd is None else f"{100 * share:.1f} ± {100 * sd:.1f}"
 
 
 def target_text(target: str) -> str:
-    """A target as it is written in a summary ("0.84") as percent ("84%")."""
+    """Return a target accuracy, a key of a summary such as "0.84", in percent: 84%."""
     return f"{100 * float(target):.4g}%"
 
 
 def times_text(ratio: float | None) -> str:
-    """A ratio with two significant digits or more: 0.52×, 3.9×, 412×."""
+    """Return a ratio with two significant digits or more: 0.52×, 3.9×, 412×."""
     if ratio is None or not math.isfinite(ratio):
         return MISSING
     return f"{ratio:.2f}×" if ratio < 0.995 else f"{ratio:.1f}×" if ratio < 99.5 else f"{ratio:,.0f}×"
 
 
 def ratio_words(saving: float) -> str:
-    """A saving in words: 3.9× fewer, 1.2× more, or "as many" where the difference would not show."""
+    """Return a saving in words: 3.9× fewer, 1.2× more, or "as many" when the difference is below 5%."""
     if 0.95 < saving < 1.05:
         return "as many"
     return f"{times_text(saving)} fewer" if saving > 1 else f"{times_text(1 / saving)} more"
 
 
 def seconds_text(seconds: float | None) -> str:
-    """A duration: 0.8 s, 42 s, 3 min 20 s, 2 h 5 min."""
+    """Return a duration in its usual units: 0.8 s, 42 s, 3 min 20 s, 2 h 5 min."""
     if seconds is None:
         return MISSING
     if seconds < 9.95:
@@ -79,19 +79,19 @@ def seconds_text(seconds: float | None) -> str:
 
 
 def plural(count: int, noun: str) -> str:
-    """A counted noun: 1 seed, 3 seeds."""
+    """Return a count with its noun: 1 seed, 3 seeds."""
     return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
 
 
-def ranges_text(numbers: list[int], most: int = 6) -> str:
-    """Sorted whole numbers with runs folded: 1–4, 7, 9; beyond `most` pieces the rest is counted."""
-    pieces: list[tuple[int, int]] = []
+def ranges_text(numbers: list[int], max_ranges: int = 6) -> str:
+    """Return sorted integers as ranges: 1–4, 7, 9. Beyond `max_ranges` ranges, the remaining numbers are counted."""
+    ranges: list[tuple[int, int]] = []
     for number in sorted(set(numbers)):
-        if pieces and number == pieces[-1][1] + 1:
-            pieces[-1] = (pieces[-1][0], number)
+        if ranges and number == ranges[-1][1] + 1:
+            ranges[-1] = (ranges[-1][0], number)
         else:
-            pieces.append((number, number))
-    texts = [str(a) if a == b else f"{a}, {b}" if b == a + 1 else f"{a}–{b}" for a, b in pieces]
-    if len(texts) <= most:
+            ranges.append((number, number))
+    texts = [str(a) if a == b else f"{a}, {b}" if b == a + 1 else f"{a}–{b}" for a, b in ranges]
+    if len(texts) <= max_ranges:
         return ", ".join(texts)
-    return ", ".join(texts[:most]) + f" and {sum(b - a + 1 for a, b in pieces[most:])} more"
+    return ", ".join(texts[:max_ranges]) + f" and {sum(b - a + 1 for a, b in ranges[max_ranges:])} more"

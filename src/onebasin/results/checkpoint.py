@@ -1,7 +1,8 @@
-"""Checkpoints: after each round, all that is needed to go on as if nothing had happened.
+"""Checkpoints: after each round, the state from which a run is resumed with identical results.
 
-The folder holds the server's state, each client's state from the last round that changed it, and `manifest.json`,
-which names the files that belong together. The manifest is replaced last and at once; other files are dropped.
+The folder contains the server's state, each client's state from the last round that changed it, and `manifest.json`,
+which lists the files of the checkpoint. The manifest is written last and replaced atomically, so that a process that
+is killed leaves the previous checkpoint intact. Files that the new manifest does not list are then deleted.
 """
 
 import json
@@ -21,12 +22,12 @@ MANIFEST = "manifest.json"
 
 
 class CheckpointError(ValueError):
-    """A checkpoint that cannot be used."""
+    """A checkpoint that is damaged, or that belongs to another run or another version."""
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """What was saved after a round."""
+    """The state after a round. clients: the name of each client's state file in the checkpoint folder."""
 
     round: int
     server: State
@@ -36,38 +37,44 @@ class Checkpoint:
 
 def save_checkpoint(
     folder: Path,
-    run: str,
+    run_id: str,
     round: int,
     server: State,
     ledger: Ledger,
     engine: Engine,
-    known: Mapping[ClientId, str],
+    previous_files: Mapping[ClientId, str],
 ) -> dict[ClientId, str]:
-    """Write the checkpoint of `run`; return the clients' files, which are `known` to the next call."""
+    """Write the checkpoint of a round, and return the name of each client's state file.
+
+    run_id: the identity of the run's configuration. previous_files: what the previous call returned; clients whose
+    state has not changed since then keep their files.
+    """
     stamp = f"{round:06d}"
     server_file = f"server-{stamp}.safetensors"
     write_whole(folder / server_file, server.to_bytes())
-    clients = {**known, **engine.save(folder, stamp)}
+    clients = {**previous_files, **engine.save(folder, stamp)}
     manifest = {
         "wire": VERSION,
-        "run": run,
+        "run": run_id,
         "round": round,
         "server": server_file,
         "clients": {str(client): name for client, name in sorted(clients.items())},
         "ledger": ledger.to_facts(),
     }
     write_whole(folder / MANIFEST, json.dumps(manifest).encode())
-    named = {MANIFEST, server_file, *clients.values()}
+    listed = {MANIFEST, server_file, *clients.values()}
     for path in folder.iterdir():
-        if path.name not in named:
+        if path.name not in listed:
             path.unlink()
     return clients
 
 
-def load_checkpoint(folder: Path, run: str) -> Checkpoint | None:
-    """Return the checkpoint in `folder`, None if there is none.
+def load_checkpoint(folder: Path, run_id: str) -> Checkpoint | None:
+    """Return the checkpoint in `folder`; None when there is none.
 
-    `CheckpointError` names a file that is damaged, and says so when the checkpoint is not of `run`.
+    run_id: the identity of the run's configuration.
+    Raises CheckpointError when a file is damaged or missing (the message names it), and when the checkpoint belongs to
+    another run or to a version with another message format.
     """
     manifest_path = folder / MANIFEST
     if not manifest_path.exists():
@@ -80,8 +87,8 @@ def load_checkpoint(folder: Path, run: str) -> Checkpoint | None:
                 f"{path}: the run is of another version of onebasin, whose messages have another format than "
                 f"version {VERSION}; it cannot go on with this one"
             )
-        if manifest["run"] != run:
-            raise CheckpointError(f"{path}: the checkpoint is of run {manifest['run']}, not of {run}")
+        if manifest["run"] != run_id:
+            raise CheckpointError(f"{path}: the checkpoint is of run {manifest['run']}, not of {run_id}")
         path = folder / manifest["server"]
         server = State.from_bytes(path.read_bytes())
         clients = {int(client): name for client, name in manifest["clients"].items()}

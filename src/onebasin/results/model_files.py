@@ -1,4 +1,4 @@
-"""Models that lie in files: their states, what they are of, and examples to ask them with."""
+"""Reading of models from files: their weights, their architecture, and probe inputs for them."""
 
 from __future__ import annotations
 
@@ -17,20 +17,24 @@ from onebasin.learning.models import MODELS, build_model
 from onebasin.networks.weight_files import WeightFileError, read_tensors
 from onebasin.results.run_directory import RunDirectory
 
-MOST_PROBES = 1000
+MAX_PROBES = 1000
 
 
 def read_state(path: Path, model: nn.Module) -> dict[str, Tensor]:
-    """Return the state in a .safetensors file; errors name the file and the first tensor that is not the model's."""
+    """Return the state dict in a .safetensors file, with the tensors of `model.state_dict()` in the same order.
+
+    A tied parameter that the file has only under its first name is found under that name.
+    Raises AlignmentError, which names the file and the first tensor that is missing, unknown or of another shape.
+    """
     try:
         state = read_tensors(path)
     except WeightFileError as error:
         raise AlignmentError(str(error)) from None
     expected = model.state_dict()
-    shared = _shared_names(model)
+    first_names = _first_names(model)
     for name in expected:
-        if name not in state and shared.get(name) in state:
-            state[name] = state[shared[name]]
+        if name not in state and first_names.get(name) in state:
+            state[name] = state[first_names[name]]
     for name, tensor in expected.items():
         if name not in state:
             raise AlignmentError(f"{path}: has no tensor {name!r}, which the model has")
@@ -44,15 +48,21 @@ def read_state(path: Path, model: nn.Module) -> dict[str, Tensor]:
     return {name: state[name] for name in expected}
 
 
-def _shared_names(model: nn.Module) -> dict[str, str]:
-    """For names of tied parameters: the first name of each, under which files may have it alone."""
+def _first_names(model: nn.Module) -> dict[str, str]:
+    """Return for each parameter name the first name of the same tensor; they differ for tied parameters."""
     first: dict[int, str] = {}
     named = model.named_parameters(remove_duplicate=False)
     return {name: first.setdefault(id(parameter), name) for name, parameter in named}
 
 
 def model_and_data(files: Sequence[Path], model_name: str | None, data: str | None) -> tuple[nn.Module, Dataset | None]:
-    """Return the model and data that are named, or else those of the first run directory among the files."""
+    """Return the model and the data set that are named, or else those of the first run directory among `files`.
+
+    model_name: a built-in model, or "package.module:factory". data: the name of a data set. The data set is None when
+    neither names one.
+    Raises AlignmentError when the model is not known or cannot be built, and the errors of the configuration, the model
+    and the data set.
+    """
     run = next((path for path in files if path.is_dir()), None)
     dataset: Dataset | None
     if run is not None:
@@ -75,7 +85,12 @@ def model_and_data(files: Sequence[Path], model_name: str | None, data: str | No
 
 
 def read_probes(dataset: Dataset | None, path: Path | None) -> Tensor:
-    """Return unlabelled examples, at most 1,000: those in a .npy file, or else the data set's first ones."""
+    """Return unlabelled examples [n, ...], n at most 1,000.
+
+    path: a .npy file with examples; left out, they are the first training examples of the data set. Floating-point
+    examples are returned as float32, others as int64.
+    Raises AlignmentError when the file is not such an array, or when neither a file nor a data set is given.
+    """
     if path is not None:
         try:
             array = np.load(path, allow_pickle=False)
@@ -84,14 +99,14 @@ def read_probes(dataset: Dataset | None, path: Path | None) -> Tensor:
         if not isinstance(array, np.ndarray) or array.ndim < 1 or len(array) < 2:
             raise AlignmentError(f"--inputs {path}: expected a .npy array of two examples or more")
         probes = torch.from_numpy(array)
-        return (probes.float() if probes.is_floating_point() else probes.long())[:MOST_PROBES]
+        return (probes.float() if probes.is_floating_point() else probes.long())[:MAX_PROBES]
     if dataset is None:
         raise AlignmentError("neither --data nor --inputs: one of them is needed, to trace the model with examples")
-    return dataset.train.inputs[:MOST_PROBES]
+    return dataset.train.inputs[:MAX_PROBES]
 
 
 def read_weights(text: str | None) -> list[float] | None:
-    """Return the numbers in a list such as "3,1"; None for none."""
+    """Return the numbers in a text such as "3,1"; None for None. Raises AlignmentError for anything else."""
     if text is None:
         return None
     try:

@@ -1,4 +1,4 @@
-"""The summary of a finished run: what accuracy, for how many bytes, on what machine."""
+"""The summary of a finished run: its accuracy, its bytes, the bytes to target accuracies, and its environment."""
 
 import os
 import platform
@@ -14,7 +14,7 @@ from onebasin.federation.hooks.privacy import budget
 from onebasin.federation.run_config import RunConfig
 from onebasin.learning.task import Task
 
-TARGETS = {
+TARGETS = {  # target accuracies for data sets whose configuration sets none
     "digits": (0.80, 0.90, 0.95),
     "fashion-mnist": (0.84, 0.86, 0.88),
     "mnist": (0.95, 0.97, 0.98, 0.99),
@@ -22,18 +22,22 @@ TARGETS = {
     "cifar10": (0.60, 0.70, 0.75, 0.80),
     "shakespeare": (0.40, 0.45, 0.50),
 }
-LAST = 10
+LAST_ROUNDS = 10
 
 
 def summarise(config: RunConfig, task: Task, parameters: int, history: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Return what `summary.json` holds. Accuracies are of the rounds that were scored."""
-    scored = [record for record in history if record["accuracy"] is not None]
-    accuracies = [record["accuracy"] for record in scored]
-    last = accuracies[-LAST:]
+    """Return the content of `summary.json`.
+
+    parameters: the number of parameters of the model. history: the records of all rounds; accuracies are taken from
+    those that were evaluated.
+    """
+    evaluated = [record for record in history if record["accuracy"] is not None]
+    accuracies = [record["accuracy"] for record in evaluated]
+    last = accuracies[-LAST_ROUNDS:]
     targets = config.tracking.targets or TARGETS.get(task.dataset.name.split(":")[0], ())
-    # A run in which no model travels has no bytes to a target.
-    counted = scored if config.method.federated else []
-    reached = {_key(target): _first(counted, target) for target in targets}
+    # A run in which no model is sent has no bytes to a target.
+    candidates = evaluated if config.method.federated else []
+    reached = {_target_key(target): _first_to_reach(candidates, target) for target in targets}
     return {
         "method": config.method.name,
         "label": config.title,
@@ -45,7 +49,7 @@ def summarise(config: RunConfig, task: Task, parameters: int, history: Sequence[
         "rounds": len(history),
         "seed": config.seed,
         "accuracy": {
-            "final": accuracies[-1] if scored else None,
+            "final": accuracies[-1] if evaluated else None,
             "best": max(accuracies, default=None),
             "last10": sum(last) / len(last) if last else None,
         },
@@ -64,7 +68,7 @@ def summarise(config: RunConfig, task: Task, parameters: int, history: Sequence[
 
 @cache
 def environment() -> dict[str, Any]:
-    """Return the commit and machine that figures come from."""
+    """Return the commit, the machine and the versions with which figures are measured."""
     return {
         "commit": _commit(),
         "torch": torch.__version__,
@@ -74,20 +78,21 @@ def environment() -> dict[str, Any]:
     }
 
 
-def _key(target: float) -> str:
-    """Two decimals, or as many as it takes."""
+def _target_key(target: float) -> str:
+    """Return a target accuracy as a key of the summary: with two decimals, or with more if it needs them."""
     return f"{target:.2f}" if round(target, 2) == target else repr(target)
 
 
-def _first(scored: Sequence[dict[str, Any]], target: float) -> dict[str, Any] | None:
-    return next((record for record in scored if record["accuracy"] >= target), None)
+def _first_to_reach(evaluated: Sequence[dict[str, Any]], target: float) -> dict[str, Any] | None:
+    return next((record for record in evaluated if record["accuracy"] >= target), None)
 
 
 def _commit() -> str:
-    """The checkout's commit, marked when files differ from it; the package's version where there is no checkout."""
+    """Return the checkout's commit ("-dirty" with uncommitted changes); without a checkout, the package's version."""
     here = Path(__file__).parent
     try:
-        _git(here, "ls-files", "--error-unmatch", Path(__file__).name)  # or the repository is somebody else's
+        # This fails when the package is installed inside the working tree of another repository.
+        _git(here, "ls-files", "--error-unmatch", Path(__file__).name)
         return _git(here, "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*")
     except (OSError, subprocess.SubprocessError):
         from importlib.metadata import version

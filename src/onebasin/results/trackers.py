@@ -1,4 +1,4 @@
-"""Trackers: the run's numbers in TensorBoard or MLflow, beside its own directory."""
+"""Trackers, which copy the numbers of a run to TensorBoard or MLflow."""
 
 from importlib import import_module
 from pathlib import Path
@@ -9,17 +9,23 @@ from onebasin.federation.run_config import RunConfig
 
 
 class Tracker(Protocol):
-    """An observer that holds something open until the run ends."""
+    """An observer of a run that keeps a file or a connection open until `close`."""
 
-    def on_reply(self, round: int, answered: int, asked: int) -> None: ...
+    def on_reply(self, round: int, answered: int, asked: int) -> None:
+        """Called after each reply: `answered` of `asked` clients have replied in this round."""
+        ...
 
-    def on_round(self, record: dict[str, Any]) -> None: ...
+    def on_round(self, record: dict[str, Any]) -> None:
+        """Called after each round with its line of history."""
+        ...
 
-    def close(self) -> None: ...
+    def close(self) -> None:
+        """Release the file or the connection."""
+        ...
 
 
 def check_trackers(config: RunConfig) -> None:
-    """Raise `ConfigError` if the package of a tracker that the configuration asks for is not installed."""
+    """Raise ConfigError when the configuration enables a tracker whose package is not installed."""
     if config.tracking.tensorboard:
         _require("tensorboard", "tracking.tensorboard")
     if config.tracking.mlflow:
@@ -27,7 +33,7 @@ def check_trackers(config: RunConfig) -> None:
 
 
 def open_trackers(config: RunConfig, directory: Path) -> list[Tracker]:
-    """Return the trackers that the configuration asks for."""
+    """Return the trackers that the configuration enables. directory: the run directory."""
     trackers: list[Tracker] = []
     if config.tracking.tensorboard:
         trackers.append(TensorBoard(directory))
@@ -37,7 +43,7 @@ def open_trackers(config: RunConfig, directory: Path) -> list[Tracker]:
 
 
 class TensorBoard:
-    """Scalars by round under ``<run directory>/tensorboard``."""
+    """Writes scalars by round into the folder `tensorboard` of the run directory."""
 
     def __init__(self, directory: Path) -> None:
         from torch.utils.tensorboard import SummaryWriter
@@ -48,7 +54,7 @@ class TensorBoard:
         pass
 
     def on_round(self, record: dict[str, Any]) -> None:
-        for name, value in numbers(record).items():
+        for name, value in scalars(record).items():
             self._writer.add_scalar(name, value, record["round"])
         self._writer.flush()
 
@@ -57,7 +63,7 @@ class TensorBoard:
 
 
 class MLflow:
-    """Metrics by round in the experiment "onebasin" of the tracking server that MLFLOW_TRACKING_URI names."""
+    """Logs metrics by round to the experiment "onebasin" of the tracking server in MLFLOW_TRACKING_URI."""
 
     def __init__(self, config: RunConfig, directory: Path) -> None:
         self._mlflow = _require("mlflow", "tracking.mlflow")
@@ -70,20 +76,21 @@ class MLflow:
         pass
 
     def on_round(self, record: dict[str, Any]) -> None:
-        self._mlflow.log_metrics(numbers(record), step=record["round"])
+        self._mlflow.log_metrics(scalars(record), step=record["round"])
 
     def close(self) -> None:
         self._mlflow.end_run()
 
 
-def numbers(record: dict[str, Any]) -> dict[str, float]:
-    """Return the numbers in a line of history, by name."""
+def scalars(record: dict[str, Any]) -> dict[str, float]:
+    """Return the numbers in a line of history by name; those that are None are left out."""
     flat = {key: record[key] for key in ("accuracy", "loss", "train_loss", "replies", "seconds")}
     flat |= {f"bytes/{key}": value for key, value in record["bytes"].items()}
     return {key: float(value) for key, value in flat.items() if value is not None}
 
 
 def _require(package: str, field: str) -> Any:
+    """Return a module; ConfigError names the field that needs it when it is not installed."""
     try:
         return import_module(package)
     except ImportError:

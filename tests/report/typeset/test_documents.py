@@ -14,7 +14,7 @@ pytest.importorskip("typst", reason="pip install 'onebasin[report]'")
 SPECIAL = r'#panic("x") $\bad$ * _a_ @b <c> "d" [e] \f `g` // ~ & {h}'
 
 
-def words(root, out):
+def html_text(root, out):
     (path,) = write_documents(root, ["html"], out)
     return unescape(path.read_text(encoding="utf-8"))
 
@@ -29,8 +29,8 @@ def test_a_report_and_slides_of_two_runs(tmp_path, make_run):
     assert again[0].read_bytes() == report.read_bytes()
 
 
-def test_it_says_what_the_page_says(tmp_path, demo_runs):
-    said = words(save(demo_runs(seeds=2), tmp_path / "demo"), tmp_path)
+def test_it_has_the_text_of_the_page(tmp_path, demo_runs):
+    text = html_text(save(demo_runs(seeds=2), tmp_path / "demo"), tmp_path)
     for part in (
         "fashion-mnist · lenet5 · Dirichlet(0.3) · 10 clients",
         "6 federated arms and 2 references, 2 seeds each. Savings are measured against FedAvg fp32.",
@@ -38,7 +38,7 @@ def test_it_says_what_the_page_says(tmp_path, demo_runs):
         "None was recorded.",
         "abc1234",
     ):
-        assert part in said
+        assert part in text
 
 
 def test_whatever_comes_from_files_is_shown_and_not_evaluated(tmp_path, make_run):
@@ -47,21 +47,21 @@ def test_whatever_comes_from_files_is_shown_and_not_evaluated(tmp_path, make_run
     run.holdings["classes"][0] = SPECIAL
     run.config["task"]["dataset"] = SPECIAL
     root = save([run, make_run("x" * 200)], tmp_path / SPECIAL.replace("/", ""))
-    said = words(root, tmp_path)
-    assert said.count(SPECIAL) > 5
+    text = html_text(root, tmp_path)
+    assert text.count(SPECIAL) > 5
     assert all(path.exists() for path in write_documents(root, ["pdf", "slides"]))
 
 
 @pytest.mark.parametrize("done", [0, 3])
-def test_a_run_that_has_only_begun(tmp_path, make_run, done):
+def test_a_run_that_has_just_started(tmp_path, make_run, done):
     run = make_run(done=done)
     run.holdings.clear()
     root = save([run], tmp_path / "runs")
-    assert f"1 unfinished, at round {done} of 20" in words(root, tmp_path)
+    assert f"1 unfinished, at round {done} of 20" in html_text(root, tmp_path)
     assert write_documents(root, ["slides"])[0].exists()
 
 
-def test_an_empty_folder_and_a_damaged_run_name_the_place(tmp_path, make_run):
+def test_an_empty_folder_and_a_damaged_run_are_named(tmp_path, make_run):
     with pytest.raises(ReportError, match="holds no run directory"):
         write_documents(tmp_path, ["pdf"])
     root = save([make_run()], tmp_path / "runs")

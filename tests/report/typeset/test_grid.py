@@ -9,7 +9,7 @@ def scored(run, accuracy):
     return run
 
 
-def test_a_row_an_arm_and_a_column_each_combination(make_run):
+def test_a_row_per_arm_and_a_column_per_combination(make_run):
     runs = [
         scored(make_run("dense: a", epochs=10, clients=2), 0.5),
         scored(make_run("dense: a", epochs=5, clients=10), 0.8),
@@ -39,7 +39,7 @@ def test_a_row_an_arm_and_a_column_each_combination(make_run):
     ]
 
 
-def test_numbers_span_their_seeds(make_run):
+def test_numbers_have_ranges_over_seeds(make_run):
     runs = [make_run(seed=seed, up=up, ceiling=ceiling) for seed, up, ceiling in ((0, 1000, 0.87), (1, 2000, 0.85))]
     for run, reached in zip(runs, (12_000, None), strict=True):
         run.summary["bytes_to_target"] = {"0.80": 40_000 + 1000 * run.config["seed"], "0.86": reached, "0.90": None}
@@ -52,4 +52,4 @@ def test_numbers_span_their_seeds(make_run):
     assert piece["texts"]["seeds"] == "2 seeds"
     assert piece["bytes"]["0.80"] == (40_000, 41_000)
     assert "0.86" not in piece["bytes"]
-    assert numbers_piece(sections(runs)[0], "nobody") is None
+    assert numbers_piece(sections(runs)[0], "no such arm") is None

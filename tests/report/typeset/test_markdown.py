@@ -25,7 +25,7 @@ x = 1
 """
 
 
-def test_blocks_and_what_stands_in_lines():
+def test_blocks_and_inline_content():
     blocks = markdown_piece(PAGE)["blocks"]
     assert [block["kind"] for block in blocks] == ["paragraph", "heading", "list", "table", "heading", "code"]
     parts = blocks[0]["parts"]
@@ -61,6 +61,6 @@ def test_sections_are_taken_or_left_out_by_name():
         markdown_piece(PAGE, ["Three"])
 
 
-def test_a_kind_of_block_that_is_not_known_is_named():
+def test_an_unknown_kind_of_block_is_named():
     with pytest.raises(ReportError, match="blockquote"):
         markdown_piece("> said\n")

@@ -82,12 +82,12 @@ def results(tmp_path, make_run):
     return tmp_path / "studies" / "results"
 
 
-def test_a_text_takes_what_is_there_and_says_what_is_not(text, results):
+def test_a_text_uses_results_that_exist_and_names_those_that_do_not(text, results):
     paths, left_out = write_text(results, text, ["pdf", "slides", "html"])
     assert [path.name for path in paths] == ["report.pdf", "slides.pdf", "report.html"]
     assert [path.parent for path in paths] == [text] * 3
-    (said,) = left_out
-    assert said == f"later: no results in {results.as_posix()}/later"
+    (line,) = left_out
+    assert line == f"later: no results in {results.as_posix()}/later"
     page = paths[2].read_text(encoding="utf-8")
     for part in (
         "*FedAvg*",
@@ -103,7 +103,7 @@ def test_a_text_takes_what_is_there_and_says_what_is_not(text, results):
     assert "never shown" not in page
 
 
-def test_new_results_flow_in(text, results, make_run):
+def test_new_results_are_used(text, results, make_run):
     save_results([make_run("New")], results / "later")
     paths, left_out = write_text(results, text, ["html"])
     assert left_out == []
@@ -138,20 +138,20 @@ def test_a_wrong_plan_or_source_is_named(text, results, tmp_path):
         ('[x]\ndraw = "grid"\nfrom = ["small"]\ncolumns = {"seed" = "{}"}\nrow = ".*"', "has no group"),
     ],
 )
-def test_names_of_pieces_and_rows_are_such(entry, message, text, results):
+def test_invalid_names_of_pieces_and_rows_are_refused(entry, message, text, results):
     (text / "results.toml").write_text(PLAN + entry)
     with pytest.raises(ConfigError, match=message):
         write_text(results, text, ["pdf"])
     assert not list(text.parent.glob("x*"))
 
 
-def test_a_number_that_is_not_there_stops_with_those_that_are(text, results):
+def test_an_unknown_number_is_an_error_that_lists_the_known_ones(text, results):
     (text / "report.typ").write_text('#import "onebasin.typ": *\n#num("fedavg", "0.99")')
     with pytest.raises(ReportError, match=r"fedavg has no number called 0\.99; it has: seeds, final"):
         write_text(results, text, ["pdf"])
 
 
-def test_a_text_may_be_without_slides(text, results):
+def test_a_text_may_have_no_slides(text, results):
     (text / "slides.typ").unlink()
     done = CliRunner().invoke(app, ["report", str(results), "--text", str(text)])
     assert done.exit_code == 0, done.output
@@ -164,7 +164,7 @@ def test_a_text_may_be_without_slides(text, results):
         write_text(results, text, [])
 
 
-def test_the_command_sets_a_text(text, results):
+def test_the_command_compiles_a_text(text, results):
     done = CliRunner().invoke(app, ["report", str(results), "--text", str(text), "--as", "slides"])
     assert done.exit_code == 0, done.output
     assert done.output.splitlines()[0] == str(text / "slides.pdf")

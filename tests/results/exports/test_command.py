@@ -1,4 +1,4 @@
-"""`onebasin export` as a user types it, and what `ob.load` makes of it."""
+"""The `onebasin export` command, and `ob.load` of the files that it writes."""
 
 import shutil
 from pathlib import Path
@@ -21,20 +21,20 @@ TESTS = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module", autouse=True)
-def own_code() -> Any:
+def user_code_path() -> Any:
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(str(TESTS))
         yield
 
 
-def finished(folder: Path, method: str, *overrides: str, **task: Any) -> ob.Run:
+def finished_run(folder: Path, method: str, *overrides: str, **task: Any) -> ob.Run:
     base = {"method": method, "federation": {"rounds": 2}, "training": {"epochs": 1}, "task": {"clients": 4, **task}}
     return ob.run(read_config(base, overrides), out=folder)
 
 
 @pytest.fixture(scope="module")
 def masked(tmp_path_factory: pytest.TempPathFactory) -> ob.Run:
-    return finished(tmp_path_factory.mktemp("runs") / "masked", "fedpm")
+    return finished_run(tmp_path_factory.mktemp("runs") / "masked", "fedpm")
 
 
 def export(*arguments: str | Path) -> tuple[int, str]:
@@ -42,13 +42,13 @@ def export(*arguments: str | Path) -> tuple[int, str]:
     return done.exit_code, " ".join(done.output.split())
 
 
-def test_a_mask_gives_the_runs_model_and_accuracy(masked: ob.Run, tmp_path: Path) -> None:
+def test_a_mask_reproduces_the_runs_model_and_accuracy(masked: ob.Run, tmp_path: Path) -> None:
     out = tmp_path / "model.obm"
-    code, told = export(masked.directory, "--as", "seed-mask", out)
-    assert code == 0, told
+    code, output = export(masked.directory, "--as", "seed-mask", out)
+    assert code == 0, output
     size = out.stat().st_size
-    assert f"{size:,} bytes" in told
-    assert "4,736 weights" in told
+    assert f"{size:,} bytes" in output
+    assert "4,736 weights" in output
     assert 0.9 * 4736 / 8 < size < 4736 / 8 + 150
     loaded = ob.load(out)
     assert masked.model is not None
@@ -60,11 +60,11 @@ def test_a_mask_gives_the_runs_model_and_accuracy(masked: ob.Run, tmp_path: Path
 @pytest.mark.parametrize(
     "override", [(), ("method.parametrization.kept=highest", "method.parametrization.density=0.3")]
 )
-def test_ones_own_model_with_statistics(override: tuple[str, ...], tmp_path: Path) -> None:
-    run = finished(tmp_path / "run", "fedpm", *override, dataset="user_code:dataset", model="user_code:network")
+def test_a_users_model_with_batch_statistics(override: tuple[str, ...], tmp_path: Path) -> None:
+    run = finished_run(tmp_path / "run", "fedpm", *override, dataset="user_code:dataset", model="user_code:network")
     out = tmp_path / "model.obm"
-    code, told = export(run.directory, "--as", "seed-mask", out)
-    assert code == 0, told
+    code, output = export(run.directory, "--as", "seed-mask", out)
+    assert code == 0, output
     with pytest.raises(ob.ModelFileError, match="'user_code:network', which is not onebasin's"):
         ob.load(out)
     data = load_dataset("user_code:dataset")
@@ -79,11 +79,11 @@ def test_ones_own_model_with_statistics(override: tuple[str, ...], tmp_path: Pat
         assert int((loaded[5].weight != 0).sum()) == round(0.3 * loaded[5].weight.numel())
 
 
-def test_all_weights_of_factors(tmp_path: Path) -> None:
-    run = finished(tmp_path / "run", "fedpara")
+def test_low_rank_factors_are_exported_as_plain_weights(tmp_path: Path) -> None:
+    run = finished_run(tmp_path / "run", "fedpara")
     out = tmp_path / "model.safetensors"
-    code, told = export(run.directory, "--as", "safetensors", out)
-    assert code == 0, told
+    code, output = export(run.directory, "--as", "safetensors", out)
+    assert code == 0, output
     state = safetensors.torch.load_file(out)
     plain = nn.Sequential(nn.Flatten(), nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 10))
     plain.load_state_dict({name.replace("fc1", "1").replace("fc2", "3"): tensor for name, tensor in state.items()})
@@ -92,15 +92,15 @@ def test_all_weights_of_factors(tmp_path: Path) -> None:
     assert torch.equal(plain(x), run.model(x))
 
 
-def test_what_cannot_be_exported_is_said(masked: ob.Run, tmp_path: Path) -> None:
+def test_what_cannot_be_exported_is_an_error(masked: ob.Run, tmp_path: Path) -> None:
     out = tmp_path / "model.obm"
-    dense = finished(tmp_path / "dense", "fedavg").directory
-    alone = finished(tmp_path / "alone", "local-only").directory
+    dense = finished_run(tmp_path / "dense", "fedavg").directory
+    alone = finished_run(tmp_path / "alone", "local-only").directory
     cut_off = tmp_path / "cut-off"
     shutil.copytree(masked.directory, cut_off)
     (cut_off / "summary.json").unlink()
-    taken = tmp_path / "taken.obm"
-    taken.write_text("mine")
+    existing = tmp_path / "existing.obm"
+    existing.write_text("mine")
     cases = [
         ((tmp_path, "--as", "seed-mask", out), "holds no run: it has no config.toml"),
         ((tmp_path / "nowhere", "--as", "seed-mask", out), "holds no run"),
@@ -108,15 +108,15 @@ def test_what_cannot_be_exported_is_said(masked: ob.Run, tmp_path: Path) -> None
         ((alone, "--as", "safetensors", out), "has no common model: with 'local-only' every client has its own"),
         ((dense, "--as", "seed-mask", out), "'fedavg' has method.parametrization='dense'; only a supermask"),
         ((masked.directory, "--as", "pickle", out), "'pickle'; expected one of seed-mask, safetensors, onnx"),
-        ((masked.directory, "--as", "seed-mask", taken), "exists already"),
+        ((masked.directory, "--as", "seed-mask", existing), "exists already"),
         ((masked.directory, "--as", "seed-mask", tmp_path / "no" / "folder.obm"), "No such file"),
     ]
     for arguments, message in cases:
-        code, told = export(*arguments)
+        code, output = export(*arguments)
         assert code == 1
-        assert message.replace(" ", "") in told.replace(" ", "")  # the console breaks long paths
+        assert message.replace(" ", "") in output.replace(" ", "")  # the console breaks long paths
     assert not out.exists()
-    assert taken.read_text() == "mine"
+    assert existing.read_text() == "mine"
 
 
 def test_weights_that_were_changed_are_not_exported_as_a_mask(masked: ob.Run, tmp_path: Path) -> None:
@@ -125,21 +125,21 @@ def test_weights_that_were_changed_are_not_exported_as_a_mask(masked: ob.Run, tm
     state = safetensors.torch.load_file(changed / "model.safetensors")
     state["fc2.weight"] *= 1.001
     safetensors.torch.save_file(state, changed / "model.safetensors")
-    code, told = export(changed, "--as", "seed-mask", tmp_path / "model.obm")
+    code, output = export(changed, "--as", "seed-mask", tmp_path / "model.obm")
     assert code == 1
-    assert "fc2.weight is not what its seed and mask give" in told
+    assert "fc2.weight is not what its seed and mask give" in output
 
 
 def test_without_its_packages_onnx_says_which_to_install(
     masked: ob.Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(onnx, "find_spec", lambda name: None)
-    code, told = export(masked.directory, "--as", "onnx", tmp_path / "model.onnx")
+    code, output = export(masked.directory, "--as", "onnx", tmp_path / "model.onnx")
     assert code == 1
-    assert "needs onnx and onnxscript, which cannot be imported: pip install 'onebasin[onnx]'" in told
+    assert "needs onnx and onnxscript, which cannot be imported: pip install 'onebasin[onnx]'" in output
 
 
 def test_help_shows_the_command() -> None:
-    told = " ".join(CliRunner().invoke(app, ["--help"]).output.split())
-    assert "export" in told
-    assert "a seed and a mask" in told
+    output = " ".join(CliRunner().invoke(app, ["--help"]).output.split())
+    assert "export" in output
+    assert "a seed and a mask" in output

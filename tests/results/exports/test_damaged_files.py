@@ -1,4 +1,4 @@
-"""Files that were changed at random: each is either refused by name or a model; none does anything else."""
+"""Randomly changed files: each is refused with an error that names it, or gives a model; nothing else happens."""
 
 import random
 import struct
@@ -17,40 +17,46 @@ from torch import nn
 import onebasin as ob
 from onebasin.learning.models import built_in
 from onebasin.learning.pretrained import digest_of
-from onebasin.results.exports.rebuilding import masked_layers, write_beside
+from onebasin.results.exports.rebuilding import encode_unmasked, masked_layers
 from onebasin.results.exports.seed_mask import SeedMask
 
 HEADER = 13
 
 
-def flip(data: bytearray, rng: random.Random) -> None:
+def flip_bits(data: bytearray, rng: random.Random) -> None:
     for _ in range(rng.choice((1, 1, 2, 8))):
         data[rng.randrange(len(data))] ^= 1 << rng.randrange(8)
 
 
-def put(data: bytearray, rng: random.Random) -> None:
+def overwrite(data: bytearray, rng: random.Random) -> None:
     begin = rng.randrange(len(data))
     data[begin : begin + rng.choice((0, 1, 4, 40))] = rng.randbytes(rng.choice((1, 4, 40)))
 
 
-def cut(data: bytearray, rng: random.Random) -> None:
+def delete(data: bytearray, rng: random.Random) -> None:
     begin = rng.randrange(len(data))
     del data[begin : begin + rng.choice((1, 4, len(data)))]
 
 
-def double(data: bytearray, rng: random.Random) -> None:
+def duplicate(data: bytearray, rng: random.Random) -> None:
     begin, end = sorted(rng.randrange(len(data)) for _ in range(2))
     data[end:end] = data[begin:end]
 
 
-def digit(data: bytearray, rng: random.Random) -> None:
-    """Another number of the description, and as long: the structure stays whole."""
-    places = [at for at in range(HEADER, len(data)) if chr(data[at]).isdigit()]
+def change_digits(data: bytearray, rng: random.Random) -> None:
+    """Replace digits, in the description for instance, so that the lengths stay valid."""
+    positions = [position for position in range(HEADER, len(data)) if chr(data[position]).isdigit()]
     for _ in range(rng.choice((1, 1, 3))):
-        data[rng.choice(places)] = ord(rng.choice("0123456789"))
+        data[rng.choice(positions)] = ord(rng.choice("0123456789"))
 
 
-CHANGES: tuple[Callable[[bytearray, random.Random], None], ...] = (flip, put, cut, double, digit)
+CHANGES: tuple[Callable[[bytearray, random.Random], None], ...] = (
+    flip_bits,
+    overwrite,
+    delete,
+    duplicate,
+    change_digits,
+)
 
 
 def outcomes(
@@ -61,8 +67,8 @@ def outcomes(
     model: nn.Module | None = None,
     backbone: Path | None = None,
 ) -> Counter[str]:
-    """Load so many changed files, most with a checksum that fits; count what came of it."""
-    rng, found = random.Random(0), Counter[str]()
+    """Load `count` changed files, most of them with a valid checksum, and count the outcomes."""
+    rng, counts = random.Random(0), Counter[str]()
     data, path = original.to_bytes(), folder / "changed.obm"
     for _ in range(count):
         changed = bytearray(data[:-4])
@@ -73,11 +79,11 @@ def outcomes(
             loaded = ob.load(path, model, backbone)
         except ob.ModelFileError as error:
             named = str(error).startswith(f"{path}: ")
-            found["refused" if named else "refused without a name"] += 1
+            counts["refused" if named else "refused without a name"] += 1
             continue
         assert loaded(example).shape == (1, 10)
-        found["same" if whole == data else "another model"] += 1
-    return found
+        counts["same" if whole == data else "another model"] += 1
+    return counts
 
 
 def original() -> tuple[SeedMask, torch.Tensor]:
@@ -86,32 +92,30 @@ def original() -> tuple[SeedMask, torch.Tensor]:
 
 
 def over_a_backbone(folder: Path) -> tuple[SeedMask, Path]:
-    """A mask over trained weights, with a last layer of its own, and the file that the weights are in."""
+    """Return a mask over trained weights, with its own last layer, and the file of these weights."""
     file, _ = original()
     trained = built_in("mlp", (1, 4, 4), 10, file.description.options)
     safetensors.torch.save_file(trained.state_dict(), folder / "trained.safetensors")
     layers = masked_layers(trained, backbone=True)
-    described = file.description.model_copy(
-        update={"backbone": digest_of(trained.state_dict()), "head": "uniform 6", "layers": layers}
-    )
+    description = file.description.model_copy(update={"backbone": digest_of(trained.state_dict()), "layers": layers})
     masks = {name: file.masks[name] for name in layers}
-    return replace(file, description=described, masks=masks, buffers=write_beside(trained, described)), (
+    return replace(file, description=description, masks=masks, buffers=encode_unmasked(trained, description)), (
         folder / "trained.safetensors"
     )
 
 
-def test_some_hundred_changed_files(tmp_path: Path) -> None:
+def test_hundreds_of_changed_files(tmp_path: Path) -> None:
     file, example = original()
-    found = outcomes(file, example, 300, tmp_path)
-    assert set(found) <= {"refused", "another model", "same"}, found
-    assert found["refused"] > 270, "changes of the statistics, and of the last layer, are refused as well"
+    counts = outcomes(file, example, 300, tmp_path)
+    assert set(counts) <= {"refused", "another model", "same"}, counts
+    assert counts["refused"] > 270, "changes of the statistics, and of the last layer, are refused as well"
 
 
-def test_some_hundred_changed_files_over_a_backbone(tmp_path: Path) -> None:
+def test_hundreds_of_changed_files_over_a_backbone(tmp_path: Path) -> None:
     file, trained = over_a_backbone(tmp_path)
-    found = outcomes(file, torch.randn(1, 1, 4, 4), 300, tmp_path, backbone=trained)
-    assert set(found) <= {"refused", "another model", "same"}, found
-    assert found["refused"] > 270, "changes of the statistics, and of the last layer, are refused as well"
+    counts = outcomes(file, torch.randn(1, 1, 4, 4), 300, tmp_path, backbone=trained)
+    assert set(counts) <= {"refused", "another model", "same"}, counts
+    assert counts["refused"] > 270, "changes of the statistics, and of the last layer, are refused as well"
 
 
 @pytest.mark.slow
@@ -122,7 +126,7 @@ def test_ten_thousand_changed_files(what: str, tmp_path: Path) -> None:
         model = built_in("mlp", (1, 4, 4), 10, {"hidden": [12, 6], "norm": "batch"})
     if what == "backbone":
         file, trained = over_a_backbone(tmp_path)
-    found = outcomes(file, example, 10_000, tmp_path, model, trained)
-    assert set(found) <= {"refused", "another model", "same"}, found
-    print(dict(found))
-    assert found["refused"] > 9_000
+    counts = outcomes(file, example, 10_000, tmp_path, model, trained)
+    assert set(counts) <= {"refused", "another model", "same"}, counts
+    print(dict(counts))
+    assert counts["refused"] > 9_000

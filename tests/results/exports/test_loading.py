@@ -1,4 +1,4 @@
-"""From the file to a model: built-in and the user's own, and what does not fit."""
+"""Loading of seed + mask files: built-in models, the user's own models, and files that do not fit."""
 
 import time
 from dataclasses import replace
@@ -21,7 +21,7 @@ from onebasin.wire.error import WireError
 
 
 def file_of(model: nn.Module, name: str, shape: tuple[int, ...], options: dict[str, Any] | None = None) -> SeedMask:
-    """A file with random masks, and the model's buffers."""
+    """Return a file with random masks and the model's buffers."""
     layers = masked_layers(model)
     rng = np.random.default_rng(1)
     masks = {layer: rng.random(size) < 0.4 for layer, size in layers.items()}
@@ -30,7 +30,7 @@ def file_of(model: nn.Module, name: str, shape: tuple[int, ...], options: dict[s
     return SeedMask(3, description, masks, Exact(Layout.of(buffers)).encode(buffers))
 
 
-def own() -> nn.Module:
+def users_model() -> nn.Module:
     return nn.Sequential(nn.Linear(6, 5), nn.BatchNorm1d(5), nn.ReLU(), nn.Linear(5, 10))
 
 
@@ -65,15 +65,15 @@ def test_a_built_in_model_is_built_from_the_file_alone(
     assert loaded(torch.rand(2, *shape)).shape == (2, 10)
 
 
-def test_ones_own_model_is_given_and_left_as_it_was(tmp_path: Path) -> None:
-    mine = own().train()
-    before = {name: tensor.clone() for name, tensor in mine.state_dict().items()}
-    file = file_of(mine, "mine:network", (6,))
+def test_a_users_model_is_passed_in_and_not_changed(tmp_path: Path) -> None:
+    model = users_model().train()
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    file = file_of(model, "mine:network", (6,))
     path = tmp_path / "model.obm"
     path.write_bytes(file.to_bytes())
-    loaded = ob.load(str(path), model=mine)
-    assert mine.training
-    assert all(torch.equal(mine.state_dict()[name], tensor) for name, tensor in before.items())
+    loaded = ob.load(str(path), model=model)
+    assert model.training
+    assert all(torch.equal(model.state_dict()[name], tensor) for name, tensor in before.items())
     assert np.array_equal((loaded[3].weight != 0).numpy(), file.masks["3.weight"])
     assert torch.equal(loaded[1].weight, torch.ones(5))
     assert torch.equal(loaded[3].bias, torch.zeros(10))
@@ -88,23 +88,23 @@ def test_ones_own_model_is_given_and_left_as_it_was(tmp_path: Path) -> None:
     [
         (nn.Sequential(nn.Linear(6, 4), nn.ReLU(), nn.ReLU(), nn.Linear(4, 10)), r"0.weight is \[5, 6\]; .* \[4, 6\]"),
         (nn.Sequential(nn.Linear(6, 5)), r"has a mask of 3.weight \[10, 5\]; the model has no such layer"),
-        (nn.Sequential(*own(), nn.Linear(10, 2)), r"has no mask of 4.weight \[2, 10\], which the model has"),
-        (own().double(), r"0.weight is torch.float64"),
+        (nn.Sequential(*users_model(), nn.Linear(10, 2)), r"has no mask of 4.weight \[2, 10\], which the model has"),
+        (users_model().double(), r"0.weight is torch.float64"),
         (nn.Sequential(nn.Linear(6, 5), nn.ReLU(), nn.ReLU(), nn.Linear(5, 10)), "not exact for this model's layout"),
         (nn.Sequential(nn.Linear(6, 5), nn.GRU(5, 5), nn.ReLU(), nn.Linear(5, 10)), "cannot be masked: 1.weight_ih_l0"),
     ],
 )
 def test_another_model_is_refused(model: nn.Module, message: str) -> None:
     with pytest.raises(WireError, match=message):
-        rebuild(file_of(own(), "mine:network", (6,)), model)
+        rebuild(file_of(users_model(), "mine:network", (6,)), model)
 
 
 def test_layers_in_another_order_are_refused() -> None:
-    file = file_of(own(), "mine:network", (6,))
-    turned = dict(reversed(file.description.layers.items()))
-    other = replace(file, description=file.description.model_copy(update={"layers": turned}))
+    file = file_of(users_model(), "mine:network", (6,))
+    reversed_layers = dict(reversed(file.description.layers.items()))
+    other = replace(file, description=file.description.model_copy(update={"layers": reversed_layers}))
     with pytest.raises(WireError, match="layers are in the order"):
-        rebuild(other, own())
+        rebuild(other, users_model())
 
 
 @pytest.mark.parametrize(
@@ -122,25 +122,25 @@ def test_layers_in_another_order_are_refused() -> None:
         ("mlp", {"hidden": [63]}, r"fc1.weight is \[64, 64\]; the model's layer is \[63, 64\]"),
     ],
 )
-def test_a_file_gets_no_other_model_than_it_lists(model: str, options: dict[str, Any], message: str) -> None:
+def test_a_model_other_than_the_listed_layers_is_refused(model: str, options: dict[str, Any], message: str) -> None:
     file = file_of(built_in("mlp", (64,), 10, {}), "mlp", (64,))
     hostile = file.description.model_copy(update={"model": model, "options": options})
-    began = time.process_time()
+    started = time.process_time()
     with pytest.raises(WireError, match=message):
         rebuild(replace(file, description=hostile))
-    assert time.process_time() - began < 5, "it must not be built before it is refused"
+    assert time.process_time() - started < 5, "it must not be built before it is refused"
 
 
 def test_damaged_statistics_are_refused() -> None:
-    file = file_of(own(), "mine:network", (6,))
+    file = file_of(users_model(), "mine:network", (6,))
     with pytest.raises(WireError, match="the body has 51 bytes, not 52"):
-        rebuild(replace(file, buffers=file.buffers[:-1]), own())
+        rebuild(replace(file, buffers=file.buffers[:-1]), users_model())
     not_a_number = file.buffers[:4] + b"\xff" * 4 + file.buffers[8:]
     with pytest.raises(WireError, match="running_mean has values that are NaN"):
-        rebuild(replace(file, buffers=not_a_number), own())
+        rebuild(replace(file, buffers=not_a_number), users_model())
 
 
-def test_files_that_are_none(tmp_path: Path) -> None:
+def test_missing_files_and_files_of_other_kinds(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         ob.load(tmp_path / "none.obm")
     (tmp_path / "state.safetensors").write_bytes(bytes(8) + b"{}")

@@ -1,4 +1,4 @@
-"""ONNX files, run by ONNX Runtime. Needs the extra: pip install 'onebasin[onnx]'."""
+"""ONNX export, verified with ONNX Runtime; these tests need the extra: pip install 'onebasin[onnx]'."""
 
 from pathlib import Path
 
@@ -54,7 +54,7 @@ def test_onnx_runtime_agrees_with_torch(name: str, shape: tuple[int, ...], optio
     assert np.allclose(outputs, model(examples).detach().numpy(), atol=1e-4)
 
 
-def test_a_graph_of_other_weights_is_noticed() -> None:
+def test_a_graph_with_other_weights_is_detected() -> None:
     examples = torch.randn(4, 1, 8, 8)
     data = to_onnx(built("mlp", (1, 8, 8)), examples)
     other = built("mlp", (1, 8, 8))
@@ -66,8 +66,8 @@ def test_a_graph_of_other_weights_is_noticed() -> None:
 
 def test_the_command_checks_what_it_writes(tmp_path: Path) -> None:
     run = ob.run("fedpm", ["federation.rounds=1", "training.epochs=1"], out=tmp_path / "run")
-    told = export_run(run.directory, "onnx", tmp_path / "model.onnx")
-    assert "checked: ONNX Runtime and PyTorch differ by at most" in told
+    line = export_run(run.directory, "onnx", tmp_path / "model.onnx")
+    assert "checked: ONNX Runtime and PyTorch differ by at most" in line
     session = onnxruntime.InferenceSession(tmp_path / "model.onnx")
     examples = load_dataset("digits").test.inputs
     assert run.model is not None
@@ -75,11 +75,11 @@ def test_the_command_checks_what_it_writes(tmp_path: Path) -> None:
     assert np.allclose(outputs, run.model(examples).detach().numpy(), atol=1e-4)
 
 
-class Undecided(nn.Module):
+class DataDependent(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         return x if float(x.sum()) > 0 else -x
 
 
-def test_a_model_that_cannot_be_traced_is_an_error_of_its_own() -> None:
+def test_a_model_that_cannot_be_traced_raises_onnx_error() -> None:
     with pytest.raises(OnnxError, match="cannot be exported to ONNX"):
-        to_onnx(Undecided(), torch.ones(2, 3))
+        to_onnx(DataDependent(), torch.ones(2, 3))

@@ -1,4 +1,4 @@
-"""The file: its bytes as documented, its size, what it refuses."""
+"""The seed + mask format: its documented bytes, its size, and the files that are refused."""
 
 import struct
 import zlib
@@ -39,7 +39,7 @@ EXAMPLE = SeedMask(
 
 
 def masked(name: str, shape: tuple[int, ...], density: float, **options: object) -> tuple[SeedMask, nn.Module]:
-    """A file with random masks of a built-in model, and the model."""
+    """Return a file with random masks of a built-in model, and the model."""
     model = built_in(name, shape, 10, options)
     layers = masked_layers(model)
     rng = np.random.default_rng(0)
@@ -49,14 +49,14 @@ def masked(name: str, shape: tuple[int, ...], density: float, **options: object)
     return SeedMask(7, description, masks, Exact(Layout.of(buffers)).encode(buffers)), model
 
 
-def signed(body: bytes) -> bytes:
-    """The bytes with a checksum that fits them."""
+def with_checksum(body: bytes) -> bytes:
+    """Return the bytes followed by their checksum."""
     return body + struct.pack("<I", zlib.crc32(body))
 
 
 def test_bytes_are_as_documented() -> None:
-    shown = PAGE[PAGE.index("## Worked example") :].split("```")[1]
-    rows = [line[:49] for line in shown.strip("\n").splitlines()]
+    example = PAGE[PAGE.index("## Worked example") :].split("```")[1]
+    rows = [line[:49] for line in example.strip("\n").splitlines()]
     data = EXAMPLE.to_bytes()
     assert bytes.fromhex(" ".join(row.strip() for row in rows)) == data
     read = SeedMask.from_bytes(data)
@@ -82,16 +82,16 @@ def test_weights_can_be_drawn_without_torch_as_documented() -> None:
 
 @pytest.mark.parametrize(("name", "shape", "most"), [("lenet5", (1, 28, 28), 8_000), ("conv4", (1, 28, 28), 242_000)])
 def test_a_model_takes_at_most_a_bit_a_weight_and_its_description(name: str, shape: tuple[int, ...], most: int) -> None:
-    file, model = masked(name, shape, 0.5)  # the most that a mask can take
+    file, model = masked(name, shape, 0.5)  # the largest encoded mask
     size = len(file.to_bytes())
     assert file.description.weights / 8 < size < most
     assert sum(p.numel() for p in model.parameters()) == {"lenet5": 61_706, "conv4": 1_933_258}[name]
-    sparse, _ = masked(name, shape, 0.11)  # half a bit
+    sparse, _ = masked(name, shape, 0.11)  # about half a bit per weight
     assert len(sparse.to_bytes()) < 0.51 * size + 300
 
 
 @given(st.integers(0, 2**63 - 1), st.integers(1, 40), st.integers(1, 40), st.floats(0, 1), st.binary(max_size=50))
-def test_reading_gives_back_what_was_written(seed: int, rows: int, columns: int, density: float, rest: bytes) -> None:
+def test_reading_returns_what_was_written(seed: int, rows: int, columns: int, density: float, rest: bytes) -> None:
     mask = np.random.default_rng(seed).random((rows, columns)) < density
     description = Description(model="mine:net", input=(columns,), classes=2, layers={"weight": (rows, columns)})
     read = SeedMask.from_bytes(SeedMask(seed, description, {"weight": mask}, rest).to_bytes())
@@ -100,7 +100,7 @@ def test_reading_gives_back_what_was_written(seed: int, rows: int, columns: int,
 
 
 def every_damage_is_noticed(data: bytes) -> None:
-    """Every truncation and every bit flip of a file is refused."""
+    """Assert that every truncation and every bit flip of a file is refused."""
     for size in range(len(data)):
         with pytest.raises(WireError):
             SeedMask.from_bytes(data[:size])
@@ -111,7 +111,7 @@ def every_damage_is_noticed(data: bytes) -> None:
             SeedMask.from_bytes(bytes(altered))
 
 
-def test_every_truncation_and_every_bit_flip_is_noticed() -> None:
+def test_every_truncation_and_every_bit_flip_is_detected() -> None:
     data = EXAMPLE.to_bytes()
     every_damage_is_noticed(data)
     with pytest.raises(WireError, match="checksum"):
@@ -119,8 +119,9 @@ def test_every_truncation_and_every_bit_flip_is_noticed() -> None:
 
 
 def described(text: bytes, mask: bytes = b"") -> bytes:
+    """Return a file with this description and this mask."""
     size = bytes([len(text) & 0x7F | 0x80, len(text) >> 7]) if len(text) > 0x7F else bytes([len(text)])
-    return signed(MAGIC + b"\x02" + bytes(8) + size + text + bytes([len(mask)]) + mask + b"\0")
+    return with_checksum(MAGIC + b"\x02" + bytes(8) + size + text + bytes([len(mask)]) + mask + b"\0")
 
 
 @pytest.mark.parametrize(
@@ -131,8 +132,11 @@ def described(text: bytes, mask: bytes = b"") -> bytes:
         (MAGIC + b"\x02", r"has 5 bytes; the shortest file has 20"),
         (MAGIC + b"\x01" + bytes(40), "format version 1; this onebasin reads version 2"),
         (EXAMPLE.to_bytes()[:-1], "checksum does not fit"),
-        (signed(MAGIC + b"\x02" + bytes(8) + b"\x7f" + bytes(2)), "description of 127 bytes goes beyond its end"),
-        (signed(MAGIC + b"\x02" + bytes(8) + b"\0\0\0" + b"more"), "4 bytes after its last part"),
+        (
+            with_checksum(MAGIC + b"\x02" + bytes(8) + b"\x7f" + bytes(2)),
+            "description of 127 bytes goes beyond its end",
+        ),
+        (with_checksum(MAGIC + b"\x02" + bytes(8) + b"\0\0\0" + b"more"), "4 bytes after its last part"),
         (described(b"[]"), "description is wrong: the whole"),
         (described(b"{"), "description is wrong: the whole: Invalid JSON"),
         (described(b'{"model":"mlp","input":[4],"classes":0,"layers":{"w":[1]}}'), "wrong: classes"),
@@ -150,12 +154,12 @@ def described(text: bytes, mask: bytes = b"") -> bytes:
         ),
     ],
 )
-def test_what_is_wrong_is_named(data: bytes, message: str) -> None:
+def test_errors_name_what_is_wrong(data: bytes, message: str) -> None:
     with pytest.raises(WireError, match=message):
         SeedMask.from_bytes(data)
 
 
-def test_what_the_format_cannot_hold_is_refused() -> None:
+def test_content_that_does_not_fit_the_format_is_refused() -> None:
     with pytest.raises(ValueError, match="the masks are of"):
         SeedMask(0, EXAMPLE.description, {}, b"").to_bytes()
     long = EXAMPLE.description.model_copy(update={"options": {"note": "x" * 70_000}})
@@ -163,7 +167,7 @@ def test_what_the_format_cannot_hold_is_refused() -> None:
         SeedMask(0, long, EXAMPLE.masks, b"").to_bytes()
 
 
-def test_random_numbers_elsewhere_are_left_alone() -> None:
+def test_the_global_random_state_is_not_changed() -> None:
     torch.manual_seed(5)
     expected = torch.rand(3)
     torch.manual_seed(5)

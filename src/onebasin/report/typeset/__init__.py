@@ -1,7 +1,11 @@
-"""Documents that typst sets: a report and slides of any folder of runs, or a text of one's own about results."""
+"""PDF, slides and HTML documents, which the typesetting system typst compiles.
+
+`write_documents` writes the standard report and slides about any folder of runs. `write_text` compiles a user's own
+typst sources; a file `results.toml` beside them lists the figures, tables and numbers that they take from results.
+"""
 
 from onebasin.report.typeset.compiling import Kind, has_typst
 from onebasin.report.typeset.documents import write_documents
-from onebasin.report.typeset.text import kinds_of, write_text
+from onebasin.report.typeset.text import available_kinds, write_text
 
-__all__ = ["Kind", "has_typst", "kinds_of", "write_documents", "write_text"]
+__all__ = ["Kind", "available_kinds", "has_typst", "write_documents", "write_text"]

@@ -1,4 +1,7 @@
-"""Markdown as data that typst lays out: headings, paragraphs, lists, tables, code, links. Nothing is evaluated."""
+"""Conversion of Markdown to data that typst lays out and does not evaluate.
+
+Headings, paragraphs, lists, tables, code, emphasis and links are supported.
+"""
 
 from __future__ import annotations
 
@@ -10,9 +13,11 @@ from onebasin.report.typeset.pieces import Piece
 
 
 def markdown_piece(text: str, sections: Sequence[str] = (), without: Sequence[str] = ()) -> Piece:
-    """The blocks of a page below its title, less the second-level sections `without`; or of those in `sections`.
+    """Return a Markdown page without its title as blocks.
 
-    Links stay where they lead to the web; elsewhere their words do. ReportError where there is no such section.
+    sections: the second-level sections to use, without their headings (default: the whole page). without:
+    second-level sections to leave out. A link that does not start with https:// is replaced by its text.
+    Raises ReportError for a section that does not exist, and for Markdown that is not supported.
     """
     from markdown_it import MarkdownIt
     from markdown_it.tree import SyntaxTreeNode
@@ -28,7 +33,7 @@ def markdown_piece(text: str, sections: Sequence[str] = (), without: Sequence[st
 
 
 def _section(nodes: Sequence[Any], name: str) -> list[Any]:
-    starts = [place for place, node in enumerate(nodes) if node.type == "heading" and node.tag == "h2"]
+    starts = [index for index, node in enumerate(nodes) if node.type == "heading" and node.tag == "h2"]
     for start, end in zip(starts, [*starts[1:], len(nodes)], strict=True):
         if nodes[start].children[0].content == name:
             return list(nodes[start:end])
@@ -56,7 +61,7 @@ def _block(node: Any) -> Piece:
 
 
 def _parts(node: Any) -> list[Piece]:
-    """The inline content of a block, or of an inline node."""
+    """Return the inline content of a block or of an inline node."""
     inline = node.children[0].children if node.children and node.children[0].type == "inline" else node.children
     return [part for child in inline for part in _inline(child)]
 
@@ -72,8 +77,8 @@ def _inline(node: Any) -> list[Piece]:
         case "em" | "strong":
             return [{"kind": node.type, "parts": _parts(node)}]
         case "link":
-            to = str(node.attrs.get("href", ""))
-            return [{"kind": "link", "to": to, "parts": _parts(node)}] if to.startswith("https://") else _parts(node)
+            url = str(node.attrs.get("href", ""))
+            return [{"kind": "link", "to": url, "parts": _parts(node)}] if url.startswith("https://") else _parts(node)
         case "image":
             return []
         case other:

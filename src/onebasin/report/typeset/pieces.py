@@ -1,6 +1,7 @@
-"""Pieces of a document: a figure as SVG, a table or a few numbers as JSON. Typst lays them out, and evaluates nothing.
+"""Pieces of a document: figures as SVG files, tables and numbers as JSON data. Typst lays them out as plain data.
 
-A piece is a mapping with a `kind`: `plot` (file, inches, caption, key), `table` (head, rows, note).
+A piece is a mapping with a `kind`. A `plot` has file, width and height (inches), caption and key (the legend). A
+`table` has head, rows and note.
 """
 
 from __future__ import annotations
@@ -17,84 +18,86 @@ from onebasin.report.columns import Cell, Column
 from onebasin.report.curves import FRONTIER_CAPTION, ROUNDS_CAPTION, frontier_figure, rounds_figure
 from onebasin.report.figures import save_svg
 from onebasin.report.holdings import section_holdings
-from onebasin.report.plot_style import Look, looks
+from onebasin.report.plot_style import ArmStyle, arm_styles
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 Piece = dict[str, Any]
 PlotName = Literal["frontier", "rounds", "bytes", "holdings"]
-_LONGEST = 120
-_MOST_BARS = 14  # more could not be read on a slide
+_MAX_LABEL_LENGTH = 120
+_MAX_BARS = 14  # more would be unreadable on a slide
 
 
-def section_plot(name: PlotName, section: Section, file: Path, look: Mapping[str, Look] | None = None) -> Piece | None:
-    """One of the figures of a section, saved as `file`; None where there is nothing to draw."""
-    look = look or looks(section.arms)
+def section_plot(name: PlotName, section: Section, file: Path) -> Piece | None:
+    """Save a figure of a section as the SVG file `file`, and return its piece; None when there is nothing to draw."""
+    styles = arm_styles(section.arms)
     match name:
         case "frontier":
-            figure = frontier_figure(section, look, key=False)
-            return plot(figure, file, FRONTIER_CAPTION, _key(section, look))
+            figure = frontier_figure(section, styles, legend=False)
+            return plot_piece(figure, file, FRONTIER_CAPTION, _legend(section, styles))
         case "rounds":
-            return plot(rounds_figure(section, look, key=False), file, ROUNDS_CAPTION, _key(section, look))
+            figure = rounds_figure(section, styles, legend=False)
+            return plot_piece(figure, file, ROUNDS_CAPTION, _legend(section, styles))
         case "bytes":
-            bars = bytes_figure(replace(section, arms=section.arms[:_MOST_BARS]))
-            rest = len(section.arms) - _MOST_BARS
+            bars = bytes_figure(replace(section, arms=section.arms[:_MAX_BARS]))
+            rest = len(section.arms) - _MAX_BARS
             caption = (
-                f"{BYTES_CAPTION} The first {_MOST_BARS} of {len(section.arms)} arms." if rest > 0 else BYTES_CAPTION
+                f"{BYTES_CAPTION} The first {_MAX_BARS} of {len(section.arms)} arms." if rest > 0 else BYTES_CAPTION
             )
-            return plot(bars, file, caption) if bars else None
+            return plot_piece(bars, file, caption) if bars else None
         case "holdings":
-            held = section_holdings(section)
-            return plot(held[0], file, held[1]) if held else None
+            holdings = section_holdings(section)
+            return plot_piece(holdings[0], file, holdings[1]) if holdings else None
 
 
-def plot(figure: Figure, file: Path, caption: str, key: Sequence[Piece] = ()) -> Piece:
-    """A figure; its key is set by typst, in the size of the text."""
+def plot_piece(figure: Figure, file: Path, caption: str, legend: Sequence[Piece] = ()) -> Piece:
+    """Save a figure as the SVG file `file`, and return its piece; typst draws the legend, in the size of the text."""
     save_svg(figure, file)
     width, height = (float(side) for side in figure.get_size_inches())
-    return {"kind": "plot", "file": file.name, "width": width, "height": height, "caption": caption, "key": list(key)}
+    size = {"width": width, "height": height}
+    return {"kind": "plot", "file": file.name, **size, "caption": caption, "key": list(legend)}
 
 
-def key_entry(label: str, look: Look, note: str = "") -> Piece:
-    """How an arm is drawn, its name, and what is said of it."""
+def legend_entry(label: str, style: ArmStyle, note: str = "") -> Piece:
+    """Return an arm's label and style, and a note that is shown beside the label."""
     return {
-        "label": _short(label),
-        "colour": look.colour,
-        "marker": look.marker,
-        "dashes": list(look.dashes),
+        "label": _shorten(label),
+        "colour": style.colour,
+        "marker": style.marker,
+        "dashes": list(style.dashes),
         "note": note,
     }
 
 
-def table(head: Sequence[str], rows: Sequence[tuple[Sequence[Cell], bool]], note: str = "") -> Piece:
-    """A table; each row comes with whether it is a reference."""
-    lines = [
-        {"cells": [{"text": _short(cell.text), "note": cell.note} for cell in cells], "reference": reference}
-        for cells, reference in rows
+def section_table(section: Section, columns: Sequence[Column], note: str = "") -> Piece:
+    """Return a table of these columns with a row for each arm of a section."""
+    rows = [
+        {"cells": [_cell(column.cell(arm)) for column in columns], "reference": arm.is_reference}
+        for arm in section.arms
     ]
-    return {"kind": "table", "head": list(head), "rows": lines, "note": note}
+    return {"kind": "table", "head": [column.heading for column in columns], "rows": rows, "note": note}
 
 
-def section_table(section: Section, shown: Sequence[Column], note: str = "") -> Piece:
-    """The arms of a section, a row each."""
-    rows = [([column.cell(arm) for column in shown], arm.is_reference) for arm in section.arms]
-    return table([column.heading for column in shown], rows, note)
+def _cell(cell: Cell) -> Piece:
+    return {"text": _shorten(cell.text), "note": cell.note}
 
 
-def _short(text: str) -> str:
-    """A name that leaves room for others: arms of one label are told apart by all the settings in which they differ."""
-    return text if len(text) <= _LONGEST else text[: _LONGEST - 1] + "…"
+def _shorten(text: str) -> str:
+    """Cut a text that is too long: a label with all settings in which arms of one name differ may be very long."""
+    return text if len(text) <= _MAX_LABEL_LENGTH else text[: _MAX_LABEL_LENGTH - 1] + "…"
 
 
-def _key(section: Section, look: Mapping[str, Look]) -> list[Piece]:
-    """Names of the curves, best first, with final accuracy and bytes; references are named in the figure itself."""
+def _legend(section: Section, styles: Mapping[str, ArmStyle]) -> list[Piece]:
+    """Return the legend of the curves, best arm first, with final accuracy and bytes, without references.
+
+    The figure itself names the references.
+    """
     entries = []
     for arm in section.arms:
         if not arm.is_reference:
             accuracy, total = arm.accuracy(), arm.bytes()
             note = f"{units.percent_text(accuracy.mean)}%" if accuracy else "unfinished"
-            entries.append(
-                key_entry(arm.label, look[arm.label], note + (f" · {units.byte_text(total.mean)}" if total else ""))
-            )
+            note += f" · {units.byte_text(total.mean)}" if total else ""
+            entries.append(legend_entry(arm.label, styles[arm.label], note))
     return entries

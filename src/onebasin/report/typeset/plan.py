@@ -1,12 +1,12 @@
-"""What a text takes from results: `results.toml`, a table a piece.
+"""The settings in `results.toml`, which list what a text takes from results: one table for each piece.
 
-[frontier-iid]                            # the name by which the text shows it
-draw = "frontier"                         # also: rounds, bytes, holdings, against, comparison, grid, numbers;
-                                          # markdown and picture take a `file` beside the text
-from = ["onebasin", "frontier"]           # folders of results; what is not there is left out
-where = { "task.partition.kind" = "iid" } # settings that a run must have; a list: one of several
-only = ["FedAvg*"]                        # patterns of labels, or of folder/label; `without` = ... leaves some out
-names = { "STC 3%" = "STC, 3%" }          # what arms (label, or folder/label) are called; in a grid, also their order
+[frontier-iid]                            # the piece's name, by which the text shows it
+draw = "frontier"                         # or: rounds, bytes, holdings, against, comparison, grid, numbers;
+                                          # or: markdown, picture, which need a `file` beside the text
+from = ["onebasin", "frontier"]           # folders of results; a missing folder is ignored
+where = { "task.partition.kind" = "iid" } # settings that a run must have; a list allows several values
+only = ["FedAvg*"]                        # patterns of labels or of folder/label; `without` = [...] excludes some
+names = { "STC 3%" = "STC, 3%" }          # new labels of arms, by label or folder/label; in a grid also the row order
 """
 
 from __future__ import annotations
@@ -20,7 +20,8 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, RootModel
 from onebasin.core.tables import read_toml, validate
 
 
-def _with_a_group(pattern: str) -> str:
+def _require_group(pattern: str) -> str:
+    """Return the regular expression; ValueError when it is invalid or has no group."""
     try:
         groups = re.compile(pattern).groups
     except re.error as error:
@@ -30,12 +31,12 @@ def _with_a_group(pattern: str) -> str:
     return pattern
 
 
-class _Entry(BaseModel):
+class _Settings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
 
-class Choice(_Entry):
-    """Which runs a piece is made of, and what their arms are called."""
+class RunChoice(_Settings):
+    """Which runs a piece uses, and the labels of their arms. The module docstring describes the keys."""
 
     folders: list[str] = Field(alias="from", min_length=1)
     where: dict[str, Any] = {}
@@ -44,52 +45,58 @@ class Choice(_Entry):
     names: dict[str, str] = {}
 
 
-class Plot(Choice):
+class Plot(RunChoice):
     """A figure about one task."""
 
     draw: Literal["frontier", "rounds", "bytes", "holdings"]
 
 
-class Against(Choice):
-    """Final accuracy against a setting, a panel a task."""
+class Against(RunChoice):
+    """The final accuracy against the setting `key`, with a panel for each task."""
 
     draw: Literal["against"]
     key: str
 
 
-class Comparison(Choice):
-    """The table of one task; `columns`: some of its headings."""
+class Comparison(RunChoice):
+    """The comparison table of one task.
+
+    columns: the headings of the columns to show (default: all). baseline: the label of the baseline arm.
+    """
 
     draw: Literal["comparison"]
     columns: list[str] = []
     baseline: str | None = None
 
 
-class Grid(Choice):
-    """Final accuracies: a row an arm, a column each combination of settings.
+class Grid(RunChoice):
+    """A table of final accuracies with a row for each arm and a column for each combination of settings.
 
-    columns: settings with the words for their values, such as "training.epochs" = "{} epochs".
-    headings: other words for a value; the values that stand here come first.
-    row: a pattern whose first group is the row's name.
-    best: whether the best of each column stands out.
+    columns: by setting, a template for its values in the headings, such as "training.epochs" = "{} epochs".
+    headings: by value, the text that replaces it in the headings; the columns of these values come first.
+    row: a regular expression for labels, whose first group is the row's name.
+    best: whether the best accuracy of each column is emphasised.
     """
 
     draw: Literal["grid"]
     columns: dict[str, str] = Field(min_length=1)
     headings: dict[str, str] = {}
-    row: Annotated[str, AfterValidator(_with_a_group)] = "(.*)"
+    row: Annotated[str, AfterValidator(_require_group)] = "(.*)"
     best: bool = True
 
 
-class Numbers(Choice):
-    """The numbers of one arm, for sentences."""
+class Numbers(RunChoice):
+    """The numbers of the arm with the label `arm`, for use in sentences."""
 
     draw: Literal["numbers"]
     arm: str
 
 
-class Markdown(_Entry):
-    """A Markdown file: those of its second-level sections that are named, else all but those in `without`."""
+class Markdown(_Settings):
+    """A Markdown file.
+
+    sections: the second-level sections to show (default: all). without: second-level sections to leave out.
+    """
 
     draw: Literal["markdown"]
     file: str
@@ -97,8 +104,8 @@ class Markdown(_Entry):
     without: list[str] = []
 
 
-class Picture(_Entry):
-    """A picture that was made by another command, which its caption should name."""
+class Picture(_Settings):
+    """A picture made by another command; its caption should name that command."""
 
     draw: Literal["picture"]
     file: str
@@ -108,13 +115,13 @@ Entry = Annotated[Plot | Against | Comparison | Grid | Numbers | Markdown | Pict
 
 
 Name = Annotated[str, Field(pattern=r"^[\w-]+$")]
-"""Of a piece; files are called by it."""
+"""The name of a piece, which is also part of file names."""
 
 
 class Plan(RootModel[dict[Name, Entry]]):
-    """All pieces of a text, by name."""
+    """All pieces of a text by name."""
 
 
 def read_plan(path: Path) -> dict[str, Entry]:
-    """The pieces that `path` asks for; `ConfigError` names the entry that is wrong, and what would be right."""
+    """Return the pieces listed in the file `path`. Raises ConfigError for a wrong entry, with what is expected."""
     return validate(Plan, read_toml(path)).root

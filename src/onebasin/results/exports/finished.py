@@ -1,4 +1,4 @@
-"""What a run directory holds when the run is finished: its configuration and its final model."""
+"""Reading of a finished run: its configuration, its final model, and a few inputs for that model."""
 
 from __future__ import annotations
 
@@ -14,14 +14,15 @@ from onebasin.learning.models import build_model
 from onebasin.results.model_files import read_state
 from onebasin.results.run_directory import RunDirectory, RunDirectoryError
 
-MOST_EXAMPLES = 64
+MAX_EXAMPLES = 64
 
 
 @dataclass(frozen=True)
-class Finished:
-    """model: with its final weights, whatever was trained in their place; in evaluation mode. examples: a few inputs.
+class FinishedRun:
+    """A finished run.
 
-    input: the shape of one example.
+    model: in evaluation mode, with its final weights; what a parametrization trained is folded into plain weights.
+    examples: inputs from the test set [n, ...], n at most 64. classes: the number of classes.
     """
 
     config: RunConfig
@@ -30,15 +31,16 @@ class Finished:
     classes: int
 
     @property
-    def input(self) -> tuple[int, ...]:
+    def input_shape(self) -> tuple[int, ...]:
+        """The shape of one example."""
         return tuple(self.examples.shape[1:])
 
 
-def read_finished(run: Path) -> Finished:
-    """Return the finished run in a directory.
+def read_finished_run(run: Path) -> FinishedRun:
+    """Return the finished run in the directory `run`.
 
-    `RunDirectoryError` when there is none, when it is not finished, or when it ended without a common model; errors of
-    the model and the data set.
+    Raises RunDirectoryError when there is no run, when it is not finished, or when it ended without a common model,
+    and the errors of the configuration, the model and the data set.
     """
     config = read_config(RunDirectory.config_path(run))
     if not (run / "summary.json").exists():
@@ -49,4 +51,4 @@ def read_finished(run: Path) -> Finished:
     dataset = load_dataset(config.task.dataset)
     model = build_model(config.task.model.kind, dataset, 0, **config.task.model.options)
     model.load_state_dict(read_state(file, model))
-    return Finished(config, model.eval(), dataset.test.inputs[:MOST_EXAMPLES], dataset.classes)
+    return FinishedRun(config, model.eval(), dataset.test.inputs[:MAX_EXAMPLES], dataset.classes)

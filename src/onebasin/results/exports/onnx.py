@@ -1,4 +1,4 @@
-"""A model as an ONNX graph, and ONNX Runtime's opinion of it."""
+"""Export of a model as an ONNX graph, and its verification with ONNX Runtime."""
 
 from __future__ import annotations
 
@@ -13,18 +13,19 @@ import torch
 from torch import Tensor, nn
 
 EXTRA = "pip install 'onebasin[onnx]'"
-RELATIVE, ABSOLUTE = 1e-3, 1e-4
-"""How far ONNX Runtime's outputs may lie from PyTorch's: they add in other orders."""
+RTOL, ATOL = 1e-3, 1e-4
+"""The largest accepted difference between the outputs of ONNX Runtime and PyTorch, which sum in different orders."""
 
 
 class OnnxError(RuntimeError):
-    """A model that cannot be said in ONNX, or that means something else there."""
+    """A model that cannot be exported to ONNX, or whose ONNX graph computes something else."""
 
 
 def to_onnx(model: nn.Module, examples: Tensor) -> bytes:
-    """Return the model as a file in ONNX's format, for batches of any size; weights are in it.
+    """Return the content of an ONNX file with the model and its weights, for batches of any size.
 
-    examples: two inputs or more, [n, ...]. `OnnxError` when packages are missing or torch cannot export the model.
+    examples: inputs [n, ...], n at least 2.
+    Raises OnnxError when packages are missing or PyTorch cannot export the model.
     """
     missing = [name for name in ("onnx", "onnxscript") if find_spec(name) is None]
     if missing:
@@ -41,7 +42,7 @@ def to_onnx(model: nn.Module, examples: Tensor) -> bytes:
                 dynamo=True,
                 verbose=False,
             )
-    except Exception as error:  # a user's model may do anything
+    except Exception as error:  # a user's model may raise any exception
         raise OnnxError(f"the model cannot be exported to ONNX: {type(error).__name__}: {error}") from error
     assert program is not None
     return bytes(program.model_proto.SerializeToString())
@@ -49,21 +50,22 @@ def to_onnx(model: nn.Module, examples: Tensor) -> bytes:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep from the console what the exporter says of its steps, and of packages that it would like to have."""
-    before = logging.root.manager.disable
+    """Suppress the exporter's output about its steps and about optional packages."""
+    previous = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:
         with redirect_stdout(io.StringIO()), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
     finally:
-        logging.disable(before)
+        logging.disable(previous)
 
 
 def largest_difference(file: bytes, model: nn.Module, examples: Tensor) -> float | None:
-    """Return how far ONNX Runtime's outputs lie from PyTorch's; None where it is not installed.
+    """Return the largest absolute difference between the outputs of ONNX Runtime and PyTorch.
 
-    `OnnxError` when they differ by more than rounding.
+    file: the content of an ONNX file. examples: inputs [n, ...].
+    None when ONNX Runtime is not installed. Raises OnnxError when the outputs differ by more than `RTOL` and `ATOL`.
     """
     if find_spec("onnxruntime") is None:
         return None
@@ -75,9 +77,9 @@ def largest_difference(file: bytes, model: nn.Module, examples: Tensor) -> float
         with torch.no_grad():
             expected = model(batch)
         (output,) = session.run(None, {"input": batch.numpy()})
-        found = torch.from_numpy(output)
-        difference = float((found - expected).abs().max())
-        if found.shape != expected.shape or not torch.allclose(found, expected, RELATIVE, ABSOLUTE):
+        actual = torch.from_numpy(output)
+        difference = float((actual - expected).abs().max())
+        if actual.shape != expected.shape or not torch.allclose(actual, expected, RTOL, ATOL):
             raise OnnxError(
                 f"ONNX Runtime's outputs differ from PyTorch's by up to {difference:.3g}; nothing is written"
             )

@@ -1,4 +1,7 @@
-"""From a mask, over a seed's weights or a backbone's, to a model: they are drawn or read, and those kept are left."""
+"""Conversion of a seed + mask file to a model.
+
+The weights are drawn from the seed, or read from a backbone; those that the mask does not keep are set to zero.
+"""
 
 from __future__ import annotations
 
@@ -25,24 +28,26 @@ from onebasin.networks.weights import buffers_of
 from onebasin.results.exports.seed_mask import LAST_LAYER, Description, SeedMask, Shape
 from onebasin.wire.error import WireError
 
-MOST_BYTES = 1 << 30
+MAX_FILE_BYTES = 1 << 30
 
 
 class ModelFileError(ValueError):
-    """A file that holds no model, or another than it must; the message names the file and what is wrong."""
+    """A file without a valid model, or with another model than expected; the message names the file and the reason."""
 
 
 def load(path: str | Path, model: nn.Module | None = None, backbone: str | Path | None = None) -> nn.Module:
-    """Return the model in a seed + mask file, ready to use: on the CPU, in evaluation mode.
+    """Return the model in a seed + mask file, on the CPU and in evaluation mode.
 
-    model: of the file's architecture, for a model that is the user's own code, which no file can bring along; it is
-    copied, its weights do not matter. backbone: the trained weights that the file's mask is of, where it is of any: a
-    .safetensors file, or the directory of a finished run. Raises `ModelFileError` when the file is damaged, something
-    else, or of another model or backbone; `OSError` when it cannot be read.
+    model: a model of the file's architecture. It is needed if the architecture is the user's own code, since a file
+    contains no code. It is copied, and its weights are not used.
+    backbone: the trained weights, if the file's mask is over a backbone: a .safetensors file, or the directory of a
+    finished run.
+    Raises ModelFileError when the file is damaged, is no seed + mask file, or belongs to another model or backbone;
+    OSError when it cannot be read.
     """
     path = Path(path)
-    if path.stat().st_size > MOST_BYTES:
-        raise ModelFileError(f"{path}: has {path.stat().st_size:,} bytes; at most {MOST_BYTES:,} are read")
+    if path.stat().st_size > MAX_FILE_BYTES:
+        raise ModelFileError(f"{path}: has {path.stat().st_size:,} bytes; at most {MAX_FILE_BYTES:,} are read")
     try:
         file = SeedMask.from_bytes(path.read_bytes())
         if backbone is None:
@@ -55,106 +60,113 @@ def load(path: str | Path, model: nn.Module | None = None, backbone: str | Path 
 
 
 def rebuild(file: SeedMask, model: nn.Module | None = None, backbone: Pretrained | None = None) -> nn.Module:
-    """Return the model that a file describes, as `load`; `WireError` or `PretrainedError` when it cannot be.
+    """Return the model that a file describes; `model` is as in `load`.
 
-    backbone: with the digest that the file names.
+    backbone: the trained weights with the digest that the file names, if its mask is over a backbone.
+    Raises WireError or PretrainedError when the model cannot be built.
     """
-    described = file.description
-    if described.backbone and backbone is None:
+    description = file.description
+    if description.backbone and backbone is None:
         raise WireError(
-            f"its mask is of the weights with the digest {described.backbone}: give them as load(path, backbone=...)"
+            f"its mask is of the weights with the digest {description.backbone}: give them as load(path, backbone=...)"
         )
     with torch.random.fork_rng(devices=[]):
-        model = _build(described, backbone) if model is None else copy.deepcopy(model).cpu()
-        _check_layers(described.layers, model, backbone is not None)
+        model = _build(description, backbone) if model is None else copy.deepcopy(model).cpu()
+        _check_layers(description.layers, model, backbone is not None)
         if backbone is not None:
             backbone.into(model)
         try:
-            drawn = described.parametrization.apply(copy.deepcopy(model), file.seed, 0)
+            drawn = description.parametrization.apply(copy.deepcopy(model), file.seed, 0)
         except ValueError as error:
             raise WireError(f"its model cannot be masked: {error}") from None
-    kept = {}
+    masked = {}
     for name, layer in drawn.named_modules():
         if is_parametrized(layer, "weight"):
-            random: Tensor = layer.parametrizations.weight[0].weights
-            kept[_weight_of(name)] = random * torch.from_numpy(file.masks[_weight_of(name)])
-    values = _read_beside(model, described, file.buffers)
-    model.load_state_dict(fold(drawn).state_dict() | kept | values)
+            weights: Tensor = layer.parametrizations.weight[0].weights
+            masked[_weight_name(name)] = weights * torch.from_numpy(file.masks[_weight_name(name)])
+    unmasked = _decode_unmasked(model, description, file.buffers)
+    model.load_state_dict(fold(drawn).state_dict() | masked | unmasked)
     return model.eval()
 
 
 def masked_layers(model: nn.Module, backbone: bool = False) -> dict[str, Shape]:
-    """Return the weights that a mask covers, name and shape, in the order in which they are drawn.
+    """Return the names and shapes of the masked weights, in the order in which random weights are drawn.
 
-    backbone: whether they are those of a trained network, whose last layer is not masked.
+    backbone: whether the weights are those of a trained network, whose last layer is not masked.
     """
     layers = [(name, module) for name, module in model.named_modules() if isinstance(module, Maskable)]
-    return {_weight_of(name): tuple(layer.weight.shape) for name, layer in (layers[:-1] if backbone else layers)}
+    return {_weight_name(name): tuple(layer.weight.shape) for name, layer in (layers[:-1] if backbone else layers)}
 
 
-def write_beside(model: nn.Module, described: Description) -> bytes:
-    """Return what a file has beside the masks: buffers; with a backbone also the last layer."""
+def encode_unmasked(model: nn.Module, description: Description) -> bytes:
+    """Encode the tensors that a file has besides the masks: the buffers and, with a backbone, the last layer."""
     buffers = buffers_of(model)
-    beside = Exact(Layout.of(buffers)).encode(buffers)
-    return beside + _head_coding(model).body(_head(model), CodingContext()) if described.backbone else beside
+    encoded = Exact(Layout.of(buffers)).encode(buffers)
+    return encoded + _head_codec(model).body(_head(model), CodingContext()) if description.backbone else encoded
 
 
-def _read_beside(model: nn.Module, described: Description, data: bytes) -> Tensors:
-    buffers = Exact(Layout.of(buffers_of(model)))
-    if not described.backbone:
-        return buffers.decode(data)
-    head = _head_coding(model).receive(data[buffers.most_bytes :], CodingContext())
-    return buffers.decode(data[: buffers.most_bytes]) | head
+def _decode_unmasked(model: nn.Module, description: Description, data: bytes) -> Tensors:
+    """Decode what `encode_unmasked` returned. Raises WireError when `data` does not fit the model."""
+    codec = Exact(Layout.of(buffers_of(model)))
+    if not description.backbone:
+        return codec.decode(data)
+    # The length of encoded buffers depends on their layout alone.
+    head = _head_codec(model).receive(data[codec.most_bytes :], CodingContext())
+    return codec.decode(data[: codec.most_bytes]) | head
 
 
-def head_as_written(model: nn.Module, described: Description) -> Tensors:
-    """Return the parameters of a model's last layer as a reader will have them; none where it is masked."""
-    return _head_coding(model).send(_head(model), CodingContext())[1] if described.backbone else {}
+def decoded_head(model: nn.Module, description: Description) -> Tensors:
+    """Return the parameters of the model's last layer as a reader will decode them; none without a backbone."""
+    return _head_codec(model).send(_head(model), CodingContext())[1] if description.backbone else {}
 
 
-def _head_coding(model: nn.Module) -> Codec:
+def _head_codec(model: nn.Module) -> Codec:
     return make_codec(LAST_LAYER, Layout.of(_head(model)))
 
 
 def _head(model: nn.Module) -> Tensors:
     head = head_of(model)
-    return {name: each.detach() for name, each in model.named_parameters() if name.rpartition(".")[0] == head}
+    return {name: value.detach() for name, value in model.named_parameters() if name.rpartition(".")[0] == head}
 
 
-def _weight_of(module: str) -> str:
+def _weight_name(module: str) -> str:
     return f"{module}.weight" if module else "weight"
 
 
-def _build(described: Description, backbone: Pretrained | None) -> nn.Module:
-    if not described.built_in:
-        raise WireError(f"its model is {described.model!r}, which is not onebasin's: give it as load(path, model=...)")
+def _build(description: Description, backbone: Pretrained | None) -> nn.Module:
+    if not description.built_in:
+        raise WireError(
+            f"its model is {description.model!r}, which is not onebasin's: give it as load(path, model=...)"
+        )
     try:
-        with _no_larger_than(described, backbone):
-            model = built_in(described.model, described.input, described.classes, described.options)
+        with _size_limit(description, backbone):
+            model = built_in(description.model, description.input, description.classes, description.options)
     except WireError:
         raise
-    except Exception as error:  # the options are the file's, and may be anything
+    except Exception as error:  # the options come from the file, and may have any value
         reason = str(error).partition("\n")[0]
         raise WireError(f"its model cannot be built: {type(error).__name__}: {reason}") from None
     return model
 
 
 @contextmanager
-def _no_larger_than(described: Description, backbone: Pretrained | None) -> Iterator[None]:
-    """Stop the building of a model as soon as it has more than belongs to the layers that are listed.
+def _size_limit(description: Description, backbone: Pretrained | None) -> Iterator[None]:
+    """Stop the construction of a model as soon as it has more parameters than the listed layers account for.
 
-    A layer registers its parameters before it writes to them, so that no memory is taken up until then.
+    Raises WireError. A layer registers its parameters before it initialises them, so the operating system has not yet
+    committed memory to parameters that are refused.
     """
-    # A weight has a bias at most, and a normalisation's scale and shift: none larger than itself.
-    tensors, values = 4 * len(described.layers), 4 * described.weights
-    if backbone is not None:  # whose last layer is not listed
+    # A layer has a weight, at most a bias, and a normalisation's scale and shift: four tensors, none larger than the
+    # weight.
+    tensors, values = 4 * len(description.layers), 4 * description.weights
+    if backbone is not None:  # the last layer of a backbone is not listed
         tensors, values = tensors + 2, 4 * sum(tensor.numel() for tensor in backbone.tensors.values())
 
     def count(module: nn.Module, name: str, parameter: nn.Parameter) -> None:
         nonlocal tensors, values
         tensors, values = tensors - 1, values - parameter.numel()
         if tensors < 0 or values < 0:
-            raise WireError(f"its model {described.model!r} is larger than the layers that it lists")
+            raise WireError(f"its model {description.model!r} is larger than the layers that it lists")
 
     handle = register_module_parameter_registration_hook(count)
     try:
@@ -164,7 +176,7 @@ def _no_larger_than(described: Description, backbone: Pretrained | None) -> Iter
 
 
 def _check_layers(listed: dict[str, Shape], model: nn.Module, backbone: bool) -> None:
-    """Refuse a model with other layers than the file lists; name the first that differs."""
+    """Raise WireError, which names the first difference, unless the model has the layers that the file lists."""
     found = masked_layers(model, backbone)
     for name, shape in listed.items():
         if name not in found:

@@ -1,6 +1,6 @@
-"""The seed + mask file: a model trained as a mask, over random weights or a backbone, in about one bit a weight.
+"""The seed + mask file: a model that is a binary mask over random weights or a backbone, in about one bit per weight.
 
-The layout, byte by byte, is in docs/model-files.md. What is read is checked before it is used.
+docs/model-files.md describes the layout byte by byte. All content is validated before it is used.
 """
 
 from __future__ import annotations
@@ -23,27 +23,31 @@ from onebasin.wire.numbers import read_number, write_number
 
 MAGIC = b"\x89OBM"
 VERSION = 2
-MOST_DESCRIPTION_BYTES = 1 << 16
-FREE_WEIGHTS = 1 << 20
-MOST_WEIGHTS_A_BYTE = 1 << 12
-"""So many weights a byte of the mask are read, beyond the free ones: a short file cannot ask for a large model."""
+MAX_DESCRIPTION_BYTES = 1 << 16
+BASE_WEIGHT_LIMIT = 1 << 20
+WEIGHTS_PER_MASK_BYTE = 1 << 12
+"""A file may list BASE_WEIGHT_LIMIT weights, and this many more per byte of its mask.
+
+So a short file cannot make its reader build a large model.
+"""
 
 LAST_LAYER = "uniform 6"
-"""The coding of a backbone's last layer, which is trained rather than masked."""
+"""The codec of a backbone's last layer, which is trained rather than masked."""
 
 _HEADER = struct.Struct("<4sBQ")
 _CHECKSUM = struct.Struct("<I")
-_LEAST_BYTES = _HEADER.size + 3 + _CHECKSUM.size
+_MIN_BYTES = _HEADER.size + 3 + _CHECKSUM.size
 
 Shape = Annotated[tuple[Count, ...], Field(max_length=8)]
 
 
 class Description(BaseModel):
-    """Which model it is. layers: the masked weights' names and shapes, in the model's order.
+    """The model in a file, stored as JSON.
 
-    model: a built-in model's name, or the user's "package.module:factory"; options, input (the shape of one example)
-    and classes are what it was built with. supermask: how its weights were drawn and masked. backbone: the digest of
-    the trained weights that are masked instead (learning/pretrained.py); backbone_mask: how they are.
+    model: a built-in model's name, or the user's "package.module:factory". options, input (the shape of one example)
+    and classes: the arguments with which it was built. supermask: how its weights were drawn and masked. backbone: the
+    digest of the trained weights that are masked instead (see `learning.pretrained`), "" for random weights.
+    backbone_mask: how the backbone is masked. layers: the names and shapes of the masked weights, in the model's order.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -59,22 +63,22 @@ class Description(BaseModel):
 
     @property
     def built_in(self) -> bool:
-        """Whether onebasin has the model, rather than its user."""
+        """Whether the model is one of onebasin's own, rather than the user's code."""
         return ":" not in self.model
 
     @property
     def weights(self) -> int:
-        """How many weights are masked."""
+        """The number of masked weights."""
         return sum(map(math.prod, self.layers.values()))
 
     @property
     def parametrization(self) -> Supermask | BackboneMask:
-        """What the model was trained as."""
+        """The parametrization with which the model was trained."""
         return self.backbone_mask if self.backbone else self.supermask
 
     @property
     def flags(self) -> dict[str, Shape]:
-        """The shape of each layer's flags: that of its weights, or of its neurons."""
+        """The shape of each layer's mask: one flag per weight, or one per neuron."""
         if self.parametrization.over == "weights":
             return self.layers
         last = None if self.backbone else list(self.layers)[-1]
@@ -83,9 +87,11 @@ class Description(BaseModel):
 
 @dataclass(frozen=True)
 class SeedMask:
-    """masks: for each layer the flags, of what is kept. buffers: a body in the `exact` coding of docs/wire-format.md.
+    """The content of a seed + mask file.
 
-    With a backbone, the last layer follows, in the coding `LAST_LAYER`.
+    seed: of the random weights. masks: by layer, the flags; True for a weight or a neuron that is kept. buffers: the
+    model's buffers, encoded with the `exact` codec (docs/wire-format.md); with a backbone, the last layer follows,
+    encoded with `LAST_LAYER`.
     """
 
     seed: int
@@ -94,10 +100,10 @@ class SeedMask:
     buffers: bytes
 
     def to_bytes(self) -> bytes:
-        """Return the file's bytes. `ValueError` for a description that is too long, or masks that are not of it."""
+        """Return the file's bytes. Raises ValueError when the description is too long, or does not match the masks."""
         description = self.description.model_dump_json(exclude_defaults=True).encode()
-        if len(description) > MOST_DESCRIPTION_BYTES:
-            raise ValueError(f"the model's description has {len(description):,} bytes; {MOST_DESCRIPTION_BYTES:,} fit")
+        if len(description) > MAX_DESCRIPTION_BYTES:
+            raise ValueError(f"the model's description has {len(description):,} bytes; {MAX_DESCRIPTION_BYTES:,} fit")
         shapes = {name: mask.shape for name, mask in self.masks.items()}
         if shapes != self.description.flags:
             raise ValueError(f"the masks are of {shapes}; the description is of {self.description.flags}")
@@ -109,65 +115,67 @@ class SeedMask:
 
     @classmethod
     def from_bytes(cls, data: bytes) -> SeedMask:
-        """Return what a file says; `WireError` names what is wrong with it. What is allocated: see `_check_sizes`."""
+        """Return the content of a file. Raises WireError for an invalid file; `_check_sizes` limits the memory used."""
         if data[: len(MAGIC)] != MAGIC:
             raise WireError(f"not a seed + mask file: it begins with {data[: len(MAGIC)]!r}, not with {MAGIC!r}")
-        if len(data) < _LEAST_BYTES:
-            raise WireError(f"it has {len(data)} bytes; the shortest file has {_LEAST_BYTES}")
+        if len(data) < _MIN_BYTES:
+            raise WireError(f"it has {len(data)} bytes; the shortest file has {_MIN_BYTES}")
         _, version, seed = _HEADER.unpack_from(data)
         if version != VERSION:
             raise WireError(f"it has format version {version}; this onebasin reads version {VERSION}")
         end = len(data) - _CHECKSUM.size
         if zlib.crc32(memoryview(data)[:end]) != _CHECKSUM.unpack_from(data, end)[0]:
             raise WireError("its checksum does not fit its bytes: it was damaged or cut short")
-        parts, at = [], _HEADER.size
+        parts, position = [], _HEADER.size
         for name in ("description", "mask", "buffers"):
-            size, at = read_number(memoryview(data)[:end], at)
-            if at + size > end:
+            size, position = read_number(memoryview(data)[:end], position)
+            if position + size > end:
                 raise WireError(f"its {name} of {size:,} bytes goes beyond its end")
-            parts.append(data[at : at + size])
-            at += size
-        if at != end:
-            raise WireError(f"it has {end - at:,} bytes after its last part")
+            parts.append(data[position : position + size])
+            position += size
+        if position != end:
+            raise WireError(f"it has {end - position:,} bytes after its last part")
         description = _read_description(parts[0])
         _check_sizes(description, len(parts[1]))
         return cls(seed, description, _read_masks(parts[1], description.flags), parts[2])
 
 
 def _read_description(data: bytes) -> Description:
-    if len(data) > MOST_DESCRIPTION_BYTES:
-        raise WireError(f"its description has {len(data):,} bytes; at most {MOST_DESCRIPTION_BYTES:,} can be")
+    if len(data) > MAX_DESCRIPTION_BYTES:
+        raise WireError(f"its description has {len(data):,} bytes; at most {MAX_DESCRIPTION_BYTES:,} can be")
     try:
         return Description.model_validate_json(data)
     except ValidationError as error:
         first = error.errors()[0]
-        place = ".".join(map(str, first["loc"])) or "the whole"
-        raise WireError(f"its description is wrong: {place}: {first['msg']}") from None
+        key = ".".join(map(str, first["loc"])) or "the whole"
+        raise WireError(f"its description is wrong: {key}: {first['msg']}") from None
 
 
-def _check_sizes(described: Description, mask_bytes: int) -> None:
-    """Refuse a mask that takes far more memory than bytes, before any is taken.
+def _check_sizes(description: Description, mask_bytes: int) -> None:
+    """Raise WireError, before memory is allocated, for a file that lists far more weights than its size justifies.
 
-    Random weights count, for they are made of the seed; a backbone's do not, for its reader has them: its flags do.
+    Random weights count, since the reader has to draw them. A backbone's weights do not, since the reader already has
+    them; there, only the flags count.
     """
-    most = FREE_WEIGHTS + MOST_WEIGHTS_A_BYTE * mask_bytes
-    what, listed = "weights", described.weights
-    if described.backbone:
-        what, listed = described.backbone_mask.over, sum(map(math.prod, described.flags.values()))
-    if listed > most:
-        raise WireError(f"it lists {listed:,} {what}; a mask of {mask_bytes:,} bytes can be of {most:,} at most")
+    limit = BASE_WEIGHT_LIMIT + WEIGHTS_PER_MASK_BYTE * mask_bytes
+    unit, listed = "weights", description.weights
+    if description.backbone:
+        unit, listed = description.backbone_mask.over, sum(map(math.prod, description.flags.values()))
+    if listed > limit:
+        raise WireError(f"it lists {listed:,} {unit}; a mask of {mask_bytes:,} bytes can be of {limit:,} at most")
 
 
 def _write_masks(masks: dict[str, Flags]) -> bytes:
-    out = SymbolWriter()
+    writer = SymbolWriter()
     for mask in masks.values():
-        out.flags(mask.reshape(-1))
-    return out.finish()
+        writer.flags(mask.reshape(-1))
+    return writer.finish()
 
 
 def _read_masks(data: bytes, shapes: dict[str, Shape]) -> dict[str, Flags]:
-    source = SymbolReader(data)
-    masks = {name: source.flags(math.prod(shape)).reshape(shape) for name, shape in shapes.items()}
+    reader = SymbolReader(data)
+    masks = {name: reader.flags(math.prod(shape)).reshape(shape) for name, shape in shapes.items()}
+    # Each mask has exactly one valid encoding, so any other bytes are damaged.
     if _write_masks(masks) != data:
         raise WireError("its mask is damaged: these bytes are not how any mask is written")
     return masks
