@@ -1,4 +1,4 @@
-"""How well a model does: mean cross-entropy and accuracy, over classes or over next tokens."""
+"""Model evaluation: accuracy and mean cross-entropy, for classes or for next tokens."""
 
 from __future__ import annotations
 
@@ -16,7 +16,12 @@ from onebasin.networks.functional_call import stateless_call
 
 @dataclass(frozen=True)
 class Score:
-    """accuracy: fraction of right predictions. loss: mean cross-entropy in nats. examples: how many predictions."""
+    """The score of a model on a set of predictions.
+
+    accuracy: fraction of correct predictions.
+    loss: mean cross-entropy in nats.
+    examples: number of predictions.
+    """
 
     accuracy: float
     loss: float
@@ -24,18 +29,23 @@ class Score:
 
 
 def loss_of(logits: Tensor, targets: Tensor) -> Tensor:
-    """Mean cross-entropy in nats. logits [n, classes], targets [n]; or [n, length, classes] and [n, length]."""
+    """Mean cross-entropy, in nats.
+
+    logits: [n, classes], or [n, length, classes] for sequences.
+    targets: int64 [n], or [n, length] for sequences.
+    """
     return cross_entropy(logits.flatten(0, -2), targets.flatten())
 
 
 def evaluate(model: nn.Module, split: Split, batch: int = 1000) -> Score:
-    """Score a model, in evaluation mode, on every example of a split, `batch` at a time, on the model's device.
+    """Evaluate a model on every example of a split, in evaluation mode and on the model's device.
 
-    For sequences every position is a prediction. Losses are summed in float64 on the CPU, in the split's order.
+    For sequences, every position is one prediction. Losses are summed in float64 on the CPU, in the split's order.
+    batch: number of examples per forward pass.
     Raises ValueError if the split is empty or batch < 1.
     """
     correct, loss = 0, 0.0
-    for _, right, losses in _judged(model, split, batch):
+    for _, right, losses in _predictions(model, split, batch):
         correct += int(right.sum())
         loss += float(losses.sum())
     examples = split.targets.numel()
@@ -44,9 +54,12 @@ def evaluate(model: nn.Module, split: Split, batch: int = 1000) -> Score:
 
 @dataclass(frozen=True)
 class ByClass:
-    """A model's scores, class by class: of how many `examples` [classes] it was `correct`, its `loss` summed, in nats.
+    """The scores of a model, per class.
 
-    For sequences every position is a prediction, and the next token its class.
+    For sequences, every position is one prediction, and the next token is its class.
+    examples: int64 [classes], number of predictions per true class.
+    correct: int64 [classes], number of correct ones.
+    loss: float64 [classes], sum of their cross-entropies in nats.
     """
 
     examples: Tensor
@@ -54,40 +67,48 @@ class ByClass:
     loss: Tensor
 
     def on(self, labels: Tensor) -> Score | None:
-        """The score on a distribution of labels, `labels` [classes] examples of each; None where none can be judged.
+        """Estimate the score on another label distribution.
 
-        Accuracy: the sum over classes c of n_c / n * (the accuracy on the test examples of class c); the loss alike.
-        n_c: the labels of class c; n: of all classes that the test split has, for of others nothing is known.
+        The accuracy is the sum over classes c of n_c / n times the accuracy on class c, where n_c is the number of
+        labels of class c, and n is their sum over the classes that have test examples; the loss likewise.
+        labels: [classes], number of examples per class.
+        Returns None if none of these classes has test examples.
         """
         weights = torch.where(self.examples > 0, labels.double(), 0.0)
         total = float(weights.sum())
         if not total:
             return None
-        of_each = weights / total / self.examples.clamp(min=1)
+        example_weights = weights / total / self.examples.clamp(min=1)
         return Score(
-            accuracy=float((of_each * self.correct).sum()),
-            loss=float(torch.where(of_each > 0, of_each * self.loss, 0.0).sum()),
+            accuracy=float((example_weights * self.correct).sum()),
+            loss=float(torch.where(example_weights > 0, example_weights * self.loss, 0.0).sum()),
             examples=int(self.examples[weights > 0].sum()),
         )
 
 
 def evaluate_by_class(model: nn.Module, split: Split, classes: int, batch: int = 1000) -> ByClass:
-    """Score a model on the examples of each of so many classes. Everything else as in `evaluate`."""
+    """Evaluate a model per true class.
+
+    classes: number of classes. Other arguments and errors: as in `evaluate`.
+    """
     examples, correct = torch.zeros(classes, dtype=torch.int64), torch.zeros(classes, dtype=torch.int64)
     loss = torch.zeros(classes, dtype=torch.float64)
-    for wanted, right, losses in _judged(model, split, batch):
-        examples += torch.bincount(wanted, minlength=classes)
-        correct += torch.bincount(wanted[right], minlength=classes)
-        loss.index_add_(0, wanted, losses)
+    for labels, right, losses in _predictions(model, split, batch):
+        examples += torch.bincount(labels, minlength=classes)
+        correct += torch.bincount(labels[right], minlength=classes)
+        loss.index_add_(0, labels, losses)
     return ByClass(examples, correct, loss)
 
 
 def evaluate_together(
     model: nn.Module, members: Sequence[tuple[Mapping[str, Tensor], float]], split: Split, batch: int = 1000
 ) -> Score:
-    """Score several models' weighted mean of predicted probabilities. members: each one's state, and its weight.
+    """Evaluate an ensemble: the weighted mean of several models' predicted probabilities.
 
-    Everything else as in `evaluate`.
+    model: the architecture that all members share.
+    members: the state dict and the weight of each model.
+    batch: number of examples per forward pass.
+    Raises ValueError if there are no members or no examples.
     """
     if not members or len(split) == 0:
         raise ValueError(f"{len(members)} models on {len(split)} examples; expected at least one of each")
@@ -95,19 +116,19 @@ def evaluate_together(
     correct, loss = 0, 0.0
     with evaluation_mode(model), torch.inference_mode():
         for inputs, targets in zip(torch.split(split.inputs, batch), torch.split(split.targets, batch), strict=True):
-            wanted = targets.flatten()
-            said = torch.zeros(())
+            labels = targets.flatten()
+            probabilities = torch.zeros(())
             for state, weight in members:
                 logits = stateless_call(model, state, (inputs,)).flatten(0, -2)
-                said = said + torch.softmax(logits.double(), -1) * (weight / total)
-            correct += int((said.argmax(1) == wanted).sum())
-            loss -= float(said.gather(1, wanted.unsqueeze(1)).clamp_min(1e-30).log().sum())
+                probabilities = probabilities + torch.softmax(logits.double(), -1) * (weight / total)
+            correct += int((probabilities.argmax(1) == labels).sum())
+            loss -= float(probabilities.gather(1, labels.unsqueeze(1)).clamp_min(1e-30).log().sum())
     examples = split.targets.numel()
     return Score(accuracy=correct / examples, loss=loss / examples, examples=examples)
 
 
-def _judged(model: nn.Module, split: Split, batch: int) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-    """Yield, batch by batch and on the CPU: the right classes, whether each was said, and the losses, in float64."""
+def _predictions(model: nn.Module, split: Split, batch: int) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    """Yield per batch, on the CPU: true classes [m], whether each was predicted [m], and float64 losses [m]."""
     if len(split) == 0:
         raise ValueError("split: no examples; expected at least one")
     if batch < 1:
@@ -118,6 +139,6 @@ def _judged(model: nn.Module, split: Split, batch: int) -> Iterator[tuple[Tensor
         for inputs, targets in zip(torch.split(split.inputs, batch), torch.split(split.targets, batch), strict=True):
             with torch.inference_mode():
                 logits = model(inputs.to(device)).flatten(0, -2)
-                wanted = targets.to(device).flatten()
-                losses = cross_entropy(logits, wanted, reduction="none")
-            yield wanted.cpu(), (logits.argmax(1) == wanted).cpu(), losses.cpu().double()
+                labels = targets.to(device).flatten()
+                losses = cross_entropy(logits, labels, reduction="none")
+            yield labels.cpu(), (logits.argmax(1) == labels).cpu(), losses.cpu().double()

@@ -24,7 +24,7 @@ def record(label: int, red: int, green: int, blue: int) -> bytes:
 
 
 def batch(label: int) -> bytes:
-    """Four records; red is 0 or 200, green 10 or 30, blue always 5."""
+    """Four records; red is 0 or 200, green is 10 or 30, blue is always 5."""
     return record(label, 0, 10, 5) + record(label, 200, 30, 5) + record(9, 0, 30, 5) + record(0, 200, 10, 5)
 
 
@@ -38,14 +38,14 @@ def write(folder: Path, batches: int = 5, suffix: str = ".xz") -> None:
 
 @pytest.mark.parametrize("where", ["cifar10", "cifar-10-batches-bin", "cifar10/cifar-10-batches-bin", "."])
 @pytest.mark.parametrize("suffix", [".xz", ""])
-def test_every_place_and_form(tmp_path: Path, where: str, suffix: str) -> None:
+def test_files_are_read_from_every_folder_plain_or_compressed(tmp_path: Path, where: str, suffix: str) -> None:
     write(tmp_path / where, suffix=suffix)
     data = load_dataset("cifar10", data_dir=tmp_path)
     assert data.train.inputs.shape == (20, 3, 32, 32)
     assert data.train.targets.tolist() == [1, 1, 9, 0, 2, 2, 9, 0, 3, 3, 9, 0, 4, 4, 9, 0, 5, 5, 9, 0]
     assert data.test.targets.tolist() == [8, 8, 9, 0]
     assert data.class_names[9] == "truck"
-    # Red: mean 100, deviation 100. Green: mean 20, deviation 10. Blue does not vary and is only centred.
+    # Red: mean 100, deviation 100. Green: mean 20, deviation 10. Blue is constant, so it is only centred.
     assert data.train.inputs[1].mean(dim=(1, 2)).tolist() == [1.0, 1.0, 0.0]
     assert data.train.inputs[0].mean(dim=(1, 2)).tolist() == [-1.0, -1.0, 0.0]
     if suffix:
@@ -55,7 +55,7 @@ def test_every_place_and_form(tmp_path: Path, where: str, suffix: str) -> None:
         assert 0 < data.compressed_bytes < 5 * 4 * 3073
 
 
-def test_the_first_batches_only(tmp_path: Path) -> None:
+def test_loading_only_the_first_batches(tmp_path: Path) -> None:
     write(tmp_path / "cifar10", batches=2)
     data = load_dataset("cifar10:2", data_dir=tmp_path)
     assert (data.name, len(data.train), len(data.test)) == ("cifar10:2", 8, 4)
@@ -66,7 +66,7 @@ def test_the_first_batches_only(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("part", ["0", "6", "two", "1:2"])
-def test_no_such_part(part: str) -> None:
+def test_an_unknown_part_is_rejected(part: str) -> None:
     with pytest.raises(ValueError, match=f"'cifar10:{part}' is unknown; expected cifar10, or cifar10:1 to cifar10:5"):
         load_dataset(f"cifar10:{part}")
 

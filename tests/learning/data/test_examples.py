@@ -1,4 +1,4 @@
-"""A split and a data set refuse what does not fit together, naming the field."""
+"""Splits and data sets reject inconsistent fields and name the field."""
 
 from dataclasses import replace
 
@@ -9,9 +9,9 @@ from tests.learning.toy_data import classification, text
 from onebasin.learning.data.load import Split
 
 
-def test_length_classes_and_kind() -> None:
-    pictures = classification([0, 1, 2, 1], classes=5)
-    assert (len(pictures.train), pictures.classes, pictures.sequence) == (4, 5, False)
+def test_length_classes_and_sequence() -> None:
+    images = classification([0, 1, 2, 1], classes=5)
+    assert (len(images.train), images.classes, images.sequence) == (4, 5, False)
     letters = text(3, vocabulary=7)
     assert (len(letters.train), letters.classes, letters.sequence) == (3, 7, True)
 
@@ -26,14 +26,14 @@ def test_length_classes_and_kind() -> None:
         (torch.zeros(3), torch.zeros(3, dtype=torch.int64), torch.zeros(3), "owners: float32"),
     ],
 )
-def test_split_that_does_not_fit(
+def test_an_inconsistent_split_is_rejected(
     inputs: torch.Tensor, targets: torch.Tensor, owners: torch.Tensor | None, message: str
 ) -> None:
     with pytest.raises(ValueError, match=message):
         Split(inputs, targets, owners)
 
 
-def test_dataset_that_does_not_fit() -> None:
+def test_an_inconsistent_dataset_is_rejected() -> None:
     good = classification([0, 1, 2], owners=[0, 0, 1])
     with pytest.raises(ValueError, match=r"toy.train.targets: values from 0 to 2; expected 0 to 1"):
         replace(good, class_names=("a", "b"))

@@ -1,4 +1,4 @@
-"""UCI HAR: both file layouts, the split by person, no half of a window on both sides."""
+"""UCI HAR: both file layouts, the split by person, and no half window in both splits."""
 
 from pathlib import Path
 
@@ -18,9 +18,9 @@ TEST = PERSON == 2
 
 
 def recording(seed: int) -> npt.NDArray[np.float32]:
-    """Three windows of one unbroken stretch: each begins with the second half of the one before."""
-    stretch = np.random.default_rng(seed).normal(size=(4 * 64, 9)).astype(np.float32)
-    return np.stack([stretch[start : start + 128] for start in (0, 64, 128)])
+    """Three windows of one continuous recording: each starts with the second half of the previous one."""
+    samples = np.random.default_rng(seed).normal(size=(4 * 64, 9)).astype(np.float32)
+    return np.stack([samples[start : start + 128] for start in (0, 64, 128)])
 
 
 def windows() -> npt.NDArray[np.float32]:
@@ -46,7 +46,7 @@ def write_published(folder: Path) -> None:
             np.savetxt(inner / f"{signal}_{part}.txt", x[chosen, :, channel], fmt=" %.9e")
 
 
-def test_windows_people_and_activities(tmp_path: Path) -> None:
+def test_windows_owners_and_activities(tmp_path: Path) -> None:
     write_arrays(tmp_path / "uci-har")
     data = load_dataset("har", data_dir=tmp_path)
     assert data.train.inputs.shape == (6, 9, 128)
@@ -59,7 +59,7 @@ def test_windows_people_and_activities(tmp_path: Path) -> None:
     assert data.class_names[5] == "laying"
 
 
-def test_a_part_has_three_activities_and_nothing_of_the_others(tmp_path: Path) -> None:
+def test_a_part_has_three_activities_and_its_own_statistics(tmp_path: Path) -> None:
     write_arrays(tmp_path)
     whole, moving, still = (load_dataset(name, data_dir=tmp_path) for name in ("har", "har:moving", "har:still"))
     assert (moving.name, still.name) == ("har:moving", "har:still")
@@ -72,12 +72,12 @@ def test_a_part_has_three_activities_and_nothing_of_the_others(tmp_path: Path) -
     assert still.compressed_bytes < moving.compressed_bytes < whole.compressed_bytes
 
 
-def test_an_unknown_part_is_told_which_there_are() -> None:
+def test_an_unknown_part_is_rejected_with_the_known_ones() -> None:
     with pytest.raises(ValueError, match="'har:asleep' is unknown; expected har, har:moving or har:still"):
         load_dataset("har:asleep")
 
 
-def test_normalised_per_channel_by_the_training_people(tmp_path: Path) -> None:
+def test_channels_are_normalised_with_the_training_statistics(tmp_path: Path) -> None:
     write_arrays(tmp_path)
     data = load_dataset("har", data_dir=tmp_path)
     train = windows()[~TEST]
@@ -87,7 +87,7 @@ def test_normalised_per_channel_by_the_training_people(tmp_path: Path) -> None:
     assert torch.allclose(data.train.inputs.mean(dim=(0, 2)), torch.zeros(9), atol=1e-6)
 
 
-def test_the_published_folder_gives_the_same(tmp_path: Path) -> None:
+def test_the_published_folder_gives_equal_data(tmp_path: Path) -> None:
     write_arrays(tmp_path / "arrays")
     write_published(tmp_path / "text" / "UCI HAR Dataset")
     arrays = load_dataset("har", data_dir=tmp_path / "arrays")
@@ -101,15 +101,15 @@ def test_the_published_folder_gives_the_same(tmp_path: Path) -> None:
     assert arrays.compressed_bytes == text.compressed_bytes
 
 
-def test_repeated_halves_are_not_paid_for_twice(tmp_path: Path) -> None:
+def test_compressed_size_counts_repeated_halves_once(tmp_path: Path) -> None:
     write_arrays(tmp_path / "overlapping")
-    apart = windows()
-    apart[~TEST] = np.random.default_rng(9).normal(size=(6, 128, 9)).astype(np.float32)
-    write_arrays(tmp_path / "apart", x=apart)
+    independent = windows()
+    independent[~TEST] = np.random.default_rng(9).normal(size=(6, 128, 9)).astype(np.float32)
+    write_arrays(tmp_path / "independent", x=independent)
     overlapping, separate = (
-        load_dataset("har", data_dir=tmp_path / name).compressed_bytes for name in ("overlapping", "apart")
+        load_dataset("har", data_dir=tmp_path / name).compressed_bytes for name in ("overlapping", "independent")
     )
-    # Two stretches of 4 halves against six windows of 2 halves; noise packs alike.
+    # Two recordings of 4 halves against six windows of 2 halves; equal amounts of noise compress equally.
     assert overlapping / separate == pytest.approx(8 / 12, rel=0.05)
 
 
@@ -140,7 +140,7 @@ def test_a_corrupt_archive_is_named(tmp_path: Path, changes: dict[str, object], 
         load_dataset("har", data_dir=tmp_path)
 
 
-def test_neither_a_torn_archive_nor_a_pickle_is_read(tmp_path: Path) -> None:
+def test_a_truncated_archive_and_a_pickle_are_rejected(tmp_path: Path) -> None:
     path = write_arrays(tmp_path)
     path.write_bytes(path.read_bytes()[:-100])
     with pytest.raises(DatasetCorrupt, match=r"uci_har_inertial\.npz: not a readable npz file"):
@@ -182,7 +182,7 @@ def halves(data: Dataset) -> tuple[set[bytes], set[bytes]]:
 def test_no_half_window_is_shared(tmp_path: Path) -> None:
     write_arrays(tmp_path)
     train, test = halves(load_dataset("har", data_dir=tmp_path))
-    assert (len(train), len(test)) == (8, 4), "halves within a part do repeat"
+    assert (len(train), len(test)) == (8, 4), "halves repeat within a part"
     assert not train & test
 
 
@@ -194,5 +194,5 @@ def test_the_real_data_shares_no_half_window(real_data: Path) -> None:
     assert sorted({int(owner) + 1 for owner in data.test.owners}) == [2, 4, 9, 10, 12, 13, 18, 20, 24]
     assert not set(data.train.owners.tolist()) & set(data.test.owners.tolist())
     train, test = halves(data)
-    assert len(train) < 2 * 7352, "halves within the training part do repeat"
+    assert len(train) < 2 * 7352, "halves repeat within the training part"
     assert not train & test

@@ -1,4 +1,4 @@
-"""Data sets by name: the embedded one, a user's own, and names that are none."""
+"""Loading by name: the embedded data set, a user's own, and unknown names."""
 
 from pathlib import Path
 
@@ -14,12 +14,12 @@ def test_digits(digits: Dataset) -> None:
     assert (digits.source, digits.owner_names, digits.sequence) == ("embedded", (), False)
     assert digits.train.inputs.mean().item() == pytest.approx(0.0, abs=1e-5)
     assert digits.train.inputs.std(correction=0).item() == pytest.approx(1.0, abs=1e-5)
-    # Stratified: of 174 to 183 scans of each digit a fifth is in the test split.
+    # The split is stratified: a fifth of the 174 to 183 scans of each digit is in the test split.
     assert set(torch.bincount(digits.test.targets).tolist()) <= {35, 36, 37}
     assert 20_000 < digits.compressed_bytes < 1437 * 65
 
 
-def test_digits_are_split_alike_every_time(digits: Dataset) -> None:
+def test_the_split_of_digits_is_fixed(digits: Dataset) -> None:
     again = load_dataset("digits")
     assert torch.equal(again.train.inputs, digits.train.inputs)
     assert digits.test.targets[:8].tolist() == [7, 6, 3, 7, 7, 3, 2, 8]
@@ -28,12 +28,12 @@ def test_digits_are_split_alike_every_time(digits: Dataset) -> None:
 
 
 @pytest.mark.parametrize("name", ["fmnist", "", "digits:", "Digits"])
-def test_an_unknown_name(name: str) -> None:
+def test_an_unknown_name_is_rejected(name: str) -> None:
     with pytest.raises(ValueError, match=f"dataset: '{name}' is unknown; expected one of digits, fashion-mnist"):
         load_dataset(name)
 
 
-def test_every_name_has_a_line() -> None:
+def test_every_name_has_a_one_line_description() -> None:
     assert list(DATASETS) == ["digits", "fashion-mnist", "mnist", "cifar10", "har", "shakespeare"]
     assert all(line and "\n" not in line for line in DATASETS.values())
 
@@ -60,7 +60,7 @@ def user_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("user_module")
-def test_a_users_own_data() -> None:
+def test_a_users_own_factory() -> None:
     data = load_dataset("their.data:two_points")
     assert (data.name, data.class_names, len(data.train)) == ("points", ("low", "high"), 2)
 
@@ -77,6 +77,6 @@ def test_a_users_own_data() -> None:
         (":data", 'expected "package.module:factory"'),
     ],
 )
-def test_a_factory_that_gives_no_data(name: str, message: str) -> None:
+def test_a_factory_that_returns_no_dataset_is_rejected(name: str, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         load_dataset(name)

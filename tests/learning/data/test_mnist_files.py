@@ -1,4 +1,4 @@
-"""MNIST and Fashion-MNIST from IDX files: exact values, every place they may lie, every way they may be broken."""
+"""MNIST and Fashion-MNIST from IDX files: exact values, every accepted folder, every kind of corruption."""
 
 import gzip
 import struct
@@ -42,7 +42,7 @@ def test_an_idx_file_byte_by_byte(tmp_path: Path) -> None:
     assert read_idx(path, 1).tolist() == [7, 0, 255]
 
 
-def test_written_files_read_back_and_are_reproducible(tmp_path: Path) -> None:
+def test_written_files_are_read_back_and_reproducible(tmp_path: Path) -> None:
     array = np.arange(24, dtype=np.uint8).reshape(2, 3, 4)
     first, second = tmp_path / "a.gz", tmp_path / "deep" / "b.gz"
     write_idx_gz(first, array)
@@ -52,7 +52,7 @@ def test_written_files_read_back_and_are_reproducible(tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.rglob("*") if path.is_file()) == ["a.gz", "b.gz"]
 
 
-def test_normalised_by_the_training_split(tmp_path: Path) -> None:
+def test_images_are_normalised_with_the_training_statistics(tmp_path: Path) -> None:
     paths = write(tmp_path / "mnist")
     train = np.zeros((2, 28, 28), dtype=np.uint8)
     train[0] = 255  # mean 127.5, deviation 127.5
@@ -75,16 +75,16 @@ def test_normalised_by_the_training_split(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("where", ["fashion-mnist", "fashion-mnist/raw", "FashionMNIST/raw", "."])
 @pytest.mark.parametrize("zipped", [True, False])
-def test_every_place_and_form(tmp_path: Path, where: str, zipped: bool) -> None:
+def test_files_are_read_from_every_folder_plain_or_compressed(tmp_path: Path, where: str, zipped: bool) -> None:
     write(tmp_path / where, zipped=zipped)
     data = load_dataset("fashion-mnist", data_dir=tmp_path)
     assert len(data.train) == 6
     assert data.class_names[9] == "Ankle boot"
-    # Noise does not compress: what is counted for plain files is what deflate makes of them.
+    # Noise does not compress, and plain files count with their deflated size.
     assert 6 * 784 < data.compressed_bytes < 6 * 784 + 200
 
 
-def test_the_data_directory_comes_before_the_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_data_directory_is_searched_before_the_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write(tmp_path / "data" / "mnist", train=3)
     write(tmp_path / "cache" / "mnist", train=4)
     monkeypatch.setenv("ONEBASIN_DATA", str(tmp_path / "data"))
@@ -105,7 +105,7 @@ def test_the_cache_is_in_the_home_directory_by_default(tmp_path: Path, monkeypat
     assert len(load_dataset("mnist").train) == 5
 
 
-def test_missing_files_are_named_with_the_places_and_the_remedy(tmp_path: Path) -> None:
+def test_missing_files_are_named_with_the_folders_and_the_remedy(tmp_path: Path) -> None:
     paths = write(tmp_path / "data" / "mnist")
     paths[mnist.TEST_LABELS].unlink()
     with pytest.raises(DatasetNotFound) as caught:
@@ -123,7 +123,7 @@ def test_missing_files_are_named_with_the_places_and_the_remedy(tmp_path: Path) 
 
 
 def compressed(content: bytes) -> bytes:
-    """Without the time of day, so that every process collects the same tests."""
+    """Compress without a time stamp, so that every process collects the same tests."""
     return gzip.compress(content, mtime=0)
 
 
@@ -156,7 +156,7 @@ def test_a_corrupt_file_is_named(tmp_path: Path, name: str, content: bytes, mess
     assert isinstance(caught.value, ValueError)
 
 
-def test_mnist_is_not_taken_for_fashion_mnist(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_mnist_files_are_rejected_as_fashion_mnist(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     paths = write(tmp_path)
     paths[mnist.TRAIN_LABELS].write_bytes(gzip.compress(idx(LABELS)))
     monkeypatch.setitem(mnist.LABEL_COUNTS, "mnist", (1, 1, 1, 1, 1, 1, 0, 0, 0, 0))
@@ -173,5 +173,5 @@ def test_the_real_data(real_data: Path, name: str, size: int) -> None:
     assert data.train.inputs.mean().item() == pytest.approx(0.0, abs=1e-4)
     assert data.train.inputs.std().item() == pytest.approx(1.0, abs=1e-4)
     assert Path(data.source).is_relative_to(real_data)
-    # The published files; another gzip of the same pictures differs by little.
+    # The size of the published files; another gzip of the same images differs by little.
     assert data.compressed_bytes == pytest.approx(size, rel=0.05)

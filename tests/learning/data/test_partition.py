@@ -1,4 +1,4 @@
-"""Partitions: exact small cases, then what holds for every kind, seed and number of clients."""
+"""Partitions: exact small cases, then properties for every kind, seed and number of clients."""
 
 from itertools import pairwise
 
@@ -23,19 +23,19 @@ def test_iid_sizes_differ_by_at_most_one() -> None:
     assert [len(part) for part in partition("iid", classification([0] * 11), 4, seed=0)] == [3, 3, 3, 2]
 
 
-def test_the_stream_of_a_seed_stays_what_it_is() -> None:
+def test_the_parts_of_a_seed_are_stable() -> None:
     parts = partition("iid", classification([0] * 6), 2, seed=7)
     assert [part.tolist() for part in parts] == [[0, 2, 5], [1, 3, 4]]
     counts = holdings(TEN_OF_THREE, partition("dirichlet", TEN_OF_THREE, 3, seed=7, alpha=0.5))
     assert counts == [[0, 9, 4], [9, 0, 5], [1, 1, 1]]
 
 
-def test_as_many_shards_as_classes_give_each_client_its_own() -> None:
+def test_one_shard_per_class_gives_each_client_its_own_class() -> None:
     counts = holdings(TEN_OF_THREE, partition("shards", TEN_OF_THREE, 3, seed=1, shards=1))
     assert sorted(counts) == [[0, 0, 10], [0, 10, 0], [10, 0, 0]]
 
 
-def test_shards_are_equal_and_span_neighbouring_classes_at_most() -> None:
+def test_shards_have_equal_size_and_at_most_two_classes() -> None:
     counts = np.array(holdings(TEN_OF_THREE, partition("shards", TEN_OF_THREE, 5, seed=0, shards=1)))
     assert counts.sum(axis=1).tolist() == [6] * 5
     assert ((counts > 0).sum(axis=1) <= 2).all()
@@ -44,18 +44,18 @@ def test_shards_are_equal_and_span_neighbouring_classes_at_most() -> None:
 def test_classes_per_client_by_hand() -> None:
     counts = np.array(holdings(TEN_OF_THREE, partition("classes-per-client", TEN_OF_THREE, 3, seed=0, classes=2)))
     assert ((counts > 0).sum(axis=1) == 2).all()
-    assert (counts[counts > 0] == 5).all()  # six slots on three classes: each class has two holders
+    assert (counts[counts > 0] == 5).all()  # six places for three classes: each class has two clients
     one_each = holdings(TEN_OF_THREE, partition("classes-per-client", TEN_OF_THREE, 3, seed=0, classes=1))
     assert sorted(one_each) == [[0, 0, 10], [0, 10, 0], [10, 0, 0]]
 
 
-def test_dirichlet_of_a_huge_alpha_is_even() -> None:
+def test_dirichlet_with_a_huge_alpha_is_even() -> None:
     counts = holdings(TEN_OF_THREE, partition("dirichlet", TEN_OF_THREE, 5, seed=0, alpha=1e9))
     assert all(abs(count - 2) <= 1 for row in counts for count in row)
 
 
 @pytest.mark.parametrize("kind", ["dirichlet", "quantity"])
-def test_a_hopeless_draw_is_mended(kind: str) -> None:
+def test_a_draw_with_empty_clients_is_repaired(kind: str) -> None:
     data = classification([0, 0, 1, 1, 2, 2])
     parts = partition(kind, data, 6, seed=0, alpha=1e-6)
     assert [len(part) for part in parts] == [1] * 6
@@ -80,14 +80,14 @@ def test_owner() -> None:
     assert choices == {(2, 1), (2, 3), (1, 3)}
 
 
-def test_sequences_by_owner_and_their_holdings() -> None:
+def test_sequences_by_owner_and_their_counts() -> None:
     data = text(6, owners=[0, 0, 1, 1, 1, 2])
     assert holdings(data, partition("owner", data, None, seed=0)) == [[2], [3], [1]]
     assert holdings(data, partition("iid", data, 4, seed=0)) == [[2], [2], [1], [1]]
 
 
 @pytest.mark.parametrize("kind", ["dirichlet", "classes-per-client", "shards"])
-def test_kinds_by_label_refuse_sequences(kind: str) -> None:
+def test_kinds_by_label_reject_sequences(kind: str) -> None:
     with pytest.raises(
         PartitionError, match="counting has a target at every position; expected iid, owner or quantity"
     ):
@@ -138,7 +138,7 @@ def test_bad_owner_options_and_seed_are_named() -> None:
         partition("iid", data, 1, seed=-1)
 
 
-def test_a_class_too_rare_for_its_holders() -> None:
+def test_a_class_with_fewer_examples_than_clients_is_rejected() -> None:
     rare = classification([0, 1, 1, 1, 1, 1])
     with pytest.raises(PartitionError, match="too many for the examples of some classes"):
         partition("classes-per-client", rare, 6, seed=0, classes=1)
@@ -156,7 +156,7 @@ KINDS: dict[str, st.SearchStrategy[dict[str, float]]] = {
 
 @settings(max_examples=60, deadline=None)
 @given(data=st.data(), kind=st.sampled_from(sorted(KINDS)), clients=st.integers(2, 12), seed=st.integers(0, 2**63 - 1))
-def test_every_example_has_one_holder(data: st.DataObject, kind: str, clients: int, seed: int) -> None:
+def test_every_example_belongs_to_exactly_one_client(data: st.DataObject, kind: str, clients: int, seed: int) -> None:
     options = data.draw(KINDS[kind])
     labels = data.draw(st.permutations([label for label in range(4) for _ in range(12)]))
     dataset = classification(labels)
@@ -177,7 +177,7 @@ def test_every_example_has_one_holder(data: st.DataObject, kind: str, clients: i
         assert int(counts.sum(dim=1).max() - counts.sum(dim=1).min()) <= options["shards"]
 
 
-def test_another_seed_another_partition() -> None:
+def test_different_seeds_give_different_partitions() -> None:
     for kind in sorted(KINDS):
         first, second = (partition(kind, TEN_OF_THREE, 3, seed) for seed in (0, 1))
         assert any(not torch.equal(a, b) for a, b in zip(first, second, strict=True)), kind
@@ -204,7 +204,7 @@ def test_exclusive_classes_belong_to_the_last_client() -> None:
         partition("exclusive", TEN_OF_THREE, 4, seed=0, classes=3)
 
 
-def test_people_and_roles(real_data: object) -> None:
+def test_real_data_by_owner(real_data: object) -> None:
     har: Dataset = load_dataset("har")
     assert len(partition("owner", har, None, seed=0)) == 21
     plays = load_dataset("shakespeare")

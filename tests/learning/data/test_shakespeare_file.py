@@ -10,7 +10,7 @@ from onebasin.learning.data.sources import shakespeare
 
 pytestmark = pytest.mark.usefixtures("offline")
 
-# 600 characters each; joined by a line end a role's two speeches are 1,201 characters, 960 + 241.
+# Each speech has 600 characters. Two of them joined by a newline have 1,201 characters, 960 + 241.
 ROMEO = ["ab cd" * 120, "ef gh" * 120]
 JULIET = ["XYZ!?" * 120, "-.,;:" * 120]
 
@@ -30,16 +30,16 @@ def write(folder: Path, monkeypatch: pytest.MonkeyPatch, content: str = PLAY) ->
     return path
 
 
-def spoken(data: Dataset, ids: torch.Tensor) -> str:
+def decode(data: Dataset, ids: torch.Tensor) -> str:
     return "".join(data.class_names[index] for index in ids)
 
 
 def test_sequences_of_each_role(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write(tmp_path / "tinyshakespeare", monkeypatch)
     data = load_dataset("shakespeare", data_dir=tmp_path)
-    assert data.owner_names == ("ROMEO", "JULIET"), "the nurse has too few characters"
+    assert data.owner_names == ("ROMEO", "JULIET"), "the nurse's text is too short"
     assert data.sequence
-    # 960 characters have 11 whole sequences with a next character; 241 have 3.
+    # 960 characters give 11 complete sequences with a next character; 241 give 3.
     assert data.train.inputs.shape == data.train.targets.shape == (22, 80)
     assert data.test.inputs.shape == (6, 80)
     assert data.train.owners is not None
@@ -48,8 +48,8 @@ def test_sequences_of_each_role(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         for split, part, length in ((data.train, text[:960], 880), (data.test, text[960:], 240)):
             assert split.owners is not None
             mine = split.owners == owner
-            assert spoken(data, split.inputs[mine].flatten()) == part[:length]
-            assert spoken(data, split.targets[mine].flatten()) == part[1 : length + 1]
+            assert decode(data, split.inputs[mine].flatten()) == part[:length]
+            assert decode(data, split.targets[mine].flatten()) == part[1 : length + 1]
 
 
 def test_the_vocabulary() -> None:
@@ -71,7 +71,7 @@ def test_a_corrupt_text_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         load_dataset("shakespeare", data_dir=tmp_path)
 
 
-def test_a_torn_text_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_truncated_text_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = write(tmp_path, monkeypatch)
     path.write_text(PLAY[:-1])
     with pytest.raises(DatasetCorrupt, match=rf"input.txt: {len(PLAY) - 1} bytes; expected {len(PLAY)}"):
@@ -85,7 +85,7 @@ def test_the_real_text(real_data: Path) -> None:
     def characters(split: Split) -> int:
         return split.targets.numel()
 
-    # 80 and 20% of the roles' text, less the remainders of fewer than 81 characters.
+    # 80% and 20% of the roles' text, without the incomplete last sequences.
     assert characters(data.train) + characters(data.test) < 1_115_394
     assert characters(data.train) / (characters(data.train) + characters(data.test)) == pytest.approx(0.8, abs=0.01)
-    assert spoken(data, data.train.inputs[0]).startswith("Before we proceed any further, hear me speak.")
+    assert decode(data, data.train.inputs[0]).startswith("Before we proceed any further, hear me speak.")

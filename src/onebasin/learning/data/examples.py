@@ -1,4 +1,4 @@
-"""What a model learns from: a training split and a test split, with the meaning of their classes and owners."""
+"""Data sets in memory: a training split, a test split, and the names of their classes and owners."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from torch import Tensor
 
 
 class DatasetNotFound(FileNotFoundError):
-    """The files of a data set are nowhere to be found; the message says where they were sought and what to do."""
+    """The files of a data set were not found. The message lists the folders searched and what the user can do."""
 
 
 class DatasetCorrupt(ValueError):
-    """A data file is not what it should be; the message names it, what was found and what was expected."""
+    """A data file has unexpected content. The message names the file, what was found and what was expected."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -21,9 +21,9 @@ class Split:
     """Examples in a fixed order.
 
     inputs: float32 [n, ...], normalised with the training split's statistics; or int64 token ids [n, length].
-    targets: int64 [n], a class each; or int64 [n, length], the next token at each position.
-    owners: int64 [n], an index into `Dataset.owner_names`; None where the data has no natural owner.
-    Raises ValueError if the three disagree in length or kind.
+    targets: int64 [n], the class of each example; or int64 [n, length], the next token at each position.
+    owners: int64 [n], indices into `Dataset.owner_names`; None if the data set has no natural owners.
+    Raises ValueError if inputs, targets and owners differ in length or have the wrong type.
     """
 
     inputs: Tensor
@@ -48,13 +48,16 @@ class Split:
 
 @dataclass(frozen=True, eq=False)
 class Dataset:
-    """A task's data.
+    """A training split and a test split, with their metadata.
 
-    class_names: one a class (for text, one a token of the vocabulary).
-    owner_names: who the examples came from (a person, a role); () where nobody in particular.
-    compressed_bytes: what it would cost to send the losslessly compressed training split to one place.
+    name: the name under which the data set is loaded.
+    train: the training examples.
+    test: the test examples.
+    class_names: one name per class; for text, one per token of the vocabulary.
+    owner_names: one name per owner (a person, a speaking role); empty if the data set has no owners.
+    compressed_bytes: size of the losslessly compressed training split, the cost of sending it to one place.
     source: "embedded", a directory, "hub:<repository>" or "package.module:factory".
-    Raises ValueError if a split is empty, or refers to a class or an owner that has no name.
+    Raises ValueError if a split is empty, if a class or an owner has no name, or if the splits differ in shape.
     """
 
     name: str
@@ -82,12 +85,12 @@ class Dataset:
 
     @property
     def classes(self) -> int:
-        """How many classes there are (for text, the size of the vocabulary)."""
+        """Number of classes; for text, the size of the vocabulary."""
         return len(self.class_names)
 
     @property
     def sequence(self) -> bool:
-        """Whether there is a target at every position rather than one an example."""
+        """Whether examples have one target per position instead of one per example."""
         return self.train.targets.ndim == 2
 
 

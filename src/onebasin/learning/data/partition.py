@@ -1,4 +1,4 @@
-"""Who holds what: a training split dealt out to clients, each kind a function of the data and a seed."""
+"""Partitions of a training split over clients. Each kind is one function of the data set and a seeded generator."""
 
 from __future__ import annotations
 
@@ -18,40 +18,43 @@ Indices = npt.NDArray[np.int64]
 
 PARTITIONS: Mapping[str, str] = MappingProxyType(
     {
-        "iid": "a random share each, of equal size",
-        "dirichlet": "each class dealt out by Dirichlet(alpha=0.3): skewed labels and sizes",
-        "classes-per-client": "classes=2 labels a client, each class dealt evenly to those who hold it",
-        "shards": "sorted by label, cut into equal shards, shards=2 a client",
-        "owner": "one client an owner (a person, a role) with at least minimum=0 examples",
-        "quantity": "sizes by Dirichlet(alpha=0.5), labels as in the whole",
-        "subsets": "a random fraction=0.5 of all examples each: parts overlap",
-        "exclusive": "the last client alone has the last classes=1; the rest dealt out evenly",
-        "own": "nothing is dealt out: every machine brings examples of its own (engine=flower)",
+        "iid": "random shares of equal size",
+        "dirichlet": "each class divided by Dirichlet(alpha=0.3): skewed labels and sizes",
+        "classes-per-client": "classes=2 labels per client, each class divided evenly among its clients",
+        "shards": "sorted by label, cut into equal shards, shards=2 per client",
+        "owner": "one client per owner (a person, a role) with at least minimum=0 examples",
+        "quantity": "sizes by Dirichlet(alpha=0.5), labels as in the whole data set",
+        "subsets": "a random fraction=0.5 of all examples per client: parts overlap",
+        "exclusive": "only the last client has the last classes=1; the other classes are divided evenly",
+        "own": "no examples are assigned: every machine has its own (engine=flower)",
     }
 )
 
-# With many clients and a small alpha hardly any draw leaves an example to each: then the last draw is mended.
-_DRAWS = 100
+# With many clients and a small alpha, nearly every draw leaves some client empty; the last draw is then repaired.
+_MAX_DRAWS = 100
 
 
 class PartitionError(ValueError):
-    """A partition that cannot be made; the message names the option, its value and what would be right."""
+    """A partition cannot be made. The message names the option, its value and what was expected."""
 
 
 def partition(kind: str, dataset: Dataset, clients: int | None, seed: int, **options: Any) -> list[Tensor]:
-    """Deal the training examples out: for each client, sorted int64 indices into `dataset.train`.
+    """Assign the training examples to clients. Returns, per client, sorted int64 indices [n_client] into `train`.
 
-    Parts are disjoint (but for `subsets`), none is empty (but for `own`, where all are), and every kind but `owner`,
-    `subsets` and `own` deals out all examples. The same arguments give the same parts. `clients` may be None or 0
-    for `owner` only: all owners.
+    Parts are disjoint (except for `subsets`), none is empty (except for `own`, where all are), and every kind except
+    `owner`, `subsets` and `own` assigns all examples. Equal arguments give equal parts.
+    kind: a key of `PARTITIONS`.
+    clients: number of clients; None or 0, for `owner` only, means one client per owner.
+    seed: 0 or more.
+    options: the keyword arguments of the function of that kind, such as alpha for `dirichlet`.
     Raises PartitionError for an unknown kind or option, a value out of range, or more clients than examples.
     Sources: `shards` McMahan et al. 2017, section 3; `dirichlet` Yurochkin et al. 2019, section 4 (by class over
     clients); `quantity` Li et al. 2022, section 4.3.
     """
     if kind not in _KINDS:
         raise PartitionError(f"partition: {kind!r} is unknown; expected one of {', '.join(_KINDS)}")
-    deal = _KINDS[kind]
-    known = [name for name, p in inspect.signature(deal).parameters.items() if p.kind is p.KEYWORD_ONLY]
+    assign = _KINDS[kind]
+    known = [name for name, p in inspect.signature(assign).parameters.items() if p.kind is p.KEYWORD_ONLY]
     for name in options:
         if name not in known:
             takes = f"it takes {', '.join(known)}" if known else "it takes none"
@@ -60,12 +63,12 @@ def partition(kind: str, dataset: Dataset, clients: int | None, seed: int, **opt
         raise PartitionError(f"seed: {seed}; expected 0 or more")
     if kind != "owner" or clients:
         _check_clients(clients, None if kind == "own" else len(dataset.train))
-    parts = deal(dataset, clients or 0, np.random.default_rng(seed), **options)
+    parts = assign(dataset, clients or 0, np.random.default_rng(seed), **options)
     return [torch.from_numpy(np.sort(part)) for part in parts]
 
 
 def holdings(dataset: Dataset, parts: Sequence[Tensor]) -> list[list[int]]:
-    """How many training examples of each class each client holds: [client][class]. Sequences: [[how many], ...]."""
+    """Count training examples per client and class, [client][class]; for sequences, per client only, [client][1]."""
     if dataset.sequence:
         return [[len(part)] for part in parts]
     targets = dataset.train.targets
@@ -73,32 +76,34 @@ def holdings(dataset: Dataset, parts: Sequence[Tensor]) -> list[list[int]]:
 
 
 def iid(dataset: Dataset, clients: int, rng: np.random.Generator) -> list[Indices]:
-    """Shuffle and cut into parts whose sizes differ by at most one."""
+    """Shuffle the examples and split them into parts whose sizes differ by at most one."""
     return np.array_split(rng.permutation(len(dataset.train)), clients)
 
 
 def dirichlet(dataset: Dataset, clients: int, rng: np.random.Generator, *, alpha: float = 0.3) -> list[Indices]:
-    """Deal each class out in proportions drawn from Dirichlet(alpha) over the clients.
+    """Divide each class over the clients in proportions drawn from Dirichlet(alpha).
 
-    A draw that leaves a client with nothing is drawn again, up to 100 times; the last one is then mended: each client
-    with nothing takes one example from the client that has most (the first such).
+    A draw that leaves a client empty is repeated, up to 100 draws. In the last draw, each empty client takes one
+    example from the largest client (the first of equal ones).
     """
     _check_alpha(alpha)
     labels = _labels(dataset, "dirichlet")
     by_class = [np.flatnonzero(labels == label) for label in range(dataset.classes)]
 
     def draw() -> list[Indices]:
-        pieces = [_cut(rng.permutation(members), rng.dirichlet([alpha] * clients)) for members in by_class]
+        pieces = [
+            _split_by_proportions(rng.permutation(members), rng.dirichlet([alpha] * clients)) for members in by_class
+        ]
         return [np.concatenate(of_client) for of_client in zip(*pieces, strict=True)]
 
-    return _without_empty(draw)
+    return _redraw_if_empty(draw)
 
 
 def classes_per_client(dataset: Dataset, clients: int, rng: np.random.Generator, *, classes: int = 2) -> list[Indices]:
-    """Give each client `classes` labels, and each label's examples in equal parts to its holders.
+    """Give each client `classes` labels, and divide each label's examples evenly among its clients.
 
-    A client draws among the labels that fewest clients hold so far: every label has nearly as many holders, and with
-    clients * classes >= labels none is left over.
+    Each client draws from the labels that have the fewest clients so far, so that labels have nearly equal numbers of
+    clients, and no label is left over if clients * classes >= labels.
     """
     labels = _labels(dataset, "classes-per-client")
     present = np.unique(labels)
@@ -111,16 +116,16 @@ def classes_per_client(dataset: Dataset, clients: int, rng: np.random.Generator,
             f"clients: {clients} with classes={classes} each hold {clients * classes} of {len(present)} classes; "
             f"expected at least {-(-len(present) // classes)} clients, so that no example is left over"
         )
-    holders: list[list[int]] = [[] for _ in present]
+    clients_of: list[list[int]] = [[] for _ in present]
     for client in range(clients):
-        held = np.array([len(h) for h in holders])
-        fewest = np.lexsort((rng.random(len(present)), held))[:classes]
+        counts = np.array([len(assigned) for assigned in clients_of])
+        fewest = np.lexsort((rng.random(len(present)), counts))[:classes]
         for index in fewest:
-            holders[index].append(client)
+            clients_of[index].append(client)
     pieces: list[list[Indices]] = [[] for _ in range(clients)]
-    for label, holding in zip(present, holders, strict=True):
+    for label, assigned in zip(present, clients_of, strict=True):
         members = rng.permutation(np.flatnonzero(labels == label))
-        for client, piece in zip(holding, np.array_split(members, len(holding)), strict=True):
+        for client, piece in zip(assigned, np.array_split(members, len(assigned)), strict=True):
             pieces[client].append(piece)
     parts = [np.concatenate(p) for p in pieces]
     if any(len(part) == 0 for part in parts):
@@ -131,7 +136,7 @@ def classes_per_client(dataset: Dataset, clients: int, rng: np.random.Generator,
 
 
 def shards(dataset: Dataset, clients: int, rng: np.random.Generator, *, shards: int = 2) -> list[Indices]:
-    """Sort by label, cut into clients * shards pieces of nearly equal size, give each client `shards` at random."""
+    """Sort by label, split into clients * shards nearly equal pieces, and give each client `shards` random pieces."""
     labels = _labels(dataset, "shards")
     if isinstance(shards, bool) or not isinstance(shards, int) or shards < 1:
         raise PartitionError(f"shards: {shards!r}; expected a whole number of at least 1")
@@ -143,12 +148,15 @@ def shards(dataset: Dataset, clients: int, rng: np.random.Generator, *, shards: 
     shuffled = rng.permutation(len(labels))
     by_label = shuffled[np.argsort(labels[shuffled], kind="stable")]
     pieces = np.array_split(by_label, clients * shards)
-    dealt = rng.permutation(len(pieces)).reshape(clients, shards)
-    return [np.concatenate([pieces[index] for index in row]) for row in dealt]
+    assignment = rng.permutation(len(pieces)).reshape(clients, shards)
+    return [np.concatenate([pieces[index] for index in row]) for row in assignment]
 
 
 def owner(dataset: Dataset, clients: int, rng: np.random.Generator, *, minimum: int = 0) -> list[Indices]:
-    """One client an owner with at least `minimum` training examples, in their order; fewer are drawn at random."""
+    """Make one client per owner that has at least `minimum` training examples, in the order of the owners.
+
+    clients: if above 0, so many owners are drawn at random.
+    """
     if dataset.train.owners is None:
         raise PartitionError(f"partition 'owner': {dataset.name} has no owners; it works on har and shakespeare")
     if isinstance(minimum, bool) or not isinstance(minimum, int) or minimum < 0:
@@ -168,17 +176,17 @@ def owner(dataset: Dataset, clients: int, rng: np.random.Generator, *, minimum: 
 
 
 def quantity(dataset: Dataset, clients: int, rng: np.random.Generator, *, alpha: float = 0.5) -> list[Indices]:
-    """Random examples in sizes drawn from Dirichlet(alpha); redrawn and mended as `dirichlet` is."""
+    """Give random examples in sizes drawn from Dirichlet(alpha). Empty parts are handled as in `dirichlet`."""
     _check_alpha(alpha)
 
     def draw() -> list[Indices]:
-        return _cut(rng.permutation(len(dataset.train)), rng.dirichlet([alpha] * clients))
+        return _split_by_proportions(rng.permutation(len(dataset.train)), rng.dirichlet([alpha] * clients))
 
-    return _without_empty(draw)
+    return _redraw_if_empty(draw)
 
 
 def subsets(dataset: Dataset, clients: int, rng: np.random.Generator, *, fraction: float = 0.5) -> list[Indices]:
-    """For each client a random fraction of the examples, drawn anew: parts overlap, for models to be merged."""
+    """Draw a random fraction of the examples for each client independently. Parts overlap, for models to be merged."""
     if not isinstance(fraction, int | float) or isinstance(fraction, bool) or not 0 < fraction <= 1:
         raise PartitionError(f"fraction: {fraction!r}; expected a number above 0, at most 1")
     size = max(1, round(fraction * len(dataset.train)))
@@ -186,7 +194,7 @@ def subsets(dataset: Dataset, clients: int, rng: np.random.Generator, *, fractio
 
 
 def exclusive(dataset: Dataset, clients: int, rng: np.random.Generator, *, classes: int = 1) -> list[Indices]:
-    """The last client alone holds the last `classes` classes; of the rest everyone holds an equal random share."""
+    """Give the last `classes` classes to the last client only, and equal random shares of the others to all clients."""
     if isinstance(classes, bool) or not isinstance(classes, int) or not 0 < classes < dataset.classes:
         raise PartitionError(f"classes: {classes!r}; expected 1 to {dataset.classes - 1}")
     labels = _labels(dataset, "exclusive")
@@ -196,7 +204,7 @@ def exclusive(dataset: Dataset, clients: int, rng: np.random.Generator, *, class
 
 
 def own(dataset: Dataset, clients: int, rng: np.random.Generator) -> list[Indices]:
-    """Give nobody anything: what clients hold is on their machines."""
+    """Assign no examples: the clients have their own data on their machines."""
     return [np.empty(0, np.int64)] * clients
 
 
@@ -213,20 +221,20 @@ _KINDS: Mapping[str, Callable[..., list[Indices]]] = {
 }
 
 
-def _cut(members: Indices, proportions: npt.NDArray[np.float64]) -> list[Indices]:
+def _split_by_proportions(members: Indices, proportions: npt.NDArray[np.float64]) -> list[Indices]:
     ends = np.cumsum(proportions)[:-1] * len(members)
     return np.split(members, ends.astype(np.int64))
 
 
-def _without_empty(draw: Callable[[], list[Indices]]) -> list[Indices]:
-    for _ in range(_DRAWS):
+def _redraw_if_empty(draw: Callable[[], list[Indices]]) -> list[Indices]:
+    for _ in range(_MAX_DRAWS):
         parts = draw()
         if all(len(part) for part in parts):
             return parts
     for index, part in enumerate(parts):
         if len(part) == 0:
-            richest = max(range(len(parts)), key=lambda other: len(parts[other]))
-            parts[index], parts[richest] = parts[richest][-1:], parts[richest][:-1]
+            largest = max(range(len(parts)), key=lambda other: len(parts[other]))
+            parts[index], parts[largest] = parts[largest][-1:], parts[largest][:-1]
     return parts
 
 

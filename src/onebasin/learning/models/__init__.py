@@ -1,4 +1,4 @@
-"""The models by name, built from a seed and checked against the data they are for."""
+"""Build models by name from a seed, and check that they fit the data set."""
 
 from __future__ import annotations
 
@@ -54,16 +54,19 @@ _BUILDERS: Mapping[str, Callable[..., nn.Module]] = {
 
 
 def build_model(name: str, dataset: Dataset, seed: int, **options: Any) -> nn.Module:
-    """Build a model by name, or by a user's "package.module:factory" called with the data set and the options.
+    """Build a model by name, or call a user's "package.module:factory" with the data set and the options.
 
-    The same seed gives the same weights, and torch's global generator is left as it was found. One training example
-    is passed through in evaluation mode: the output must be [1, classes], or [1, length, classes] for sequences.
+    Equal seeds give equal weights, and the state of torch's global generator is restored. To check the model, one
+    training example is passed through it in evaluation mode; the output must be [1, classes], or
+    [1, length, classes] for sequences.
+    seed: 0 to 2**63 - 1.
+    options: keyword arguments of the builder or of the factory.
     Raises ModelError for an unknown name or option, a value out of range, or an output that does not fit the data.
     """
     if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 2**63:
         raise ModelError(f"seed: {seed!r}; expected a whole number from 0 to 2**63 - 1")
     with torch.random.fork_rng(devices=[]):
-        # Only the CPU's generator, which is the one that is restored: torch.manual_seed would reseed accelerators too.
+        # torch.manual_seed would also seed accelerators, whose generators fork_rng does not restore here.
         torch.default_generator.manual_seed(seed)
         if ":" in name:
             model = _from_factory(name, dataset, options)
@@ -74,8 +77,11 @@ def build_model(name: str, dataset: Dataset, seed: int, **options: Any) -> nn.Mo
 
 
 def built_in(name: str, shape: tuple[int, ...], classes: int, options: Mapping[str, Any]) -> nn.Module:
-    """Build a model of the list for inputs of one shape; its weights come from torch's global generator.
+    """Build a built-in model; its weights are drawn from torch's global generator.
 
+    name: a key of `MODELS`.
+    shape: the shape of one input, without the batch dimension.
+    options: keyword arguments of the builder.
     Raises ModelError for an unknown name or option, or a value out of range.
     """
     if name not in _BUILDERS:

@@ -12,7 +12,7 @@ from onebasin.learning.models.options import ModelError, positive
 
 
 class CausalAttention(nn.Module):
-    """Each position attends to itself and to those before it."""
+    """Multi-head self-attention over [n, length, width]; a position attends to itself and to earlier positions."""
 
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
@@ -32,7 +32,7 @@ class CausalAttention(nn.Module):
 
 
 class TransformerBlock(nn.Module):
-    """Attention and a two-layer perceptron, each behind a layer norm and added to its input."""
+    """Attention and a two-layer perceptron over [n, length, width], each after a layer norm and added to its input."""
 
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
@@ -50,7 +50,7 @@ class TransformerBlock(nn.Module):
 
 
 class Transformer(nn.Module):
-    """Token and position embeddings, blocks, a layer norm, and a linear layer at every position."""
+    """Token and position embeddings, transformer blocks, a layer norm, and a linear layer at every position."""
 
     def __init__(self, vocabulary: int, length: int, layers: int, heads: int, width: int) -> None:
         super().__init__()
@@ -59,12 +59,12 @@ class Transformer(nn.Module):
         self.blocks = nn.Sequential(*(TransformerBlock(width, heads) for _ in range(layers)))
         self.norm = nn.LayerNorm(width)
         self.fc = nn.Linear(width, vocabulary)
-        # PyTorch's unit-variance embeddings would drown what the blocks add; GPT-2 draws them with deviation 0.02.
+        # PyTorch's unit-variance embeddings are large against the blocks' outputs; GPT-2's standard deviation is 0.02.
         for embedding in (self.token, self.position):
             nn.init.normal_(embedding.weight, std=0.02)
 
     def forward(self, tokens: Tensor) -> Tensor:
-        # Counting along the sequence, rather than arange of its length, keeps the model traceable by torch.fx.
+        # A cumulative sum, unlike arange of the length, can be traced by torch.fx.
         positions = torch.ones_like(tokens, dtype=torch.long).cumsum(-1) - 1
         x = self.token(tokens.long()) + self.position(positions)
         out: Tensor = self.fc(self.norm(self.blocks(x)))
@@ -72,7 +72,14 @@ class Transformer(nn.Module):
 
 
 def transformer(shape: Sequence[int], classes: int, *, layers: int = 2, heads: int = 4, width: int = 128) -> nn.Module:
-    """Token ids [n, length] to logits [n, length, classes]; 423,745 parameters for length 80, a vocabulary of 65."""
+    """Decoder-only transformer for next-token prediction: token ids [n, length] to logits [n, length, classes].
+
+    The default has 423,745 parameters for length 80 and a vocabulary of 65.
+    shape: [length] of one input.
+    classes: size of the vocabulary.
+    width: size of the embeddings, a multiple of `heads`.
+    Raises ModelError for another shape or an option out of range.
+    """
     if len(shape) != 1:
         raise ModelError(f"transformer takes token ids [length]; this data's inputs are {list(shape)}")
     if positive("width", width) % positive("heads", heads):

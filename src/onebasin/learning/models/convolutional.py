@@ -1,4 +1,4 @@
-"""Convolutional networks without shortcuts: LeNet5, CNN4, CONV-2/4/6, VGG16, and one for motion signals."""
+"""Convolutional networks without residual connections: LeNet5, CNN4, CONV-2/4/6, VGG16, and one for motion signals."""
 
 from __future__ import annotations
 
@@ -11,10 +11,12 @@ from onebasin.learning.models.options import ModelError, image_shape, norm_2d, o
 
 
 def lenet5(shape: Sequence[int], classes: int, *, width: int = 1) -> nn.Module:
-    """LeCun et al. 1998 with ReLU and max pooling: 61,706 parameters on 1x28x28, 62,006 on 3x32x32, ten classes.
+    """LeNet5 (LeCun et al. 1998) with ReLU and max pooling.
 
-    width: how many times as many channels and neurons. The first convolution pads 28x28 to 32x32. Takes 28x28 or 32x32
-    pictures.
+    For ten classes it has 61,706 parameters on 1x28x28, 62,006 on 3x32x32. Inputs are 28x28 or 32x32 images
+    [n, channels, height, width]; the first convolution pads 28x28 to 32x32.
+    width: factor on the numbers of channels and neurons of the hidden layers.
+    Raises ModelError for another shape or an option out of range.
     """
     channels, height, wide = image_shape("lenet5", shape)
     if (height, wide) not in ((28, 28), (32, 32)):
@@ -41,9 +43,12 @@ def lenet5(shape: Sequence[int], classes: int, *, width: int = 1) -> nn.Module:
 def cnn4(shape: Sequence[int], classes: int, *, norm: str = "batch", groups: int = 4) -> nn.Module:
     """FedMRN's four-layer network (Li et al. 2024): 390,880 parameters on 1x28x28, ten classes.
 
-    Four times 3x3 convolution, normalisation, ReLU, 2x2 max pooling, with 32, 64, 128, 256 channels; one linear layer.
-    No biases, as in the authors' code; weights begin as PyTorch draws them (theirs: normal, deviation 0.01), which
-    also trains with norm="none". norm: batch | group | none. Pictures of at least 16x16.
+    Four blocks of 3x3 convolution, normalisation, ReLU and 2x2 max pooling, with 32, 64, 128, 256 channels; then one
+    linear layer. No biases, as in the authors' code. Weights have PyTorch's default initialisation, which also trains
+    with norm="none" (the authors': normal, deviation 0.01). Inputs are images of at least 16x16.
+    norm: batch | group | none.
+    groups: number of groups of a group norm.
+    Raises ModelError for another shape or an option out of range.
     """
     channels, height, width = image_shape("cnn4", shape)
     one_of("norm", norm, ("batch", "group", "none"))
@@ -66,9 +71,12 @@ def cnn4(shape: Sequence[int], classes: int, *, norm: str = "batch", groups: int
 def conv_n(shape: Sequence[int], classes: int, *, pairs: int, bias: bool = True) -> nn.Module:
     """CONV-2, -4, -6 of Frankle and Carbin 2019, figure 2: pairs of 3x3 convolutions, then 256-256-classes.
 
-    64, 128, 256 channels, a 2x2 max pooling after each pair; Glorot normal weights, biases of zero.
-    bias=False leaves the biases out, as supermask papers do. Ten classes: CONV-6 has 2,262,602 parameters on 3x32x32
-    (2,261,184 without biases), CONV-4 1,933,258 on 1x28x28 (1,932,352).
+    The pairs have 64, 128, 256 channels, each followed by 2x2 max pooling. Weights are Glorot normal, biases zero. For
+    ten classes CONV-6 has 2,262,602 parameters on 3x32x32 (2,261,184 without biases), CONV-4 1,933,258 on 1x28x28
+    (1,932,352 without).
+    pairs: 1, 2 or 3 pairs of convolutions.
+    bias: whether layers have biases; supermask papers leave them out.
+    Raises ModelError for images smaller than 2**pairs.
     """
     name = f"conv{2 * pairs}"
     channels, height, width = image_shape(name, shape)
@@ -113,10 +121,14 @@ def conv6(shape: Sequence[int], classes: int, *, bias: bool = True) -> nn.Module
 
 
 def vgg16(shape: Sequence[int], classes: int, *, norm: str = "group", groups: int = 32) -> nn.Module:
-    """VGG16 for small pictures, as FedPara has it: 15,253,578 parameters on 3x32x32, ten classes.
+    """VGG16 for small images, as in FedPara: 15,253,578 parameters on 3x32x32, ten classes.
 
-    Simonyan and Zisserman 2015, table 1, D: 3x3 convolutions, normalisation, ReLU; a 2x2 max pooling after each stage;
-    then 512-512-classes (Hyeon-Woo et al. 2022). norm: batch | group | none. Pictures of 32x32 to 63x63.
+    3x3 convolutions, normalisation, ReLU; 2x2 max pooling after each stage; then 512-512-classes. Inputs are images of
+    32x32 to 63x63.
+    norm: batch | group | none.
+    groups: number of groups of a group norm.
+    Raises ModelError for another shape or an option out of range.
+    Sources: Simonyan and Zisserman 2015, table 1, D; linear layers from Hyeon-Woo et al. 2022.
     """
     channels, height, width = image_shape("vgg16", shape)
     one_of("norm", norm, ("batch", "group", "none"))
@@ -141,10 +153,12 @@ def vgg16(shape: Sequence[int], classes: int, *, norm: str = "group", groups: in
 
 
 def har_cnn(shape: Sequence[int], classes: int, *, width: int = 64) -> nn.Module:
-    """A 1-D network for motion signals [channels, steps]: 28,870 parameters on 9x128, six classes.
+    """1-D convolutional network for motion signals [n, channels, steps]: 28,870 parameters on 9x128, six classes.
 
-    Twice a convolution over time (9 steps, then 5) with `width` channels, ReLU, max pooling by 4; one linear layer.
-    Takes signals of at least 16 steps.
+    Two blocks of convolution over time (9 steps, then 5), ReLU and max pooling by 4; then one linear layer. Signals
+    have at least 16 steps.
+    width: number of channels of both convolutions.
+    Raises ModelError for another shape or an option out of range.
     """
     if len(shape) != 2 or shape[1] < 16:
         raise ModelError(f"har-cnn takes signals [channels, 16 steps or more]; this data's inputs are {list(shape)}")

@@ -1,4 +1,4 @@
-"""What the builders of models share: the error, option checks, normalisation layers."""
+"""The error, option checks and normalisation layers that model builders share."""
 
 from __future__ import annotations
 
@@ -8,32 +8,35 @@ from torch import nn
 
 
 class ModelError(ValueError):
-    """A model that cannot be built or does not fit its data; the message says what was found and what expected."""
+    """A model cannot be built or does not fit its data. The message names what was found and what was expected."""
 
 
 def positive(option: str, value: object) -> int:
-    """The value, if it is a whole number above 0. Raises ModelError."""
+    """Return the value if it is a whole number of at least 1. Raises ModelError."""
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
         raise ModelError(f"{option}: {value!r}; expected a whole number of at least 1")
     return value
 
 
 def one_of(option: str, value: object, choices: Sequence[str]) -> str:
-    """The value, if it is one of the choices. Raises ModelError."""
+    """Return the value if it is one of the choices. Raises ModelError."""
     if not isinstance(value, str) or value not in choices:
         raise ModelError(f"{option}: {value!r}; expected one of {', '.join(choices)}")
     return value
 
 
 def image_shape(model: str, shape: Sequence[int]) -> tuple[int, int, int]:
-    """(channels, height, width) of an input. Raises ModelError if it has other dimensions."""
+    """Return (channels, height, width) of an input. Raises ModelError if it does not have three dimensions."""
     if len(shape) != 3:
         raise ModelError(f"{model} takes pictures [channels, height, width]; this data's inputs are {list(shape)}")
     return shape[0], shape[1], shape[2]
 
 
 def norm_2d(norm: str, channels: int, groups: int) -> nn.Module:
-    """BatchNorm2d, GroupNorm or nothing over `channels`."""
+    """Return a BatchNorm2d ("batch"), a GroupNorm ("group") or an identity over `channels`.
+
+    Raises ModelError if the number of groups does not divide the number of channels.
+    """
     match norm:
         case "batch":
             return nn.BatchNorm2d(channels)

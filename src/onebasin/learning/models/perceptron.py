@@ -12,9 +12,12 @@ from onebasin.learning.models.options import ModelError, one_of, positive
 
 
 def mlp(shape: Sequence[int], classes: int, *, hidden: Sequence[int] = (64,), norm: str = "none") -> nn.Module:
-    """Linear-[BatchNorm-]ReLU for each size in `hidden`, then a linear layer. `hidden=()` is logistic regression.
+    """Multi-layer perceptron: Linear-[BatchNorm-]ReLU per hidden layer, then a linear layer.
 
-    norm: none | batch. Inputs of any shape, flattened.
+    Inputs of any shape are flattened.
+    hidden: sizes of the hidden layers; () is logistic regression.
+    norm: none | batch.
+    Raises ModelError for an option out of range.
     """
     one_of("norm", norm, ("none", "batch"))
     if isinstance(hidden, str) or not isinstance(hidden, Sequence):

@@ -1,4 +1,4 @@
-"""ResNet-20 for small pictures (He et al. 2016, section 4.2)."""
+"""ResNet-20 for small images (He et al. 2016, section 4.2)."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from onebasin.learning.models.options import ModelError, image_shape, norm_2d, o
 
 
 class ZeroPadShortcut(nn.Module):
-    """Option A: every other pixel, and channels of zeros for those that the input lacks. No parameters."""
+    """Shortcut A: take every other pixel and append `extra_channels` channels of zeros. No parameters."""
 
     def __init__(self, extra_channels: int) -> None:
         super().__init__()
@@ -22,7 +22,7 @@ class ZeroPadShortcut(nn.Module):
 
 
 class ResidualBlock(nn.Module):
-    """Two 3x3 convolutions, each normalised, added to the input or to its shortcut."""
+    """Two 3x3 convolutions, each normalised, added to the shortcut of the input."""
 
     def __init__(self, inputs: int, outputs: int, stride: int, norm: str, groups: int, shortcut: str) -> None:
         super().__init__()
@@ -48,7 +48,7 @@ class ResidualBlock(nn.Module):
 
 
 class ResNet(nn.Module):
-    """A 3x3 convolution, three stages of `blocks` residual blocks, the mean over positions, one linear layer."""
+    """A 3x3 convolution, stages of `blocks` residual blocks, the mean over positions, and a linear layer."""
 
     def __init__(
         self,
@@ -95,10 +95,13 @@ def resnet20(
 ) -> nn.Module:
     """ResNet-20 with 16, 32, 64 channels times `width`: 269,722 parameters on 3x32x32, ten classes, width 1.
 
-    norm: batch | group; groups=4 leaves 4, 8 and 16 channels to a group at width 1, and divides every width that is a
-    multiple of 1/4. shortcut: A (zero padding, the paper's for CIFAR) | B (1x1 convolution, where the size changes).
-    Convolutions begin as in He et al. 2015, without biases. Raises ModelError if a layer's channels come out as no
-    whole number, or are not divided by groups.
+    Inputs are images of at least 4x4. Convolutions have no biases and the initialisation of He et al. 2015.
+    norm: batch | group.
+    groups: number of groups of a group norm. 4 gives 4, 8 and 16 channels per group at width 1, and divides the
+    channels of every width that is a multiple of 1/4.
+    width: factor on the channels, a multiple of 1/16.
+    shortcut: A (zero padding, the paper's choice for CIFAR) | B (1x1 convolution where the size changes).
+    Raises ModelError for another shape or an option out of range.
     """
     channels, height, size = image_shape("resnet20", shape)
     one_of("norm", norm, ("batch", "group"))

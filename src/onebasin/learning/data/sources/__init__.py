@@ -1,1 +1,1 @@
-"""Readers of the built-in data sets, one file format a module."""
+"""Readers of the built-in data sets, one module per data set or file format."""

@@ -1,4 +1,4 @@
-"""CIFAR-10 (Krizhevsky 2009), binary version: records of one label byte and 3,072 bytes of red, green, blue planes."""
+"""CIFAR-10 (Krizhevsky 2009), binary version: records of one label byte and 3,072 bytes (red, green, blue planes)."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ import torch
 
 from onebasin.learning.data.examples import Dataset, DatasetCorrupt, Split
 from onebasin.learning.data.sources import hub
-from onebasin.learning.data.sources.pixels import compressed_size, normalised
-from onebasin.learning.data.sources.places import Layout, Places, locate, replacing
+from onebasin.learning.data.sources.data_files import DataFolders, FileSet, atomic_replacement, locate
+from onebasin.learning.data.sources.pixels import compressed_size, normalise
 
 REPOSITORY = "uoft-cs/cifar10"
 RECORDS = 10_000
@@ -21,15 +21,15 @@ BATCHES = 5
 CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 
 _RECORD = 1 + 3 * 32 * 32
-# The pixel above is 32 bytes back: its difference packs better and faster than the byte itself.
+# The pixel above lies 32 bytes earlier. Differences to it compress better and faster than the bytes themselves.
 _XZ_FILTERS = [{"id": lzma.FILTER_DELTA, "dist": 32}, {"id": lzma.FILTER_LZMA2, "preset": 0}]
 
 
-def load(part: str, places: Places) -> Dataset:
-    """CIFAR-10 from data_batch_1.bin ... data_batch_5.bin and test_batch.bin, plain or .xz.
+def load(part: str, folders: DataFolders) -> Dataset:
+    """Load CIFAR-10 from data_batch_1.bin ... data_batch_5.bin and test_batch.bin, plain or .xz.
 
-    part: "" for all five training batches, or "1" to "5" for the first so many (`cifar10:2`), for a smaller copy.
-    compressed_bytes: the training batches as .xz files, or deflated if they are plain.
+    `compressed_bytes` is the size of the training batches as .xz files, or deflated if they are plain.
+    part: "" for all five training batches; "1" to "5" for the first 1 to 5 of them (`cifar10:2`).
     Raises DatasetNotFound, DatasetCorrupt, and ValueError for another part.
     """
     if part not in ("", "1", "2", "3", "4", "5"):
@@ -37,17 +37,17 @@ def load(part: str, places: Places) -> Dataset:
     training = tuple(f"data_batch_{index + 1}.bin" for index in range(int(part or BATCHES)))
     found = locate(
         f"cifar10:{part}" if part else "cifar10",
-        [Layout((*training, "test_batch.bin"), (".xz", ""))],
-        places,
+        [FileSet((*training, "test_batch.bin"), (".xz", ""))],
+        folders,
         ("cifar10", "cifar10/cifar-10-batches-bin", "cifar-10-batches-bin"),
-        fetch=lambda: _fetch(places.cache_dir / "cifar10"),
+        download=lambda: _download(folders.cache_dir / "cifar10"),
         remedy="put the files into DIR/cifar10/ and set ONEBASIN_DATA=DIR (with only the first N training batches, ask "
         "for cifar10:N); or, where there is internet, pip install 'onebasin[hub]'",
     )
     with ThreadPoolExecutor() as pool:
         batches = list(pool.map(_read_batch, (found.paths[file] for file in (*training, "test_batch.bin"))))
     records = np.concatenate(batches[:-1])
-    train, test = normalised(_pictures(records), _pictures(batches[-1]))
+    train, test = normalise(_images(records), _images(batches[-1]))
     return Dataset(
         name=f"cifar10:{part}" if part else "cifar10",
         train=Split(train, torch.from_numpy(records[:, 0].astype(np.int64))),
@@ -78,17 +78,17 @@ def _read_batch(path: Path) -> npt.NDArray[np.uint8]:
     return records
 
 
-def _pictures(records: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+def _images(records: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
     return records[:, 1:].reshape(-1, 3, 32, 32)
 
 
-def _fetch(folder: Path) -> str:
+def _download(folder: Path) -> str:
     for part, files in (
         ("train", [f"data_batch_{index + 1}.bin.xz" for index in range(BATCHES)]),
         ("test", ["test_batch.bin.xz"]),
     ):
         table = hub.download(REPOSITORY, f"plain_text/{part}-00000-of-00001.parquet")
-        images, labels = hub.read_pictures(table, "img", "label", mode="RGB")
+        images, labels = hub.read_images(table, "img", "label", mode="RGB")
         if images.shape != (len(files) * RECORDS, 32, 32, 3):
             raise DatasetCorrupt(
                 f"{table}: pictures {list(images.shape)}; expected {[len(files) * RECORDS, 32, 32, 3]}"
@@ -96,6 +96,6 @@ def _fetch(folder: Path) -> str:
         planes = images.transpose(0, 3, 1, 2).reshape(len(images), -1)
         records = np.concatenate([labels[:, None], planes], axis=1)
         for file, batch in zip(files, np.split(records, len(files)), strict=True):
-            with replacing(folder / file) as draft:
-                draft.write_bytes(lzma.compress(batch.tobytes(), filters=_XZ_FILTERS))
+            with atomic_replacement(folder / file) as temporary:
+                temporary.write_bytes(lzma.compress(batch.tobytes(), filters=_XZ_FILTERS))
     return REPOSITORY

@@ -1,4 +1,4 @@
-"""scikit-learn's bundled 8x8 scans of handwritten digits (Alpaydin and Kaynak 1998): needs no file and no network."""
+"""Handwritten digits, 8x8 scans (Alpaydin and Kaynak 1998), bundled with scikit-learn: needs no files, no network."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ import numpy as np
 import torch
 
 from onebasin.learning.data.examples import Dataset, Split
-from onebasin.learning.data.sources.pixels import normalised
+from onebasin.learning.data.sources.pixels import normalise
 
 TEST_EXAMPLES = 360
 SPLIT_SEED = 0
 
 
 def load() -> Dataset:
-    """1,437 training and 360 test pictures [1, 8, 8] of ten digits, the same stratified split every time (seed 0).
+    """Load 1,437 training and 360 test images [1, 8, 8] of ten digits, in a fixed stratified split (seed 0).
 
-    compressed_bytes: xz of the training pixels (0 to 16, a byte each) and labels.
+    `compressed_bytes` is the xz-compressed size of the training pixels (0 to 16, one byte each) and labels.
     """
     from sklearn.datasets import load_digits
     from sklearn.model_selection import train_test_split
@@ -27,7 +27,7 @@ def load() -> Dataset:
     labels = bunch.target.astype(np.uint8)
     order = np.arange(len(labels))
     train, test = train_test_split(order, test_size=TEST_EXAMPLES, random_state=SPLIT_SEED, stratify=labels)
-    inputs = normalised(images[train], images[test])
+    inputs = normalise(images[train], images[test])
     return Dataset(
         name="digits",
         train=Split(inputs[0], torch.from_numpy(labels[train].astype(np.int64))),

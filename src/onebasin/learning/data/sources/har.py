@@ -1,7 +1,7 @@
 """UCI HAR (Anguita et al. 2013): smartphone motion of 30 people, in windows of 2.56 s that overlap by half.
 
-The windows are split by person, as published: 21 people to train on, 9 others to test. A split by window would put
-halves of test windows into the training set, so there is none.
+The windows are split by person, as published: 21 people for training, 9 others for testing. A split by window is not
+offered, because it would put halves of test windows into the training set.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import torch
 
 from onebasin.learning.data.examples import Dataset, DatasetCorrupt, Split
 from onebasin.learning.data.sources import hub
-from onebasin.learning.data.sources.places import Layout, Places, locate, replacing
+from onebasin.learning.data.sources.data_files import DataFolders, FileSet, atomic_replacement, locate
 
 ARRAYS = "uci_har_inertial.npz"
 SIGNALS = tuple(f"{kind}_{axis}" for kind in ("body_acc", "body_gyro", "total_acc") for axis in "xyz")
@@ -39,12 +39,18 @@ def _published_files(part: str) -> dict[str, str]:
     }
 
 
-_PUBLISHED = tuple(file for part in ("train", "test") for file in _published_files(part).values())
+_PUBLISHED_FILES = tuple(file for part in ("train", "test") for file in _published_files(part).values())
 
 
 @dataclass(frozen=True)
 class _Windows:
-    """x: float32 [n, 128, 9]; activity: 0 to 5; person: 1 to 30; test: whether the person is one of the nine."""
+    """All windows.
+
+    x: float32 [n, 128, 9], the signals.
+    activity: int64 [n], 0 to 5.
+    person: int64 [n], 1 to 30.
+    test: bool [n], whether the person is in the test split.
+    """
 
     x: npt.NDArray[np.float32]
     activity: npt.NDArray[np.int64]
@@ -52,30 +58,30 @@ class _Windows:
     test: npt.NDArray[np.bool_]
 
 
-def load(part: str, places: Places) -> Dataset:
-    """Windows [9 channels, 128 steps], normalised per channel with the training people's mean and deviation.
+def load(part: str, folders: DataFolders) -> Dataset:
+    """Load windows [9 channels, 128 steps], normalised per channel with the training split's mean and deviation.
 
-    part: "" for all six activities, "moving" for the first three of them, "still" for the others (`har:moving`): two
-    tasks of one kind, each as if the other's windows had not been recorded.
-    Read from uci_har_inertial.npz (x [n, 128, 9], y, subject, official_test), or from the published folder of text
-    files. Owners are the people; the training people do not occur in the test split.
-    compressed_bytes: the training signals without the repeated halves, float32 in byte planes, deflated, and labels.
+    The windows are read from uci_har_inertial.npz (x [n, 128, 9], y, subject, official_test), or from the published
+    folder of text files. The owners are the people; no person is in both splits. `compressed_bytes` is the deflated
+    size of the training signals, each repeated half once, as float32 in byte planes, and of the labels.
+    part: "" for all six activities, "moving" for the first three, "still" for the last three (`har:moving`). A part
+    has the windows and the statistics of its own activities only.
     Raises DatasetNotFound, DatasetCorrupt, and ValueError for another part.
     """
     if part not in PARTS:
         raise ValueError(f"dataset: 'har:{part}' is unknown; expected har, har:moving or har:still")
     found = locate(
         "har",
-        [Layout((ARRAYS,)), Layout(_PUBLISHED)],
-        places,
+        [FileSet((ARRAYS,)), FileSet(_PUBLISHED_FILES)],
+        folders,
         _FOLDERS,
-        fetch=lambda: _fetch(places.cache_dir / "har"),
+        download=lambda: _download(folders.cache_dir / "har"),
         remedy="unpack UCI's 'Human Activity Recognition Using Smartphones' archive so that DIR/har/train and "
         "DIR/har/test are its folders, and set ONEBASIN_DATA=DIR; or, where there is internet, "
         "pip install 'onebasin[hub]'",
     )
     recorded = _read_arrays(found.paths[ARRAYS]) if ARRAYS in found.paths else _read_published(found.paths.__getitem__)
-    windows = _of_activities(recorded, PARTS[part])
+    windows = _select_activities(recorded, PARTS[part])
     train = ~windows.test
     mean = windows.x[train].mean(axis=(0, 1), dtype=np.float64)
     deviation = windows.x[train].std(axis=(0, 1), dtype=np.float64)
@@ -94,7 +100,7 @@ def load(part: str, places: Places) -> Dataset:
         test=split(windows.test),
         class_names=tuple(CLASSES[activity] for activity in PARTS[part]),
         owner_names=tuple(f"person {index + 1}" for index in range(PEOPLE)),
-        compressed_bytes=_compressed(windows.x[train], windows.activity[train]),
+        compressed_bytes=_compressed_size(windows.x[train], windows.activity[train]),
         source=found.source,
     )
 
@@ -113,7 +119,7 @@ def _read_arrays(path: Path) -> _Windows:
         raise DatasetCorrupt(f"{path}: not a readable npz file ({error})") from error
     if test.dtype != np.bool_ or x.dtype != np.float32:
         raise DatasetCorrupt(f"{path}: x is {x.dtype}, official_test {test.dtype}; expected float32 and bool")
-    return _checked(path, _Windows(x, y.astype(np.int64), person.astype(np.int64), test))
+    return _validated(path, _Windows(x, y.astype(np.int64), person.astype(np.int64), test))
 
 
 def _read_published(path_of: Callable[[str], Path]) -> _Windows:
@@ -142,11 +148,11 @@ def _read_published(path_of: Callable[[str], Path]) -> _Windows:
         np.concatenate([train.person, test.person]),
         np.concatenate([train.test, test.test]),
     )
-    return _checked(files["activity"].parent.parent, joined)
+    return _validated(files["activity"].parent.parent, joined)
 
 
-def _of_activities(windows: _Windows, activities: tuple[int, ...]) -> _Windows:
-    """The windows of a run of activities, which count from 0."""
+def _select_activities(windows: _Windows, activities: tuple[int, ...]) -> _Windows:
+    """Select the windows of consecutive activities; their labels then start at 0."""
     chosen = np.isin(windows.activity, activities)
     return _Windows(
         windows.x[chosen], windows.activity[chosen] - activities[0], windows.person[chosen], windows.test[chosen]
@@ -163,7 +169,7 @@ def _read_table(path: Path, columns: int) -> npt.NDArray[np.float32]:
     return table
 
 
-def _checked(path: Path, windows: _Windows) -> _Windows:
+def _validated(path: Path, windows: _Windows) -> _Windows:
     count = len(windows.activity)
     if windows.x.shape != (count, STEPS, len(SIGNALS)):
         raise DatasetCorrupt(f"{path}: windows {list(windows.x.shape)}; expected {[count, STEPS, len(SIGNALS)]}")
@@ -186,18 +192,19 @@ def _checked(path: Path, windows: _Windows) -> _Windows:
     return windows
 
 
-def _compressed(x: npt.NDArray[np.float32], activity: npt.NDArray[np.int64]) -> int:
+def _compressed_size(x: npt.NDArray[np.float32], activity: npt.NDArray[np.int64]) -> int:
     half = STEPS // 2
-    begins = np.ones(len(x), dtype=bool)
-    begins[1:] = (x[1:, :half] != x[:-1, half:]).any(axis=(1, 2))
-    once = np.concatenate([x[begins, :half].reshape(-1, x.shape[2]), x[:, half:].reshape(-1, x.shape[2])])
-    planes = np.ascontiguousarray(once.T).view(np.uint8).reshape(-1, 4).T
+    # A window that continues the previous one starts with that window's second half.
+    starts = np.ones(len(x), dtype=bool)
+    starts[1:] = (x[1:, :half] != x[:-1, half:]).any(axis=(1, 2))
+    unique = np.concatenate([x[starts, :half].reshape(-1, x.shape[2]), x[:, half:].reshape(-1, x.shape[2])])
+    planes = np.ascontiguousarray(unique.T).view(np.uint8).reshape(-1, 4).T
     return len(zlib.compress(planes.tobytes(), 6)) + len(zlib.compress(activity.astype(np.uint8).tobytes(), 6))
 
 
-def _fetch(folder: Path) -> str:
+def _download(folder: Path) -> str:
     windows = _read_published(lambda file: hub.download(REPOSITORY, file))
-    with replacing(folder / ARRAYS) as draft, draft.open("wb") as file:
+    with atomic_replacement(folder / ARRAYS) as temporary, temporary.open("wb") as file:
         np.savez_compressed(
             file,
             x=windows.x,

@@ -1,4 +1,4 @@
-"""The Hugging Face hub, where there is internet: fetch one file of a data set repository, decode its parquet."""
+"""The Hugging Face hub: download one file of a data set repository, read its parquet format."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ _EXTRA = "pip install 'onebasin[hub]'"
 
 
 def download(repository: str, file: str, revision: str | None = None) -> Path:
-    """The local path of one file of a hub data set. Raises DatasetNotFound, with the reason, if it cannot be had."""
+    """Download one file of a hub data set and return its local path. Raises DatasetNotFound, with the reason."""
     try:
         from huggingface_hub import hf_hub_download
         from huggingface_hub.constants import ENDPOINT
     except ImportError as error:
         raise DatasetNotFound(f"{repository} needs the optional package huggingface_hub: {_EXTRA}") from error
-    # The client would try for half a minute to reach a host that has no address; its own cache may hold the file.
+    # Without a network the hub's client retries for half a minute; offline it looks in its own cache only.
     offline = not _has_address(ENDPOINT)
     try:
         return Path(hf_hub_download(repository, file, repo_type="dataset", revision=revision, local_files_only=offline))
-    except Exception as error:  # the client's errors have no common base but Exception: no network, no file, refused
+    except Exception as error:  # the client's errors (no network, no file, access refused) share no other base class
         reason = " ".join(f"{type(error).__name__}: {error}".split())[:300]
         if offline:
             reason = f"{ENDPOINT} cannot be reached from here"
@@ -45,12 +45,13 @@ def _has_address(url: str) -> bool:
     return True
 
 
-def read_pictures(
+def read_images(
     path: Path, image_column: str, label_column: str, mode: str
 ) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]:
-    """Pictures and labels of a parquet file in the hub's layout: image = {bytes: a PNG, path}, label = an integer.
+    """Read images and labels from a parquet file with columns image = {bytes: a PNG, path} and label = an integer.
 
-    mode: Pillow's, "L" gives uint8 [n, height, width], "RGB" uint8 [n, height, width, 3]. Labels: uint8 [n].
+    mode: Pillow's image mode, "L" or "RGB".
+    Returns images uint8 [n, height, width] for "L", [n, height, width, 3] for "RGB", and labels uint8 [n].
     Raises DatasetCorrupt, or DatasetNotFound if pyarrow or Pillow is not installed.
     """
     try:
@@ -59,8 +60,8 @@ def read_pictures(
         raise DatasetNotFound(f"{path.name} needs the optional package pillow: {_EXTRA}") from error
     columns = read_columns(path, image_column, label_column)
     try:
-        pictures = [np.asarray(Image.open(io.BytesIO(cell["bytes"])).convert(mode)) for cell in columns[0]]
-        return np.stack(pictures), np.array(columns[1], dtype=np.uint8)
+        images = [np.asarray(Image.open(io.BytesIO(cell["bytes"])).convert(mode)) for cell in columns[0]]
+        return np.stack(images), np.array(columns[1], dtype=np.uint8)
     except (TypeError, KeyError, ValueError, OSError, OverflowError) as error:
         raise DatasetCorrupt(
             f"{path}: a row cannot be decoded ({error}); expected {image_column} = {{bytes: a picture}} "
@@ -69,7 +70,7 @@ def read_pictures(
 
 
 def read_columns(path: Path, *names: str) -> list[list[Any]]:
-    """The named columns of a parquet file as Python lists. Raises DatasetCorrupt, DatasetNotFound (no pyarrow)."""
+    """Read columns of a parquet file as Python lists. Raises DatasetCorrupt, or DatasetNotFound without pyarrow."""
     try:
         import pyarrow
         import pyarrow.parquet

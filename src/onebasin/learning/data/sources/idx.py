@@ -1,4 +1,4 @@
-"""The IDX format of MNIST (LeCun, Cortes, Burges): a magic number, big-endian sizes, bytes; plain or gzipped."""
+"""MNIST's IDX format (LeCun, Cortes, Burges): a magic number, big-endian sizes, unsigned bytes; plain or gzipped."""
 
 from __future__ import annotations
 
@@ -11,13 +11,17 @@ import numpy as np
 import numpy.typing as npt
 
 from onebasin.learning.data.examples import DatasetCorrupt
-from onebasin.learning.data.sources.places import replacing
+from onebasin.learning.data.sources.data_files import atomic_replacement
 
 _UNSIGNED_BYTES = 0x08
 
 
 def read_idx(path: Path, dimensions: int) -> npt.NDArray[np.uint8]:
-    """The array of unsigned bytes in an IDX file (gzipped if it ends in .gz). Raises DatasetCorrupt."""
+    """Read an IDX file, gzipped if its name ends in .gz, into a uint8 array.
+
+    dimensions: the expected number of array dimensions.
+    Raises DatasetCorrupt.
+    """
     raw = path.read_bytes()
     if path.suffix == ".gz":
         try:
@@ -38,7 +42,7 @@ def read_idx(path: Path, dimensions: int) -> npt.NDArray[np.uint8]:
 
 
 def write_idx_gz(path: Path, array: npt.NDArray[np.uint8]) -> None:
-    """Write unsigned bytes as a gzipped IDX file, in one step; the same array gives the same bytes."""
+    """Write an array as a gzipped IDX file, atomically. Equal arrays give equal files."""
     header = bytes((0, 0, _UNSIGNED_BYTES, array.ndim)) + struct.pack(f">{array.ndim}I", *array.shape)
-    with replacing(path) as draft:
-        draft.write_bytes(gzip.compress(header + array.tobytes(), 6, mtime=0))
+    with atomic_replacement(path) as temporary:
+        temporary.write_bytes(gzip.compress(header + array.tobytes(), 6, mtime=0))

@@ -1,4 +1,4 @@
-"""MNIST and Fashion-MNIST (Xiao, Rasul, Vollgraf 2017): 60,000 + 10,000 gray pictures of 28x28 in four IDX files."""
+"""MNIST and Fashion-MNIST (Xiao, Rasul, Vollgraf 2017): 60,000 + 10,000 gray 28x28 images in four IDX files."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ import torch
 
 from onebasin.learning.data.examples import Dataset, DatasetCorrupt, Split
 from onebasin.learning.data.sources import hub
+from onebasin.learning.data.sources.data_files import DataFolders, FileSet, locate
 from onebasin.learning.data.sources.idx import read_idx, write_idx_gz
-from onebasin.learning.data.sources.pixels import compressed_size, normalised
-from onebasin.learning.data.sources.places import Layout, Places, locate
+from onebasin.learning.data.sources.pixels import compressed_size, normalise
 
 TRAIN_IMAGES, TRAIN_LABELS = "train-images-idx3-ubyte", "train-labels-idx1-ubyte"
 TEST_IMAGES, TEST_LABELS = "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte"
@@ -32,31 +32,32 @@ REPOSITORIES = {
     "mnist": ("ylecun/mnist", "mnist"),
     "fashion-mnist": ("zalando-datasets/fashion_mnist", "fashion_mnist"),
 }
-# The two sets share their file names; the training labels tell which one a folder really holds.
+# Both data sets use the same file names. The counts of the training labels identify which one a folder contains.
 LABEL_COUNTS = {
     "mnist": (5923, 6742, 5958, 6131, 5842, 5421, 5918, 6265, 5851, 5949),
     "fashion-mnist": (6000,) * 10,
 }
 
 
-def load(name: str, places: Places) -> Dataset:
-    """`mnist` or `fashion-mnist` from the four IDX files, gzipped or plain.
+def load(name: str, folders: DataFolders) -> Dataset:
+    """Load `mnist` or `fashion-mnist` from the four IDX files, gzipped or plain.
 
-    compressed_bytes: the two training files as gzip. Raises DatasetNotFound, DatasetCorrupt.
+    `compressed_bytes` is the size of the two training files as gzip files, or deflated if they are plain.
+    Raises DatasetNotFound, DatasetCorrupt.
     """
     found = locate(
         name,
-        [Layout(FILES, (".gz", ""))],
-        places,
+        [FileSet(FILES, (".gz", ""))],
+        folders,
         FOLDERS[name],
-        fetch=lambda: _fetch(name, places.cache_dir / name),
+        download=lambda: _download(name, folders.cache_dir / name),
         remedy=f"put the four files into DIR/{name}/ and set ONEBASIN_DATA=DIR; "
         "or, where there is internet, pip install 'onebasin[hub]'",
     )
     train_images, train_labels = _read_pair(found.paths[TRAIN_IMAGES], found.paths[TRAIN_LABELS])
     test_images, test_labels = _read_pair(found.paths[TEST_IMAGES], found.paths[TEST_LABELS])
     _check_identity(name, found.paths[TRAIN_LABELS], train_labels)
-    train, test = normalised(train_images, test_images)
+    train, test = normalise(train_images, test_images)
     return Dataset(
         name=name,
         train=Split(train, torch.from_numpy(train_labels.astype(np.int64))),
@@ -86,14 +87,14 @@ def _check_identity(name: str, path: Path, labels: npt.NDArray[np.uint8]) -> Non
             raise DatasetCorrupt(f"{path}: these are the labels of {other}; expected those of {name}")
 
 
-def _fetch(name: str, folder: Path) -> str:
+def _download(name: str, folder: Path) -> str:
     repository, config = REPOSITORIES[name]
     for part, images_file, labels_file in (
         ("train", TRAIN_IMAGES, TRAIN_LABELS),
         ("test", TEST_IMAGES, TEST_LABELS),
     ):
         table = hub.download(repository, f"{config}/{part}-00000-of-00001.parquet")
-        images, labels = hub.read_pictures(table, "image", "label", mode="L")
+        images, labels = hub.read_images(table, "image", "label", mode="L")
         write_idx_gz(folder / f"{images_file}.gz", images)
         write_idx_gz(folder / f"{labels_file}.gz", labels)
     return repository

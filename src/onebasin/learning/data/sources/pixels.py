@@ -1,4 +1,4 @@
-"""From bytes to normalised pictures."""
+"""Normalise images; measure their compressed size."""
 
 from __future__ import annotations
 
@@ -11,13 +11,16 @@ import torch
 from torch import Tensor
 
 
-def normalised(train: npt.NDArray[np.uint8], test: npt.NDArray[np.uint8]) -> tuple[Tensor, Tensor]:
-    """Pictures [n, channels, height, width] as float32, with the mean and standard deviation of each training channel.
+def normalise(train: npt.NDArray[np.uint8], test: npt.NDArray[np.uint8]) -> tuple[Tensor, Tensor]:
+    """Standardise both splits with the mean and standard deviation of each training channel.
 
-    The statistics are sums of integers, so they are the same on every machine. Gray pictures have one channel.
+    The statistics are computed from sums of integers, so they are equal on every machine.
+    train: uint8 [n, channels, height, width]; gray images have one channel.
+    test: uint8 [m, channels, height, width].
+    Returns float32 tensors of the same shapes.
     """
     mean, deviation = _statistics(train)
-    return _scaled(train, mean, deviation), _scaled(test, mean, deviation)
+    return _standardise(train, mean, deviation), _standardise(test, mean, deviation)
 
 
 def _statistics(images: npt.NDArray[np.uint8]) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
@@ -31,22 +34,24 @@ def _statistics(images: npt.NDArray[np.uint8]) -> tuple[npt.NDArray[np.float32],
             total[channel] += int(values.sum(dtype=np.int64))
             squares[channel] += int(np.square(values, dtype=np.uint16).sum(dtype=np.int64))
     mean = np.array([t / count for t in total])
-    # The integer form of the variance has no cancellation; a constant channel is left at its own scale.
+    # The integer form of the variance has no cancellation. A constant channel is centred but not scaled.
     variance = np.array([(count * s - t * t) / count**2 for s, t in zip(squares, total, strict=True)])
     deviation = np.sqrt(variance)
     deviation[deviation == 0] = 1.0
     return mean.astype(np.float32), deviation.astype(np.float32)
 
 
-def _scaled(images: npt.NDArray[np.uint8], mean: npt.NDArray[np.float32], deviation: npt.NDArray[np.float32]) -> Tensor:
-    pictures = images.astype(np.float32)
-    pictures -= mean[:, None, None]
-    pictures /= deviation[:, None, None]
-    return torch.from_numpy(pictures)
+def _standardise(
+    images: npt.NDArray[np.uint8], mean: npt.NDArray[np.float32], deviation: npt.NDArray[np.float32]
+) -> Tensor:
+    values = images.astype(np.float32)
+    values -= mean[:, None, None]
+    values /= deviation[:, None, None]
+    return torch.from_numpy(values)
 
 
 def compressed_size(path: Path) -> int:
-    """The file's size if it is compressed (.gz, .xz), else what deflate at level 6 makes of it, in bytes."""
+    """Return the size of a .gz or .xz file, or the deflated size (level 6) of any other file, in bytes."""
     if path.suffix in (".gz", ".xz"):
         return path.stat().st_size
     return len(zlib.compress(path.read_bytes(), 6))

@@ -1,4 +1,4 @@
-"""Tiny Shakespeare (Karpathy 2015), by speaking role as in LEAF (Caldas et al. 2018): predict the next character."""
+"""Tiny Shakespeare (Karpathy 2015), next-character prediction, by speaking role as in LEAF (Caldas et al. 2018)."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import torch
 
 from onebasin.learning.data.examples import Dataset, DatasetCorrupt, Split
 from onebasin.learning.data.sources import hub
-from onebasin.learning.data.sources.places import Layout, Places, locate, replacing
+from onebasin.learning.data.sources.data_files import DataFolders, FileSet, atomic_replacement, locate
 
 FILE = "input.txt"
 BYTES = 1_115_394
@@ -24,37 +24,38 @@ SHORTEST_ROLE = 1000
 TRAIN_FRACTION = 0.8
 
 REPOSITORY = "karpathy/tiny_shakespeare"
-# The repository's main branch holds a loading script only; this commit holds the text itself, as parquet.
+# The repository's main branch has only a loading script; this commit has the text itself, as parquet.
 REVISION = "fe12e06d82fe3af4291b90426557387520d81385"
 
 
-def load(places: Places) -> Dataset:
-    """Sequences of 80 token ids, each with the 80 ids that come next; owners are the speaking roles.
+def load(folders: DataFolders) -> Dataset:
+    """Load sequences of 80 token ids; the targets are the ids of the 80 next characters. Owners are speaking roles.
 
-    A role's text is its speeches in order, joined by line ends, without the names. Roles of fewer than 1,000
-    characters are left out: 141 of 309 remain. The first 80% of a role's text is cut into training sequences, the
-    rest into test sequences, side by side, an incomplete last one dropped; no character is in both parts.
-    Token ids are places in the 65 characters of the whole text, in code order.
-    compressed_bytes: bzip2 of the training part of the text. Raises DatasetNotFound, DatasetCorrupt.
+    The text of a role is its speeches in order, joined by newlines, without the role's name. Roles of fewer than 1,000
+    characters are left out: 141 of 309 remain. The first 80% of a role's text is divided into training sequences, the
+    rest into test sequences, without overlap; an incomplete last sequence is dropped. Token ids are indices into
+    `VOCABULARY`, the 65 characters of the whole text in code order. `compressed_bytes` is the bzip2-compressed size of
+    the training text.
+    Raises DatasetNotFound, DatasetCorrupt.
     """
     found = locate(
         "shakespeare",
-        [Layout((FILE,))],
-        places,
+        [FileSet((FILE,))],
+        folders,
         ("shakespeare", "tinyshakespeare"),
-        fetch=lambda: _fetch(places.cache_dir / "shakespeare"),
+        download=lambda: _download(folders.cache_dir / "shakespeare"),
         remedy="put input.txt of github.com/karpathy/char-rnn (data/tinyshakespeare) into DIR/shakespeare/ and set "
         "ONEBASIN_DATA=DIR; or, where there is internet, pip install 'onebasin[hub]'",
     )
     roles = _roles(found.paths[FILE])
-    halves = {name: _cut(text) for name, text in roles.items()}
+    split_texts = {name: _split_text(text) for name, text in roles.items()}
     return Dataset(
         name="shakespeare",
-        train=_sequences([train for train, _ in halves.values()]),
-        test=_sequences([test for _, test in halves.values()]),
+        train=_sequences([train for train, _ in split_texts.values()]),
+        test=_sequences([test for _, test in split_texts.values()]),
         class_names=tuple(VOCABULARY),
         owner_names=tuple(roles),
-        compressed_bytes=len(bz2.compress("\n\n".join(train for train, _ in halves.values()).encode())),
+        compressed_bytes=len(bz2.compress("\n\n".join(train for train, _ in split_texts.values()).encode())),
         source=found.source,
     )
 
@@ -63,9 +64,9 @@ def _roles(path: Path) -> dict[str, str]:
     raw = path.read_bytes()
     if len(raw) != BYTES:
         raise DatasetCorrupt(f"{path}: {len(raw)} bytes; expected {BYTES}")
-    strange = set(raw) - set(VOCABULARY.encode())
-    if strange:
-        raise DatasetCorrupt(f"{path}: the byte {min(strange)}; expected only the {len(VOCABULARY)} known characters")
+    unknown = set(raw) - set(VOCABULARY.encode())
+    if unknown:
+        raise DatasetCorrupt(f"{path}: the byte {min(unknown)}; expected only the {len(VOCABULARY)} known characters")
     speeches: dict[str, list[str]] = {}
     for speech in re.split(r"\n{2,}", raw.decode().strip("\n")):
         name, _, lines = speech.partition("\n")
@@ -79,9 +80,9 @@ def _roles(path: Path) -> dict[str, str]:
     return long
 
 
-def _cut(text: str) -> tuple[str, str]:
-    place = int(TRAIN_FRACTION * len(text))
-    return text[:place], text[place:]
+def _split_text(text: str) -> tuple[str, str]:
+    end = int(TRAIN_FRACTION * len(text))
+    return text[:end], text[end:]
 
 
 def _sequences(texts: list[str]) -> Split:
@@ -102,7 +103,7 @@ def _sequences(texts: list[str]) -> Split:
     )
 
 
-def _fetch(folder: Path) -> str:
+def _download(folder: Path) -> str:
     parts = []
     for part in ("train", "validation", "test"):
         table = hub.download(REPOSITORY, f"data/{part}-00000-of-00001.parquet", REVISION)
@@ -111,6 +112,6 @@ def _fetch(folder: Path) -> str:
     found = hashlib.sha256(text).hexdigest()
     if found != SHA256:
         raise DatasetCorrupt(f"{REPOSITORY}: the text's SHA-256 is {found}; expected {SHA256}")
-    with replacing(folder / FILE) as draft:
-        draft.write_bytes(text)
+    with atomic_replacement(folder / FILE) as temporary:
+        temporary.write_bytes(text)
     return REPOSITORY
