@@ -26,6 +26,7 @@ lint: $(READY)
 	$(BIN)/ruff format --check src tests benchmarks docs/site
 	$(BIN)/ruff check src tests benchmarks docs/site
 	$(BIN)/mypy
+	$(BIN)/lint-imports
 
 docs: $(DOCS)/.ready
 	NO_MKDOCS_2_WARNING=1 $(DOCS)/bin/mkdocs build --strict

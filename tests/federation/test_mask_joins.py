@@ -15,7 +15,7 @@ from onebasin.federation.run_config import RunConfig
 from onebasin.federation.server.server import Server
 from onebasin.learning.load_task import load_task
 from onebasin.learning.masks.layers import Maskable
-from onebasin.learning.masks.seed_and_mask import SeedAndMask
+from onebasin.learning.seed_and_mask import SeedAndMask
 from onebasin.networks.weights import parameters_of
 from onebasin.wire.error import WireError
 

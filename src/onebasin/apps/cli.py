@@ -134,13 +134,18 @@ def report(
 
 @app.command("list")
 def list_names(
-    what: Annotated[str, typer.Argument(metavar="methods|datasets|partitions|models|codecs")],
+    what: Annotated[
+        str,
+        typer.Argument(
+            metavar="methods|datasets|partitions|models|codecs|combine|objectives|parametrizations|optimizers|engines"
+        ),
+    ],
 ) -> None:
     """List what a configuration can name."""
     with _clear_errors():
-        from onebasin.apps.list_names import print_catalogue
+        from onebasin.apps.list_names import print_names
 
-        print_catalogue(what)
+        print_names(what)
 
 
 @contextmanager

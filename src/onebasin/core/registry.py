@@ -25,6 +25,23 @@ class UnknownName(ValueError):
     """A name that no registry entry has; the message lists those that exist."""
 
 
+def announced(kind: str) -> Mapping[str, EntryPoint]:
+    """Return name -> entry point of what installed packages announce of one kind."""
+    points = entry_points(group=GROUP)
+    return {p.name.removeprefix(f"{kind}."): p for p in points if p.name.startswith(f"{kind}.")}
+
+
+def reference_of(kind: str, name: str) -> str | None:
+    """Return the reference ``package.module:Name`` of a name from outside; None for a name that is none.
+
+    A name from outside is such a reference itself, or one that an installed package announces.
+    """
+    if ":" in name:
+        return name
+    point = announced(kind).get(name)
+    return None if point is None else point.value.replace(" ", "")
+
+
 class Registry(Generic[T]):
     """The parts of one kind by name.
 
@@ -48,11 +65,7 @@ class Registry(Generic[T]):
     @cached_property
     def announced(self) -> Mapping[str, EntryPoint]:
         """Return name -> entry point of what installed packages announce; a built-in name cannot be taken."""
-        points = {
-            point.name.removeprefix(f"{self.kind}."): point
-            for point in entry_points(group=GROUP)
-            if point.name.startswith(f"{self.kind}.")
-        }
+        points = announced(self.kind)
         return {name: points[name] for name in sorted(points.keys() - self.built_in.keys())}
 
     @property
@@ -79,11 +92,8 @@ class Registry(Generic[T]):
     def _load(self, name: str) -> Any:
         if name in self.built_in:
             return self._defined_in(self.built_in[name])
-        if name in self.announced:
-            reference = self.announced[name].value.replace(" ", "")
-        elif ":" in name:
-            reference = name
-        else:
+        reference = reference_of(self.kind, name)
+        if reference is None:
             raise UnknownName(f"expected one of {', '.join(self.names)}, or package.module:Name")
         found = resolve(reference)
         if not self._fits(found):

@@ -18,7 +18,7 @@ from onebasin.federation.hooks.hook import HookContext, hooks_of
 from onebasin.federation.messages import SectionTable
 from onebasin.federation.run_config import RunConfig
 from onebasin.learning.masks.layers import is_score
-from onebasin.learning.masks.seed_and_mask import SeedAndMask
+from onebasin.learning.seed_and_mask import SeedAndMask
 from onebasin.learning.task import Task
 from onebasin.methods.codec_settings import RELAY
 from onebasin.methods.method import Method

@@ -10,11 +10,11 @@ import tomli_w
 from pydantic import BaseModel, BeforeValidator, Field, model_validator
 
 from onebasin.codecs.chain import parse_chain
-from onebasin.core.references import is_outside, resolve, source_digest
+from onebasin.core.references import is_outside, source_digest
 from onebasin.core.settings import Count, Fraction, Settings, by_kind
 from onebasin.federation.engine import AnyEngine
-from onebasin.federation.engines.single import Single
 from onebasin.federation.hooks.attack import Attack
+from onebasin.learning.data.partition import partition_function
 from onebasin.learning.local_training import Training
 from onebasin.learning.optimizers import optimizer_class
 from onebasin.learning.task import TaskSettings
@@ -56,7 +56,7 @@ class RunConfig(Settings):
     task: TaskSettings = TaskSettings()
     training: Training = Training()
     federation: Federation = Federation()
-    engine: AnyEngine = Single()
+    engine: AnyEngine = Field(default="single", validate_default=True)
     tracking: Tracking = Tracking()
 
     @model_validator(mode="after")
@@ -96,8 +96,8 @@ class RunConfig(Settings):
         if self.method.opening is not None:
             codecs += [self.method.opening.uplink, self.method.opening.downlink or "none"]
         used += [type(stage) for codec in codecs if is_chain(codec) for stage in parse_chain(codec)]
-        if ":" in self.task.partition.kind and self.method.data != "pooled":
-            used.append(resolve(self.task.partition.kind))
+        if self.method.data != "pooled":
+            used.append(partition_function(self.task.partition.kind))
         used += [optimizer_class(name) for name in (self.training.optimizer, self.training.warmup_optimizer) if name]
         return {
             f"{thing.__module__}:{thing.__qualname__}": source_digest(thing)

@@ -11,6 +11,7 @@ from pydantic import AfterValidator
 from torch import nn
 
 from onebasin.core.references import FactoryError, resolve
+from onebasin.core.registry import reference_of
 
 OPTIMIZERS: Mapping[str, type[torch.optim.Optimizer]] = MappingProxyType(
     {"sgd": torch.optim.SGD, "adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
@@ -24,10 +25,11 @@ def optimizer_class(name: str) -> Any:
     """
     if name in OPTIMIZERS:
         return OPTIMIZERS[name]
-    if ":" not in name:
+    reference = reference_of("optimizer", name)
+    if reference is None:
         raise ValueError(f"expected one of {', '.join(OPTIMIZERS)}, or package.module:Name such as torch.optim:RMSprop")
     try:
-        found = resolve(name)
+        found = resolve(reference)
     except FactoryError as error:
         raise ValueError(str(error)) from None
     if not callable(found):

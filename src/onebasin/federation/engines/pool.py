@@ -27,7 +27,10 @@ if TYPE_CHECKING:
 
 
 class PoolOfWorkers(EngineSettings):
-    """Clients run in worker processes. workers: how many; 0 for one a core."""
+    """Clients run in worker processes of this machine.
+
+    workers: how many; 0 for one a core.
+    """
 
     kind: Literal["pool"] = "pool"
     workers: Annotated[int, Field(ge=0)] = 0

@@ -12,6 +12,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from onebasin.core.references import FactoryError, resolve
+from onebasin.core.registry import reference_of
 from onebasin.learning.data.examples import Dataset
 
 Indices = npt.NDArray[np.int64]
@@ -51,9 +53,7 @@ def partition(kind: str, dataset: Dataset, clients: int | None, seed: int, **opt
     Sources: `shards` McMahan et al. 2017, section 3; `dirichlet` Yurochkin et al. 2019, section 4 (by class over
     clients); `quantity` Li et al. 2022, section 4.3.
     """
-    if kind not in _KINDS:
-        raise PartitionError(f"partition: {kind!r} is unknown; expected one of {', '.join(_KINDS)}")
-    assign = _KINDS[kind]
+    assign = partition_function(kind)
     known = [name for name, p in inspect.signature(assign).parameters.items() if p.kind is p.KEYWORD_ONLY]
     for name in options:
         if name not in known:
@@ -64,7 +64,55 @@ def partition(kind: str, dataset: Dataset, clients: int | None, seed: int, **opt
     if kind != "owner" or clients:
         _check_clients(clients, None if kind == "own" else len(dataset.train))
     parts = assign(dataset, clients or 0, np.random.default_rng(seed), **options)
+    if kind not in _KINDS:
+        parts = _checked(kind, parts, clients or 0, len(dataset.train))
     return [torch.from_numpy(np.sort(part)) for part in parts]
+
+
+def partition_function(kind: str) -> Callable[..., list[Indices]]:
+    """Return the function of a kind: one of this file, or what ``package.module:function`` names.
+
+    It is called with the data set, the number of clients (0 where it is left out), a numpy generator and options by
+    keyword, and returns one array of int64 indices [n_client] for each client. PartitionError for an unknown kind.
+    """
+    if kind in _KINDS:
+        return _KINDS[kind]
+    reference = reference_of("partition", kind)
+    if reference is None:
+        raise PartitionError(
+            f"partition: {kind!r} is unknown; expected one of {', '.join(_KINDS)}, or package.module:function"
+        )
+    try:
+        found = resolve(reference)
+    except FactoryError as error:
+        raise PartitionError(f"partition: {error}") from None
+    if not callable(found):
+        raise PartitionError(f"partition: {reference!r} is a {type(found).__name__}; expected a function")
+    function: Callable[..., list[Indices]] = found
+    return function
+
+
+def _checked(kind: str, parts: object, clients: int, examples: int) -> list[Indices]:
+    """Return what a function from outside returned, as int64 arrays. PartitionError where it is no partition."""
+    try:
+        arrays = [np.asarray(part) for part in parts]  # type: ignore[attr-defined]
+    except TypeError:
+        raise PartitionError(
+            f"partition {kind!r} returned a {type(parts).__name__}; expected arrays of indices"
+        ) from None
+    if clients and len(arrays) != clients:
+        raise PartitionError(f"partition {kind!r} returned {len(arrays)} parts; expected {clients}, one per client")
+    for client, part in enumerate(arrays):
+        if part.ndim != 1 or not len(part) or not np.issubdtype(part.dtype, np.integer):
+            raise PartitionError(
+                f"partition {kind!r} gave client {client} {part.dtype} {list(part.shape)}; expected integer indices [n]"
+            )
+        if part.min() < 0 or part.max() >= examples:
+            raise PartitionError(
+                f"partition {kind!r} gave client {client} indices from {part.min()} to {part.max()}; expected 0 to "
+                f"{examples - 1}"
+            )
+    return [part.astype(np.int64) for part in arrays]
 
 
 def holdings(dataset: Dataset, parts: Sequence[Tensor]) -> list[list[int]]:
