@@ -23,8 +23,7 @@ from onebasin.alignment.models import AlignmentError, State, check_model
 from onebasin.alignment.repair import repair, restore, statistics
 from onebasin.alignment.similarity import likeness, mean_likeness
 from onebasin.core.atomic_write import write_whole
-from onebasin.learning.data.examples import Split
-from onebasin.learning.data.load import Dataset
+from onebasin.learning.data.examples import Dataset, Split
 from onebasin.learning.metrics import evaluate
 from onebasin.report.merge_tables import likeness_table, ways_table
 from onebasin.results.model_files import model_and_data, read_probes, read_state

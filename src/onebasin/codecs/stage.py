@@ -41,6 +41,8 @@ class Stage(BaseModel):
     """Whether it keeps vectors from message to message; such stages come first in a chain."""
     draws_masks: ClassVar[bool] = False
     """Whether the values are scores and the receiver decodes a mask of zeros and ones."""
+    masks_noise: ClassVar[bool] = False
+    """Whether the receiver decodes seeded noise under a mask, towards which an update can be trained."""
 
     @classmethod
     def __pydantic_init_subclass__(cls, **kwargs: Any) -> None:

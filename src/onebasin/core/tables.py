@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from copy import deepcopy
@@ -13,6 +14,7 @@ from pydantic import BaseModel, ValidationError
 from onebasin.core.choices import NESTED
 from onebasin.core.settings import ConfigError, key_of_name, named
 
+_BEGINS_WITH_KEY = re.compile(r"[a-z_]+(\.[a-z_]+)*=")
 _Read = TypeVar("_Read", bound=BaseModel)
 
 
@@ -90,4 +92,11 @@ def _sentences(details: Iterable[Any], name: str, place: Sequence[str] = ()) -> 
         else:
             value = "" if isinstance(detail["input"], (dict, BaseModel)) else f"got {detail['input']!r}; "
             for message in detail["msg"].removeprefix("Value error, ").split("\n"):
-                yield f"{field}: {value}{message[0].lower()}{message[1:]}"
+                yield _sentence(where, field, f"{value}{message[0].lower()}{message[1:]}")
+
+
+def _sentence(where: Sequence[str], field: str, message: str) -> str:
+    """Return a line about a field; to a message that begins with a key (``frame='none' needs ...``) it is joined."""
+    if _BEGINS_WITH_KEY.match(message):
+        return ".".join([*where, message])
+    return f"{field}: {message}"

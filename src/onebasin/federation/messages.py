@@ -22,12 +22,14 @@ import struct
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import IntFlag
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from onebasin.methods.method import Method
 from onebasin.wire.error import WireError
 from onebasin.wire.message import Kind, Message, Section
 from onebasin.wire.numbers import read_number, write_number
+
+if TYPE_CHECKING:
+    from onebasin.methods.method import Method
 
 _SEED = struct.Struct("<Q")
 _REQUEST = struct.Struct("<B")

@@ -16,20 +16,24 @@ from onebasin.codecs.warmup_schedule import WarmupSchedule
 from onebasin.core.layout import Layout, Tensors
 from onebasin.federation.hooks.hook import HookContext, hooks_of
 from onebasin.federation.messages import SectionTable
-from onebasin.federation.run_config import RunConfig
-from onebasin.learning.masks.layers import is_score
-from onebasin.learning.seed_and_mask import SeedAndMask
-from onebasin.learning.task import Task
-from onebasin.methods.codec_settings import RELAY
-from onebasin.methods.method import Method
 from onebasin.networks.weights import buffers_of, clone, parameters_of
 from onebasin.wire.error import WireError
 from onebasin.wire.message import Message, Section, decode_message, encode_message
 
 if TYPE_CHECKING:
     from onebasin.federation.neuron_messages import NeuronMessages
+    from onebasin.federation.run_config import RunConfig
+    from onebasin.learning.seed_and_mask import SeedAndMask
+    from onebasin.learning.task import Task
+    from onebasin.methods.method import Method
 
 _SLACK = 4096
+
+
+def _seed_and_mask(task: Task) -> SeedAndMask:
+    from onebasin.learning.seed_and_mask import SeedAndMask  # for methods that send such models
+
+    return SeedAndMask(task)
 
 
 class Protocol:
@@ -51,10 +55,10 @@ class Protocol:
         self._check_types(config.task.model.kind)
         self.exact: FixedLengthCodec = Exact(self.buffers)
         self.fp32: FixedLengthCodec = Fp32(self.parameters)
-        self.forwards_updates = method.downlink == RELAY
+        self.forwards_updates = method.forwards_updates
         self.rule = method.combine
         self.sends_seeds = method.models == "seeded"
-        self.seed_and_mask = SeedAndMask(task) if method.models == "masked" else None
+        self.seed_and_mask = _seed_and_mask(task) if method.models == "masked" else None
         if method.federated:
             self.uplink, self.downlink = self._uplink(method), self._downlink(method)
             self.whole_models = make_fixed_length_codec(method.dense_codec, self.parameters)
@@ -110,6 +114,8 @@ class Protocol:
     def _uplink(self, method: Method) -> Codec:
         codec: Codec
         if method.parametrization.splits_scores:
+            from onebasin.learning.masks.layers import is_score  # for methods that send scores beside weights
+
             scores, beside = partial(make_codec, method.uplink), partial(make_fixed_length_codec, method.dense_codec)
             codec = SplitCodec(self.parameters, is_score, scores, beside)
         else:

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from onebasin.core.seeds import derive
-from onebasin.learning.data.load import Dataset, Split, load_dataset
+from onebasin.learning.data.examples import Dataset, Split
+from onebasin.learning.data.load import load_dataset
 from onebasin.learning.data.partition import partition
 from onebasin.learning.parametrization import Parametrization
 from onebasin.learning.pretrained import read_pretrained

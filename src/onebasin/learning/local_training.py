@@ -1,10 +1,12 @@
 """The local loop: some epochs or steps of an optimiser over one client's examples."""
 
+from __future__ import annotations
+
 import math
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import torch
 from pydantic import Field
@@ -15,13 +17,14 @@ from onebasin.core.layout import Tensors
 from onebasin.core.seeds import derive, generator
 from onebasin.core.settings import Count, Fraction, Positive, Settings
 from onebasin.learning.data.examples import Split
-from onebasin.learning.features import features_captured
-from onebasin.learning.masks.masked_update import MaskedUpdate, forward_with_masked_update
 from onebasin.learning.metrics import loss_of
 from onebasin.learning.objective import Batch, LocalPhase, Objective
 from onebasin.learning.objectives.plain import Plain
 from onebasin.learning.optimizers import OptimizerName, build_optimizer
 from onebasin.networks.weights import buffers_of, clone, copy_into, parameters_of
+
+if TYPE_CHECKING:
+    from onebasin.learning.masks.masked_update import MaskedUpdate
 
 
 class Training(Settings):
@@ -49,7 +52,7 @@ class Training(Settings):
     keep_optimizer: bool = False
 
     @property
-    def warmup_recipe(self) -> "Training":
+    def warmup_recipe(self) -> Training:
         """Return the recipe of the phase that a client starts from its own weights."""
         changes: dict[str, Any] = {}
         if self.warmup is not None:
@@ -127,7 +130,7 @@ def train_locally(
     with default_generator_seeded(derive(seed, "model")):
         for batch in batches(indices, recipe, generator(seed, "order")):
             steps += 1
-            with forward_with_masked_update(parameters, start.weights, start.masking, steps / last, masks):
+            with _masked_forward(parameters, start, steps / last, masks):
                 loss, value = _loss(phase, start.objective, data.inputs[batch], data.targets[batch])
                 if not math.isfinite(value):
                     raise TrainingFailed(f"the loss became {value} in step {steps} of round {round}")
@@ -148,6 +151,17 @@ def train_locally(
     return Trained(clone(parameters), clone(buffers), kept, steps, total_loss / seen, memory)
 
 
+def _masked_forward(
+    parameters: Tensors, start: Start, progress: float, draws: torch.Generator
+) -> AbstractContextManager[None]:
+    """Return a context in which the parameters are as the masked update will be, where it is trained as such."""
+    if start.masking is None:
+        return nullcontext()
+    from onebasin.learning.masks.masked_update import forward_with_masked_update
+
+    return forward_with_masked_update(parameters, start.weights, start.masking, progress, draws)
+
+
 def _check_trainable(model: nn.Module, indices: Tensor, recipe: Training) -> None:
     """Raise `TrainingFailed` where there is nothing to train on, or too little for BatchNorm."""
     if len(indices) == 0:
@@ -159,6 +173,8 @@ def _check_trainable(model: nn.Module, indices: Tensor, recipe: Training) -> Non
 def _loss(phase: LocalPhase, objective: Objective, inputs: Tensor, targets: Tensor) -> tuple[Tensor, float]:
     """Return the objective's loss on a batch, and the value of the model's own."""
     if objective.uses_features:
+        from onebasin.learning.features import features_captured
+
         with features_captured(phase.model) as captured:
             outputs = phase.model(inputs)
         features = captured[-1]

@@ -13,7 +13,6 @@ from onebasin.core.choices import OpenChoice
 from onebasin.core.layout import Tensors
 from onebasin.core.registry import Registry
 from onebasin.core.settings import Choice
-from onebasin.learning.features import features_of
 
 
 @dataclass
@@ -33,6 +32,8 @@ class LocalPhase:
 
     def features(self, inputs: Tensor, weights: Tensors | None = None) -> Tensor:
         """Return the inputs [n, d] of the model's last layer, with other weights where they are given."""
+        from onebasin.learning.features import features_of
+
         return features_of(self.model, inputs, weights)
 
 

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from onebasin.core.atomic_write import write_whole
 from onebasin.core.state import State, StateError
-from onebasin.learning.data.load import Split
+from onebasin.learning.data.examples import Split
 from onebasin.learning.local_training import Start, Trained, Training, train_locally
 
 FOLDER = "ONEBASIN_REUSE"

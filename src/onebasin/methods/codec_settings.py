@@ -10,14 +10,10 @@ from pydantic import BeforeValidator
 from onebasin.codecs.chain import STAGES, canonical, parse_chain, shared_subset
 from onebasin.codecs.named_codecs import CODECS
 from onebasin.codecs.stage import MaskStage
-from onebasin.codecs.stages.masked_noise import MaskedNoise
 from onebasin.core.settings import Count, Settings
 
 RELAY = "relay"
 """The downlink that forwards the clients' updates."""
-
-SIGNS = canonical(parse_chain("ternary"))
-"""The downlink that encodes -1, 0 and 1 exactly."""
 
 
 def _codec(value: Any) -> Any:
@@ -67,7 +63,7 @@ def mask_stage(codec: str) -> MaskStage | None:
 
 def masks_noise(codec: str) -> bool:
     """Return whether a chain is a mask over noise, for all values."""
-    return is_chain(codec) and isinstance(parse_chain(codec)[0], MaskedNoise)
+    return is_chain(codec) and parse_chain(codec)[0].masks_noise
 
 
 def needs(method: Any) -> Iterator[str]:

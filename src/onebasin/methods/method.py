@@ -109,6 +109,11 @@ class Method(Settings):
         return {self.uplink, self.downlink} <= {*CODECS}
 
     @property
+    def forwards_updates(self) -> bool:
+        """Return whether the clients' updates are the downlink."""
+        return self.downlink == codec_settings.RELAY
+
+    @property
     def aligned(self) -> bool:
         """Return whether neurons are brought into one order."""
         return self.frame in ("weights", "activations", "signatures")

@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from onebasin.alignment.models import AlignmentError
 from onebasin.core.references import build
 from onebasin.federation.read_config import read_config
-from onebasin.learning.data.load import Dataset, load_dataset
+from onebasin.learning.data.examples import Dataset
+from onebasin.learning.data.load import load_dataset
 from onebasin.learning.models import MODELS, build_model
 from onebasin.networks.weight_files import WeightFileError, read_tensors
 from onebasin.results.run_directory import RunDirectory

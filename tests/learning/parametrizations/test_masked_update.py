@@ -20,8 +20,8 @@ from onebasin.federation.read_config import read_config
 from onebasin.federation.round_loop import in_order
 from onebasin.federation.run_config import RunConfig
 from onebasin.federation.server.server import Server
-from onebasin.learning import local_training as local
 from onebasin.learning.local_training import Start, Training, batches, steps_of
+from onebasin.learning.masks import masked_update
 from onebasin.learning.masks.masked_update import MaskedUpdate, forward_with_masked_update
 from onebasin.learning.reuse import _digest
 from onebasin.learning.task import Task
@@ -76,7 +76,7 @@ def test_the_last_step_is_masked_whole(
         with forward_with_masked_update(*arguments):
             yield
 
-    monkeypatch.setattr(local, "forward_with_masked_update", spied)
+    monkeypatch.setattr(masked_update, "forward_with_masked_update", spied)
     ob.run(quick_config("fedmrn", "training.epochs=1", "federation.rounds=1", "task.clients=1"), out=tmp_path / "run")
     assert seen[-1] == 1.0
     assert seen == pytest.approx([step / len(seen) for step in range(1, len(seen) + 1)])

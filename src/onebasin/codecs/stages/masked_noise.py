@@ -36,6 +36,7 @@ class MaskedNoise(FinalStage):
     """
 
     name: ClassVar[str] = "masked-noise"
+    masks_noise: ClassVar[bool] = True
     main: ClassVar[str | None] = "magnitude"
 
     magnitude: Annotated[float, Field(ge=1e-9, le=1e9)] = 0.01

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from onebasin.core.state import State
 from onebasin.federation.client.local_phase import LocalPhase
 from onebasin.federation.client.reply import finish_work
 from onebasin.federation.client.starting_point import begin_work
 from onebasin.federation.client.work import Done, Work
 from onebasin.federation.protocol import Protocol
-from onebasin.federation.run_config import RunConfig
 from onebasin.learning.local_training import TrainingFailed
-from onebasin.learning.task import Task
+
+if TYPE_CHECKING:
+    from onebasin.federation.run_config import RunConfig
+    from onebasin.learning.task import Task
 
 
 class Client:

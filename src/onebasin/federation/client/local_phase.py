@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
@@ -14,13 +15,15 @@ from onebasin.federation.client.starting_point import own_seed
 from onebasin.federation.client.work import Done, Work
 from onebasin.federation.messages import Report, Request
 from onebasin.federation.protocol import Protocol
-from onebasin.federation.run_config import RunConfig
 from onebasin.learning.local_training import Trained
 from onebasin.learning.metrics import Score, evaluate, evaluate_by_class
 from onebasin.learning.reuse import train_or_recall
-from onebasin.learning.task import Task
 from onebasin.networks.weights import buffers_of, clone, copy_into, parameters_of, transient_buffers_of
 from onebasin.wire.message import Kind, Section
+
+if TYPE_CHECKING:
+    from onebasin.federation.run_config import RunConfig
+    from onebasin.learning.task import Task
 
 STATISTICS_EXAMPLES = 500
 """Of how many of its examples a client reports its neurons' statistics."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -16,9 +16,11 @@ from onebasin.federation.client.starting_point import ROUND_FACT, in_order, own_
 from onebasin.federation.client.work import Done, Work
 from onebasin.federation.messages import Request, write_report, write_seed
 from onebasin.federation.protocol import Protocol
-from onebasin.federation.run_config import RunConfig
 from onebasin.learning.local_training import Trained
 from onebasin.wire.message import Kind, Section
+
+if TYPE_CHECKING:
+    from onebasin.federation.run_config import RunConfig
 
 RESIDUALS = "uplink/"
 """The prefix of the slots in which the uplink's chain keeps its residuals."""

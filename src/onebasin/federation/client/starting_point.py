@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from onebasin.codecs.chain import Chain
 from onebasin.codecs.context import CodingContext
-from onebasin.codecs.stages.masked_noise import MaskedNoise as NoiseStage
 from onebasin.core.layout import Tensors
 from onebasin.core.seeds import derive
 from onebasin.core.state import State
@@ -15,14 +13,14 @@ from onebasin.federation.downlink_deltas import VersionedModel, apply_downlink, 
 from onebasin.federation.hooks.hook import StartingPoint
 from onebasin.federation.messages import Request, read_request, read_seed
 from onebasin.federation.protocol import Protocol
-from onebasin.federation.run_config import RunConfig
 from onebasin.learning.local_training import Start
-from onebasin.learning.masks.masked_update import MaskedUpdate
 from onebasin.wire.error import WireError
 from onebasin.wire.message import SERVER, Message
 
 if TYPE_CHECKING:
     from onebasin.federation.neuron_messages import NewOrder
+    from onebasin.federation.run_config import RunConfig
+    from onebasin.learning.masks.masked_update import MaskedUpdate
 
 ORDER_FACT = "frame"
 """The fact that holds the number of the last neuron order that a client took, so that it takes none twice."""
@@ -138,6 +136,10 @@ def _masked_update(
     chosen = config.method.parametrization
     if not chosen.trains_updates_as_masks or not sends_delta(protocol, request):
         return None
+    from onebasin.codecs.chain import Chain
+    from onebasin.codecs.stages.masked_noise import MaskedNoise as NoiseStage  # for methods that train such updates
+    from onebasin.learning.masks.masked_update import MaskedUpdate
+
     codec = protocol.uplink.at(round)
     assert isinstance(codec, Chain)
     stage = codec.stages[-1]

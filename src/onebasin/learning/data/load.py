@@ -8,8 +8,6 @@ from types import MappingProxyType
 
 from onebasin.core.references import build
 from onebasin.learning.data.examples import Dataset, DatasetCorrupt, DatasetNotFound, Split
-from onebasin.learning.data.sources import cifar, digits, har, mnist, shakespeare
-from onebasin.learning.data.sources.data_files import DataFolders
 
 __all__ = ["DATASETS", "Dataset", "DatasetCorrupt", "DatasetNotFound", "Split", "load_dataset"]
 
@@ -36,22 +34,40 @@ def load_dataset(name: str, *, data_dir: Path | None = None, cache_dir: Path | N
     Raises DatasetNotFound, DatasetCorrupt, and ValueError for an unknown name or a factory that does not return a
     Dataset.
     """
-    folders = DataFolders.from_environment(data_dir, cache_dir)
     base, _, part = name.partition(":")
-    if base == "cifar10":
-        return cifar.load(part, folders)
-    if base == "har":
-        return har.load(part, folders)
+    if base in ("cifar10", "har") or name in DATASETS:
+        return _from_reader(base, part, data_dir, cache_dir)
     if part:
         return _from_factory(name)
+    raise ValueError(f"dataset: {name!r} is unknown; expected one of {', '.join(DATASETS)}, or package.module:factory")
+
+
+def _from_reader(name: str, part: str, data_dir: Path | None, cache_dir: Path | None) -> Dataset:
+    """Load a data set by its reader, which is imported here: a device that has its own data imports none."""
+    from onebasin.learning.data.sources.data_files import DataFolders
+
+    folders = DataFolders.from_environment(data_dir, cache_dir)
     match name:
         case "digits":
+            from onebasin.learning.data.sources import digits
+
             return digits.load()
-        case "mnist" | "fashion-mnist":
-            return mnist.load(name, folders)
+        case "cifar10":
+            from onebasin.learning.data.sources import cifar
+
+            return cifar.load(part, folders)
+        case "har":
+            from onebasin.learning.data.sources import har
+
+            return har.load(part, folders)
         case "shakespeare":
+            from onebasin.learning.data.sources import shakespeare
+
             return shakespeare.load(folders)
-    raise ValueError(f"dataset: {name!r} is unknown; expected one of {', '.join(DATASETS)}, or package.module:factory")
+        case _:
+            from onebasin.learning.data.sources import mnist
+
+            return mnist.load(name, folders)
 
 
 def _from_factory(reference: str) -> Dataset:

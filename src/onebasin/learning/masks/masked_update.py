@@ -40,15 +40,12 @@ class MaskedUpdate:
 
 @contextmanager
 def forward_with_masked_update(
-    parameters: Tensors, began: Tensors, masking: MaskedUpdate | None, progress: float, draws: torch.Generator
+    parameters: Tensors, began: Tensors, masking: MaskedUpdate, progress: float, draws: torch.Generator
 ) -> Iterator[None]:
     """Have parameters be, for a forward and a backward pass, what they began with and their masked update.
 
     Afterwards they have their own values again, and the gradient at what stood in for them.
     """
-    if masking is None:
-        yield
-        return
     own = {name: parameter.clone() for name, parameter in parameters.items()}
     with torch.no_grad():
         for name, parameter in parameters.items():

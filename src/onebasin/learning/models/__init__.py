@@ -10,14 +10,9 @@ from typing import Any
 import torch
 from torch import nn
 
-from onebasin.core.references import FactoryError, build
+from onebasin.core.references import FactoryError, build, resolve
 from onebasin.learning.data.examples import Dataset
-from onebasin.learning.models.attention import transformer
-from onebasin.learning.models.convolutional import cnn4, conv2, conv4, conv6, har_cnn, lenet5, vgg16
 from onebasin.learning.models.options import ModelError
-from onebasin.learning.models.perceptron import mlp
-from onebasin.learning.models.recurrent import gru
-from onebasin.learning.models.residual import resnet20
 from onebasin.networks.evaluation_mode import evaluation_mode
 
 __all__ = ["MODELS", "ModelError", "build_model", "built_in"]
@@ -38,19 +33,22 @@ MODELS: Mapping[str, str] = MappingProxyType(
     }
 )
 
-_BUILDERS: Mapping[str, Callable[..., nn.Module]] = {
-    "mlp": mlp,
-    "lenet5": lenet5,
-    "cnn4": cnn4,
-    "conv2": conv2,
-    "conv4": conv4,
-    "conv6": conv6,
-    "vgg16": vgg16,
-    "resnet20": resnet20,
-    "har-cnn": har_cnn,
-    "gru": gru,
-    "transformer": transformer,
-}
+_BUILDERS: Mapping[str, str] = MappingProxyType(
+    {
+        "mlp": "perceptron:mlp",
+        "lenet5": "convolutional:lenet5",
+        "cnn4": "convolutional:cnn4",
+        "conv2": "convolutional:conv2",
+        "conv4": "convolutional:conv4",
+        "conv6": "convolutional:conv6",
+        "vgg16": "convolutional:vgg16",
+        "resnet20": "residual:resnet20",
+        "har-cnn": "convolutional:har_cnn",
+        "gru": "recurrent:gru",
+        "transformer": "attention:transformer",
+    }
+)
+"""Name -> the file here and the function that build a model; a file is imported when its model is asked for."""
 
 
 def build_model(name: str, dataset: Dataset, seed: int, **options: Any) -> nn.Module:
@@ -88,7 +86,7 @@ def built_in(name: str, shape: tuple[int, ...], classes: int, options: Mapping[s
         raise ModelError(
             f"model: {name!r} is unknown; expected one of {', '.join(_BUILDERS)}, or package.module:factory"
         )
-    builder = _BUILDERS[name]
+    builder: Callable[..., nn.Module] = resolve(f"{__name__}.{_BUILDERS[name]}")
     known = [key for key, p in inspect.signature(builder).parameters.items() if p.kind is p.KEYWORD_ONLY]
     for key in options:
         if key not in known:

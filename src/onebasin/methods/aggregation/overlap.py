@@ -13,10 +13,13 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor
 
+from onebasin.codecs.chain import canonical, parse_chain
 from onebasin.core.layout import Tensors
 from onebasin.core.settings import Fraction, Positive
 from onebasin.methods.aggregation_rule import AggregationRule, Mean, Slots, each
-from onebasin.methods.codec_settings import SIGNS
+
+SIGNS = canonical(parse_chain("ternary"))
+"""The downlink that encodes -1, 0 and 1 exactly."""
 
 
 class Overlap(AggregationRule):
