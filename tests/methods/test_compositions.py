@@ -11,6 +11,7 @@ import torch
 
 import onebasin as ob
 from onebasin.core.settings import ConfigError
+from onebasin.learning.pretrained import PretrainedError
 from onebasin.methods.page import PAGES
 
 FAST, SLOW = 150, 2500
@@ -130,7 +131,7 @@ def play(one: Composition, backbone: Path, folder: Path) -> str:
     try:
         config = ob.read_config(one.page, [*COMMON, *weights, *one.changes])
         result = ob.run(config, out=folder)
-    except ConfigError as error:
+    except (ConfigError, PretrainedError) as error:
         refusal = str(error)
     else:
         require_trained(one, config, result)
