@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 
-def write_whole(path: Path, data: bytes) -> None:
+def write_atomically(path: Path, data: bytes) -> None:
     """Put `data` at `path`, all of it or, if the process dies, nothing."""
     beside = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:

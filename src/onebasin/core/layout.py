@@ -13,7 +13,7 @@ Tensors = dict[str, Tensor]
 
 
 @dataclass(frozen=True)
-class Entry:
+class TensorEntry:
     """One tensor of a layout."""
 
     name: str
@@ -29,12 +29,12 @@ class Entry:
 class Layout:
     """An ordered list of tensors: what a body of concatenated values means."""
 
-    entries: tuple[Entry, ...]
+    entries: tuple[TensorEntry, ...]
 
     @classmethod
     def of(cls, tensors: Mapping[str, Tensor]) -> "Layout":
         """Return the layout of `tensors`, in their order."""
-        return cls(tuple(Entry(name, tuple(t.shape), t.dtype) for name, t in tensors.items()))
+        return cls(tuple(TensorEntry(name, tuple(t.shape), t.dtype) for name, t in tensors.items()))
 
     def __len__(self) -> int:
         return len(self.entries)

@@ -11,7 +11,7 @@ Direction = Literal["up", "down"]
 
 
 @dataclass(frozen=True)
-class Entry:
+class LedgerEntry:
     """Bytes of one kind that crossed in one message."""
 
     round: int
@@ -48,7 +48,7 @@ class Ledger:
     )
     multicast_down: int = 0
     decoded: Decoded = field(default_factory=Decoded)
-    _entries: list[Entry] = field(default_factory=list)
+    _entries: list[LedgerEntry] = field(default_factory=list)
 
     def charge(self, round: int, client: int, direction: Direction, message: bytes) -> None:
         """Charge one message to `client`."""
@@ -75,9 +75,9 @@ class Ledger:
         for kind, size in costs.items():
             if size:
                 self.by_kind[direction][kind] += size
-                self._entries.append(Entry(round, client, direction, kind, size))
+                self._entries.append(LedgerEntry(round, client, direction, kind, size))
 
-    def drain(self) -> Iterator[Entry]:
+    def drain(self) -> Iterator[LedgerEntry]:
         """Yield and forget the entries, which are kept elsewhere from then on (the run directory's ledger.csv)."""
         entries, self._entries = self._entries, []
         yield from entries
