@@ -14,7 +14,7 @@ from onebasin.codecs.chain import STAGES, Chain, parse_chain
 from onebasin.codecs.codec import NotFinite
 from onebasin.codecs.context import CodingContext
 from onebasin.core.layout import Layout, Tensors
-from onebasin.wire.entropy import likely_flags_cost
+from onebasin.wire.entropy import flags_by_probability_cost
 from onebasin.wire.error import WireError
 
 CHAINS = [
@@ -284,7 +284,7 @@ def test_masks_take_the_entropy_of_the_chances_that_both_sides_hold(chance: floa
     body, received = chain.send({"w": torch.zeros_like(reference)}, context)
     entropy = -sum(p * math.log2(p) for p in (chance, 1 - chance))
     assert entropy == pytest.approx(bits, abs=1e-3)
-    likelihood = likely_flags_cost(received["w"].numpy() > 0, torch.sigmoid(reference.double()).numpy())
+    likelihood = flags_by_probability_cost(received["w"].numpy() > 0, torch.sigmoid(reference.double()).numpy())
     assert likelihood / 100_000 == pytest.approx(entropy, rel=0.1)
     assert 8 * len(body) == pytest.approx(likelihood, rel=0.005, abs=8 * 8)
     assert same(chain.receive(body, context), received)

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from onebasin.codecs.value_block import Flags, ValueBlock
-from onebasin.wire.entropy import Chances, SymbolReader, SymbolWriter, flags_cost
+from onebasin.wire.entropy import Probabilities, SymbolReader, SymbolWriter, flags_cost
 
 
 class Split(IntEnum):
@@ -73,6 +73,6 @@ def _cost(mask: Flags, block: ValueBlock, split: Split) -> float:
     return total
 
 
-def chances(scores: Tensor) -> Chances:
+def chances(scores: Tensor) -> Probabilities:
     """Return the chance that scores give to each of their weights to be kept."""
     return torch.sigmoid(scores.double()).numpy()

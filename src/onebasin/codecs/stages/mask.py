@@ -12,7 +12,7 @@ from onebasin.codecs.context import CodingContext
 from onebasin.codecs.mask_coding import chances
 from onebasin.codecs.stage import Decode, Encode, MaskStage
 from onebasin.codecs.value_block import Flags, ValueBlock
-from onebasin.wire.entropy import SymbolReader, SymbolWriter, flags_cost, likely_flags_cost
+from onebasin.wire.entropy import SymbolReader, SymbolWriter, flags_by_probability_cost, flags_cost
 
 
 class Mask(MaskStage):
@@ -34,10 +34,10 @@ class Mask(MaskStage):
             goal
         )
         known = None if context.known_model is None else chances(context.known_model)
-        by_chance = known is not None and likely_flags_cost(mask, known) < _counted(mask, block)
+        by_chance = known is not None and flags_by_probability_cost(mask, known) < _counted(mask, block)
         out.integer(by_chance, 2)
         if by_chance and known is not None:
-            out.likely_flags(mask, known)
+            out.flags_by_probability(mask, known)
         else:
             for begin, end in block.bounds:
                 out.flags(mask[begin:end])
@@ -45,7 +45,7 @@ class Mask(MaskStage):
 
     def decode(self, block: ValueBlock, source: SymbolReader, context: CodingContext, rest: Decode) -> Tensor:
         if source.integer(2) and context.known_model is not None:
-            mask = source.likely_flags(chances(context.known_model))
+            mask = source.flags_by_probability(chances(context.known_model))
         else:
             parts = [source.flags(size) for size in block.sizes]
             mask = np.concatenate([np.zeros(0, dtype=np.bool_), *parts])

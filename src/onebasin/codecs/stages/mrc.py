@@ -20,7 +20,7 @@ from onebasin.codecs.mask_coding import chances
 from onebasin.codecs.stage import Decode, Encode, MaskStage
 from onebasin.codecs.value_block import Flags, ValueBlock
 from onebasin.core.seeds import derive
-from onebasin.wire.entropy import Chances, SymbolReader, SymbolWriter
+from onebasin.wire.entropy import Probabilities, SymbolReader, SymbolWriter
 from onebasin.wire.error import WireError
 
 Thresholds = np.ndarray[Any, np.dtype[np.uint16]]
@@ -86,12 +86,12 @@ class RandomCoding(MaskStage):
         return derive(context.run, "codec", self.name, context.round, context.sender)
 
 
-def _known(block: ValueBlock, context: CodingContext) -> Chances:
+def _known(block: ValueBlock, context: CodingContext) -> Probabilities:
     """The chances that both sides hold; where there is no model, all are open."""
     return np.full(block.numel, 0.5) if context.known_model is None else chances(context.known_model)
 
 
-def _thresholds(chance: Chances) -> Thresholds:
+def _thresholds(chance: Probabilities) -> Thresholds:
     """A chance as the number of 16-bit draws that are below it; never none, never all."""
     return np.clip(np.rint(chance * _STEPS), 1, _STEPS - 1).astype(np.uint16)
 
@@ -105,13 +105,13 @@ def _candidates(seed: int, stretch: int, first: int, count: int, limits: Thresho
     return drawn
 
 
-def _divergence(wanted: Chances, prior: Chances) -> Chances:
+def _divergence(wanted: Probabilities, prior: Probabilities) -> Probabilities:
     """Kullback-Leibler divergence of each value's wanted chance from its known one, in bits."""
-    bits: Chances = wanted * np.log2(wanted / prior) + (1 - wanted) * np.log2((1 - wanted) / (1 - prior))
+    bits: Probabilities = wanted * np.log2(wanted / prior) + (1 - wanted) * np.log2((1 - wanted) / (1 - prior))
     return bits
 
 
-def _stretches(divergence: Chances, most: float) -> np.ndarray[Any, np.dtype[np.int32]]:
+def _stretches(divergence: Probabilities, most: float) -> np.ndarray[Any, np.dtype[np.int32]]:
     """How long stretches are that each diverge by at most so many bits, or are as short as can be."""
     total = np.concatenate([[0.0], np.cumsum(np.maximum(divergence, 0.0))])
     lengths, at, end = [], 0, len(divergence)
