@@ -51,7 +51,7 @@ class Codec(ABC):
 
     @abstractmethod
     def receive(self, body: bytes, context: CodingContext, history: ChangeHistory | None = None) -> Tensors:
-        """Return the decoded tensors. `history` must be the sender's, and so must `context`, but for the residuals.
+        """Return the decoded tensors. `history` and `context` must equal the sender's; residuals are not used.
 
         Errors: `WireError` if `body` is not a body of this codec and layout; `Diverged` if it is, but decodes to other
         values here than at the sender.

@@ -1,4 +1,4 @@
-"""Coding of masks, such as which values top-k selects, in about as few bits as both sides' knowledge permits.
+"""Coding of masks, such as the positions of the values that top-k selects.
 
 A mask of n flags with k ones takes about log2(n choose k) bits if ones are equally probable everywhere. If they are
 more probable in some tensors, or in some classes of values (those that changed in the last delta, say), a mask is

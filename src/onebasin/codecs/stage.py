@@ -107,7 +107,7 @@ class SubsetStage(Stage):
 
 
 class ResidualStage(Stage):
-    """A stage that adds residuals to the values for the following stages; there is nothing for a receiver to invert."""
+    """A stage that adds vectors kept from earlier messages to the values; the receiver has nothing to invert."""
 
     keeps_residuals: ClassVar[bool] = True
 

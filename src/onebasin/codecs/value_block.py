@@ -73,5 +73,5 @@ def scatter(selected: Tensor, mask: Tensor) -> Tensor:
 
 
 def share_count(size: int, share: float) -> int:
-    """Return how many of `size` values a share of them is, rounded; at least one if there are any."""
+    """Return the number of values in a share of `size` values, rounded; at least 1 if there are any."""
     return min(size, max(1, round(size * share)))

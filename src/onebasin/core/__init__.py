@@ -1,4 +1,4 @@
-"""What all other packages use: seeds, tensor layouts, explicit state, settings, plug-in registries, atomic files.
+"""The basis of all other packages: seeds, tensor layouts, explicit state, settings, plug-in registries, atomic files.
 
 These files import nothing from the rest of onebasin:
 seeds, layout (then norms and state, which use it), clients, settings, references, atomic_write.

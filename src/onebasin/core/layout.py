@@ -28,7 +28,7 @@ class TensorEntry:
 
 @dataclass(frozen=True)
 class Layout:
-    """The tensors, in order, whose values a vector of concatenated values contains."""
+    """The ordered list of a model's tensors; it gives a vector of their concatenated values its meaning."""
 
     entries: tuple[TensorEntry, ...]
 

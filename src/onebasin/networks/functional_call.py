@@ -36,7 +36,7 @@ def stateless_call(
 
 
 def duplicate_names(model: nn.Module, tensors: Mapping[str, Tensor]) -> dict[str, str]:
-    """Return the names in `tensors` of tensors that have an earlier name there, each with that first name.
+    """Return each name in `tensors` whose tensor has an earlier name there, with the first of its names.
 
     Errors: `ValueError` if a tensor has different values under two of its names.
     """

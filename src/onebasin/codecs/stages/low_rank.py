@@ -56,7 +56,7 @@ class LowRank(Stage):
         return self._products(decode_next(factors), factors, block)
 
     def _is_factored(self, shape: tuple[int, ...]) -> bool:
-        """Return whether a tensor is a matrix whose two factors have fewer values than it."""
+        """Return whether a tensor is a matrix that has more values than its two factors."""
         if len(shape) < 2 or 0 in shape:
             return False
         rows, columns = shape[0], torch.Size(shape[1:]).numel()
