@@ -29,7 +29,7 @@ def test_fp32_is_exact(tensors: Tensors) -> None:
 
 
 @given(TENSORS, st.sampled_from(sorted(CODECS)))
-def test_sizes_are_known_before_and_decoding_is_stable(tensors: Tensors, name: str) -> None:
+def test_byte_counts_are_known_beforehand_and_decoding_is_repeatable(tensors: Tensors, name: str) -> None:
     codec = make_fixed_length_codec(name, Layout.of(tensors))
     body = codec.encode(tensors)
     assert len(body) == 4 + codec.coded_bytes
@@ -39,17 +39,17 @@ def test_sizes_are_known_before_and_decoding_is_stable(tensors: Tensors, name: s
 
 
 @given(TENSORS)
-def test_int8_errs_by_half_a_step_at_most(tensors: Tensors) -> None:
+def test_int8_has_an_error_of_at_most_half_a_step(tensors: Tensors) -> None:
     codec = Int8(Layout.of(tensors))
     received = codec.decode(codec.encode(tensors))
     for name, tensor in tensors.items():
         if tensor.numel():
             step = tensor.abs().max() / 127
-            rounded = 127 * 1e-45  # a scale where floats end is itself rounded
-            assert (received[name] - tensor).abs().max() <= 0.501 * step + rounded
+            scale_error = 127 * 1e-45  # the smallest scales are themselves rounded
+            assert (received[name] - tensor).abs().max() <= 0.501 * step + scale_error
 
 
-def test_int8_by_hand() -> None:
+def test_int8_computed_by_hand() -> None:
     tensors = {"a": torch.tensor([127.0, -63.5, 0.4, 0.6]), "zeros": torch.zeros(2)}
     codec = Int8(Layout.of(tensors))
     body = codec.encode(tensors)
@@ -68,7 +68,7 @@ def test_byte_counts_of_lenet5() -> None:
     }
 
 
-def test_exact_keeps_every_type() -> None:
+def test_exact_sends_every_type_unchanged() -> None:
     buffers = {"mean": torch.tensor([0.5, -2.0]), "count": torch.tensor(2**40), "flag": torch.tensor([True, False])}
     codec = Exact(Layout.of(buffers))
     assert codec.coded_bytes == 8 + 8 + 2
@@ -77,20 +77,20 @@ def test_exact_keeps_every_type() -> None:
 
 @pytest.mark.parametrize("name", sorted(CODECS))
 @pytest.mark.parametrize("bad", [float("nan"), float("inf"), -float("inf")])
-def test_what_is_not_finite_is_not_sent(name: str, bad: float) -> None:
+def test_nan_and_infinite_values_are_not_sent(name: str, bad: float) -> None:
     tensors = {"fine": torch.zeros(2), "broken": torch.tensor([1.0, bad])}
     with pytest.raises(NotFinite, match="broken has 1 values"):
         make_fixed_length_codec(name, Layout.of(tensors)).encode(tensors)
 
 
-def test_fp16_refuses_what_half_precision_cannot_hold() -> None:
+def test_fp16_refuses_values_above_its_range() -> None:
     tensors = {"big": torch.tensor([70000.0])}
     with pytest.raises(NotFinite, match="big"):
         make_fixed_length_codec("fp16", Layout.of(tensors)).encode(tensors)
 
 
 @pytest.mark.parametrize("name", sorted(CODECS))
-def test_wrong_bodies_are_wire_errors(name: str) -> None:
+def test_damaged_and_foreign_bodies_raise_wire_error(name: str) -> None:
     layout = Layout.of({"a": torch.zeros(3)})
     codec: FixedLengthCodec = make_fixed_length_codec(name, layout)
     body = codec.encode({"a": torch.ones(3)})
@@ -108,19 +108,19 @@ def test_wrong_bodies_are_wire_errors(name: str) -> None:
         make_fixed_length_codec(name, Layout.of({"b": torch.zeros(3)})).decode(body)
 
 
-def test_values_that_are_not_finite_are_not_received() -> None:
+def test_bodies_with_nan_or_infinite_values_are_refused() -> None:
     codec = make_fixed_length_codec("fp32", Layout.of({"a": torch.zeros(1)}))
     body = codec.encode({"a": torch.zeros(1)})
     with pytest.raises(WireError, match="NaN or infinite"):
         codec.decode(body[:4] + struct.pack("<f", float("nan")))
-    scaled = Int8(Layout.of({"a": torch.zeros(1)}))
-    body = scaled.encode({"a": torch.zeros(1)})
+    int8 = Int8(Layout.of({"a": torch.zeros(1)}))
+    body = int8.encode({"a": torch.zeros(1)})
     for scale in (float("inf"), -1.0):
         with pytest.raises(WireError, match="scale"):
-            scaled.decode(body[:4] + struct.pack("<fb", scale, 1))
+            int8.decode(body[:4] + struct.pack("<fb", scale, 1))
 
 
-def test_other_tensors_than_the_layout_has_are_refused() -> None:
+def test_tensors_of_another_layout_are_refused() -> None:
     codec = make_fixed_length_codec("fp32", Layout.of({"a": torch.zeros(2, 3)}))
     with pytest.raises(ValueError, match=r"a: expected \[2, 3\] torch.float32, got \[3, 2\]"):
         codec.encode({"a": torch.zeros(3, 2)})
@@ -128,6 +128,6 @@ def test_other_tensors_than_the_layout_has_are_refused() -> None:
         codec.encode({"b": torch.zeros(2, 3)})
 
 
-def test_an_unknown_codec_is_named_with_those_that_exist() -> None:
+def test_the_error_for_an_unknown_codec_lists_the_known_ones() -> None:
     with pytest.raises(ValueError, match="unknown codec 'fp8'; there are fp32, fp16, int8"):
         make_fixed_length_codec("fp8", Layout(()))

@@ -197,3 +197,10 @@ def test_every_study_that_is_described_can_be_read(path: Path) -> None:
     study, runs = read_study(path)
     assert study.title
     assert runs
+
+
+def test_a_built_in_choice_can_be_named_by_its_reference() -> None:
+    reference = "onebasin.methods.aggregation.momentum:Momentum"
+    by_name, by_reference = (read_config("fedavg", [f"method.combine={name}"]) for name in ("momentum", reference))
+    assert by_reference.method == by_name.method
+    assert by_reference.identity() == by_name.identity()

@@ -11,7 +11,7 @@ from onebasin.wire.entropy import SymbolReader, SymbolWriter
 from onebasin.wire.error import WireError
 
 
-def test_numbers_of_every_kind_come_back_in_order() -> None:
+def test_numbers_of_every_type_are_read_back_in_order() -> None:
     writer = SymbolWriter()
     writer.integer(5, 6)
     writer.integer(70_000, 100_000)
@@ -32,7 +32,7 @@ def test_numbers_of_every_kind_come_back_in_order() -> None:
     assert reader.floats(1, "<f2").tolist() == [0.25]
 
 
-def test_nothing_takes_no_bytes() -> None:
+def test_an_empty_stream_takes_no_bytes() -> None:
     assert SymbolWriter().finish() == b""
     writer = SymbolWriter()
     writer.flags(np.zeros(0, dtype=bool))
@@ -42,7 +42,7 @@ def test_nothing_takes_no_bytes() -> None:
 
 
 @pytest.mark.parametrize("flags", [[True], [True, True], [True, False], [True, True, False]])
-def test_few_places_of_which_all_may_be_set(flags: list[bool]) -> None:
+def test_few_flags_are_read_back(flags: list[bool]) -> None:
     writer = SymbolWriter()
     writer.flags(np.array(flags))
     writer.integer(3, 7)
@@ -52,7 +52,7 @@ def test_few_places_of_which_all_may_be_set(flags: list[bool]) -> None:
 
 
 @given(hnp.arrays(bool, st.integers(0, 300)))
-def test_flags_come_back(flags: Any) -> None:
+def test_flags_are_read_back(flags: Any) -> None:
     writer = SymbolWriter()
     writer.flags(flags)
     writer.integer(3, 7)
@@ -62,7 +62,7 @@ def test_flags_come_back(flags: Any) -> None:
 
 
 @given(hnp.arrays(np.int32, st.integers(0, 200), elements=st.integers(0, 8)))
-def test_symbols_come_back(symbols: Any) -> None:
+def test_symbols_are_read_back(symbols: Any) -> None:
     writer = SymbolWriter()
     writer.symbols(symbols, 9)
     writer.integer(3, 7)
@@ -73,7 +73,7 @@ def test_symbols_come_back(symbols: Any) -> None:
 
 @pytest.mark.parametrize("p", [0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 0.5])
 @pytest.mark.parametrize("count", [10**5, 10**6])
-def test_a_bernoulli_source_costs_its_entropy(p: float, count: int) -> None:
+def test_a_bernoulli_source_takes_its_entropy(p: float, count: int) -> None:
     flags = np.random.default_rng(0).random(count) < p
     writer = SymbolWriter()
     writer.flags(flags)
@@ -81,7 +81,7 @@ def test_a_bernoulli_source_costs_its_entropy(p: float, count: int) -> None:
 
 
 @pytest.mark.parametrize("p", [0.001, 0.01, 0.1, 0.5])
-def test_a_ternary_source_costs_its_entropy(p: float) -> None:
+def test_a_ternary_source_takes_its_entropy(p: float) -> None:
     symbols = np.random.default_rng(0).choice(3, 10**5, p=[p / 2, 1 - p, p / 2]).astype(np.int32)
     writer = SymbolWriter()
     writer.symbols(symbols, 3)
@@ -90,7 +90,7 @@ def test_a_ternary_source_costs_its_entropy(p: float) -> None:
 
 @settings(max_examples=300)
 @given(st.binary(max_size=60))
-def test_any_bytes_give_symbols_in_range_or_a_wire_error(data: bytes) -> None:
+def test_any_bytes_decode_to_symbols_in_range_or_raise_wire_error(data: bytes) -> None:
     reader = SymbolReader(data)
     try:
         assert reader.flags(50).shape == (50,)

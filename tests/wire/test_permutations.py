@@ -9,15 +9,15 @@ from onebasin.wire.error import WireError
 from onebasin.wire.permutations import coded_bytes, decode_permutations, encode_permutations
 
 
-def test_by_hand() -> None:
-    """[2, 0, 1]: two smaller are left at the first place (of 3), none at the second (of 2): 2 * 2 + 0 = 4."""
+def test_examples_computed_by_hand() -> None:
+    """[2, 0, 1]: of 3 remaining indices two are smaller than 2, then of 2 none is smaller than 0: 2 * 2 + 0 = 4."""
     assert encode_permutations([[2, 0, 1]]) == bytes([4])
     assert encode_permutations([[0, 1, 2]]) == bytes([0])
     assert encode_permutations([[1, 0], [2, 1, 0]]) == bytes([1 * 6 + 5])
     assert decode_permutations(bytes([11]), [2, 3]) == [[1, 0], [2, 1, 0]]
 
 
-def test_sizes() -> None:
+def test_byte_counts() -> None:
     assert coded_bytes([]) == 0
     assert coded_bytes([1, 1]) == 0
     assert coded_bytes([5]) == 1  # 120
@@ -28,7 +28,7 @@ def test_sizes() -> None:
 
 
 @given(st.lists(st.integers(0, 40), max_size=5), st.integers(0, 10**6))
-def test_permutations_go_round(sizes: list[int], seed: int) -> None:
+def test_encoded_permutations_are_decoded_back(sizes: list[int], seed: int) -> None:
     draws = torch.Generator().manual_seed(seed)
     permutations = [torch.randperm(size, generator=draws).tolist() for size in sizes]
     data = encode_permutations(permutations)
@@ -37,19 +37,19 @@ def test_permutations_go_round(sizes: list[int], seed: int) -> None:
 
 
 @given(st.binary(min_size=142, max_size=142))
-def test_any_bytes_are_permutations_or_refused(data: bytes) -> None:
+def test_any_bytes_decode_to_permutations_or_are_refused(data: bytes) -> None:
     sizes = [6, 16, 120, 84]
     largest = math.prod(map(math.factorial, sizes))
     if int.from_bytes(data, "little") >= largest:
         with pytest.raises(WireError, match="larger than any"):
             decode_permutations(data, sizes)
         return
-    found = decode_permutations(data, sizes)
-    assert [sorted(each) for each in found] == [list(range(size)) for size in sizes]
-    assert encode_permutations(found) == data
+    decoded = decode_permutations(data, sizes)
+    assert [sorted(permutation) for permutation in decoded] == [list(range(size)) for size in sizes]
+    assert encode_permutations(decoded) == data
 
 
-def test_what_is_no_permutation_is_refused() -> None:
+def test_sequences_and_bytes_that_are_no_permutations_are_refused() -> None:
     with pytest.raises(ValueError, match="not a permutation"):
         encode_permutations([[0, 0]])
     with pytest.raises(WireError, match="permutations of 6 neurons take 2 bytes, not 3"):

@@ -15,7 +15,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from onebasin.apps.run import default_directory, run
 from onebasin.apps.study import read_study
-from onebasin.core.atomic_write import write_whole
+from onebasin.core.atomic_write import write_atomically
 from onebasin.federation.run_config import RunConfig
 from onebasin.report.units import byte_text, plural
 from onebasin.results.records import RunRecord, load_result, load_run, write_result
@@ -53,7 +53,7 @@ def _is_done(config: RunConfig, home: Path, results: Path | None, out: Path) -> 
     if results and (results / name).exists():
         load_result(results / name)
         out.mkdir(parents=True, exist_ok=True)
-        write_whole(out / name, (results / name).read_bytes())
+        write_atomically(out / name, (results / name).read_bytes())
     return (out / name).exists()
 
 

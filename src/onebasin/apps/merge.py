@@ -22,7 +22,7 @@ from onebasin.alignment.model_selection import choose
 from onebasin.alignment.models import AlignmentError, State, check_model
 from onebasin.alignment.repair import repair, restore, statistics
 from onebasin.alignment.similarity import likeness, mean_likeness
-from onebasin.core.atomic_write import write_whole
+from onebasin.core.atomic_write import write_atomically
 from onebasin.learning.data.examples import Dataset, Split
 from onebasin.learning.metrics import evaluate
 from onebasin.report.merge_tables import likeness_table, ways_table
@@ -87,7 +87,7 @@ def merge_files(request: Request) -> None:
         "chosen": chosen,
         "ways": scores,
     }
-    write_whole(request.out, safetensors.torch.save(_plain(candidates[chosen][0]), {"onebasin": "merged"}))
+    write_atomically(request.out, safetensors.torch.save(_plain(candidates[chosen][0]), {"onebasin": "merged"}))
     console.print(f"merged ({chosen}): {request.out}", soft_wrap=True)
     picture = request.picture or request.out.with_suffix(".png")
     if dataset is not None:
@@ -100,7 +100,7 @@ def merge_files(request: Request) -> None:
     _draw_neurons(spec, states, aligned, neurons)
     console.print(f"neurons before and after: {neurons}", soft_wrap=True)
     told = request.out.with_suffix(".json")
-    write_whole(told, json.dumps(facts, indent=1).encode())
+    write_atomically(told, json.dumps(facts, indent=1).encode())
     console.print(f"all figures: {told}", soft_wrap=True)
 
 

@@ -1,4 +1,4 @@
-"""Codecs: how the values of a layout are written as bytes, and what the receiver then holds."""
+"""The base classes of codecs, which encode the values of a layout as bytes and know what the receiver decodes."""
 
 import struct
 import zlib
@@ -18,13 +18,14 @@ _HEAD_BYTES = 4
 
 
 class NotFinite(ValueError):
-    """A tensor with NaN or infinite values, which no codec sends."""
+    """A tensor with NaN or infinite values, which no codec encodes (`Exact` encodes infinite ones)."""
 
 
 class Codec(ABC):
-    """Says the tensors of one layout in bytes. ``receive(send(x)[0])`` is ``send(x)[1]``, bit for bit.
+    """Encodes tensors of one layout as a body of bytes. ``receive(send(x)[0])`` equals ``send(x)[1]``, bit for bit.
 
-    A body begins with 4 bytes of head: which coding and layout it is of, and which values the receiver is to hold.
+    A body starts with a head of 4 bytes: a fingerprint of the codec's name and the layout, and a check of the values
+    that the receiver is to decode (docs/wire-format.md, Tensors). A subclass sets `name` before it calls `__init__`.
     """
 
     name: str
@@ -39,55 +40,57 @@ class Codec(ABC):
     ) -> tuple[bytes, Tensors]:
         """Return the body, and the tensors that the receiver will decode. Residuals go to ``context.next_residuals``.
 
-        history: a number from 0 to 255 for each value [n], known to both sides, by which indices may be coded.
-        `NotFinite` before anything is sent when a value is NaN or infinite, or becomes so.
+        history: for each value [n] a class from 0 to 255 that both sides know; masks may be coded class by class.
+        Errors: `NotFinite` if a value is NaN or infinite, or would be decoded as such; `ValueError` if the tensors have
+        another layout.
         """
 
     def body(self, tensors: Tensors, context: CodingContext, history: ChangeHistory | None = None) -> bytes:
-        """As `send`, for those who need not know what the receiver will have."""
+        """Return the body alone. Arguments and errors: as for `send`."""
         return self.send(tensors, context, history)[0]
 
     @abstractmethod
     def receive(self, body: bytes, context: CodingContext, history: ChangeHistory | None = None) -> Tensors:
-        """Return the tensors in `body`; `WireError` when it is not a body of this coding and layout.
+        """Return the decoded tensors. `history` and `context` must equal the sender's; residuals are not used.
 
-        `Diverged` when they are not those that the sender held to be received.
+        Errors: `WireError` if `body` is not a body of this codec and layout; `Diverged` if it is, but decodes to other
+        values here than at the sender.
         """
 
     def at(self, round: int) -> "Codec":
-        """Return the coding of a round's messages."""
+        """Return the codec of a round's messages, if it depends on the round."""
         return self
 
     def sent_mask(self, context: CodingContext) -> Tensors | None:
-        """Return which values are sent in a round, as booleans; None where that is not known beforehand."""
+        """Return which values a message contains, as booleans; None if that is not known before the values are."""
         return None
 
     @property
     @abstractmethod
     def most_bytes(self) -> int:
-        """More bytes than any body takes."""
+        """Return an upper bound of the length of a body, in bytes."""
 
     def _head(self, received: Tensors, context: CodingContext) -> bytes:
-        """Return what a body begins with whose receiver will decode these tensors."""
-        return self._fingerprint + _check(received, context.base_model)
+        """Return the head of a body that the receiver decodes to `received`."""
+        return self._fingerprint + _value_check(received, context.base_model)
 
-    def _coded(self, body: bytes) -> memoryview:
-        """Return what follows the head; `WireError` when that is of another coding or layout."""
+    def _without_head(self, body: bytes) -> memoryview:
+        """Return the body after its head. Errors: `WireError` if the head is of another codec or layout."""
         if body[:_FINGERPRINT_BYTES] != self._fingerprint or len(body) < _HEAD_BYTES:
             raise WireError(f"the body is not {self.name} for this model's layout of {len(self.layout)} tensors")
         return memoryview(body)[_HEAD_BYTES:]
 
-    def _as_sent(self, body: bytes, decoded: Tensors, context: CodingContext) -> Tensors:
-        """Return the decoded tensors; `Diverged` where the body's head was written for others."""
-        if body[_FINGERPRINT_BYTES:_HEAD_BYTES] != _check(decoded, context.base_model):
+    def _checked(self, body: bytes, decoded: Tensors, context: CodingContext) -> Tensors:
+        """Return the decoded tensors. Errors: `Diverged` if the check in the body's head is that of other values."""
+        if body[_FINGERPRINT_BYTES:_HEAD_BYTES] != _value_check(decoded, context.base_model):
             raise Diverged(
                 "the body gives other values here than where it was written: what was known beforehand is not the "
                 "same, or another version or machine computes differently"
             )
         return decoded
 
-    def _received(self, values: Tensor) -> Tensors:
-        """Return the decoded values as tensors; `WireError` when any is NaN or infinite."""
+    def _finite_tensors(self, values: Tensor) -> Tensors:
+        """Return decoded values [n] as tensors. Errors: `WireError` if a value is NaN or infinite."""
         tensors = self.layout.split(values)
         try:
             require_finite(values, tensors)
@@ -97,17 +100,17 @@ class Codec(ABC):
 
 
 class FixedLengthCodec(Codec):
-    """A coding whose bodies all have one length, and depend on nothing but the tensors.
+    """A codec whose bodies have one length, which depends only on the layout, and need no context.
 
-    A body is 4 bytes of head, then the coded values in layout order.
+    A body is the head of 4 bytes and the encoded values, `coded_bytes` long, in the order of the layout.
     """
 
     def encode(self, tensors: Tensors) -> bytes:
-        """Return the body. `NotFinite` before anything is sent when a value is NaN or infinite (or becomes so)."""
+        """Return the body. Errors: as for `send`."""
         return self.body(tensors, CodingContext())
 
     def decode(self, body: bytes) -> Tensors:
-        """Return the tensors in `body`; `WireError` when it is not a body of this codec and layout."""
+        """Return the decoded tensors. Errors: as for `receive`."""
         return self.receive(body, CodingContext())
 
     def send(
@@ -117,16 +120,16 @@ class FixedLengthCodec(Codec):
         coded = self._write(tensors)
         try:
             received = self._read(memoryview(coded))
-        except WireError as error:  # what is finite may be coded as what is not
+        except WireError as error:  # a finite value may be encoded as an infinite one
             raise NotFinite(str(error)) from None
         return self._head(received, context) + coded, received
 
     def receive(self, body: bytes, context: CodingContext, history: ChangeHistory | None = None) -> Tensors:
-        coded = self._coded(body)
+        coded = self._without_head(body)
         size = self.coded_bytes
         if len(coded) != size:
             raise WireError(f"the body has {len(body)} bytes, not {_HEAD_BYTES + size}")
-        return self._as_sent(body, self._read(coded), context)
+        return self._checked(body, self._read(coded), context)
 
     @property
     def most_bytes(self) -> int:
@@ -135,7 +138,7 @@ class FixedLengthCodec(Codec):
     @property
     @abstractmethod
     def coded_bytes(self) -> int:
-        """Bytes of the coded values."""
+        """Return the length of the encoded values in bytes, without the head."""
 
     @abstractmethod
     def _write(self, tensors: Tensors) -> bytes: ...
@@ -145,15 +148,19 @@ class FixedLengthCodec(Codec):
 
 
 def flatten(tensors: Tensors) -> Tensor:
-    """Return all values as one new vector, in order."""
+    """Return all values as one new vector [n], in order."""
     if not tensors:
         return torch.zeros(0)
     return torch.cat([tensor.detach().reshape(-1) for tensor in tensors.values()])
 
 
 def require_finite(values: Tensor, tensors: Tensors) -> None:
-    """Raise `NotFinite` if `values`, those of `tensors` in one vector, has NaN or infinity; name the tensor."""
-    # A finite sum has finite terms, and costs a fifth of looking at each; a sum that overflowed may still have them.
+    """Raise `NotFinite` if a value is NaN or infinite; the message names its tensor.
+
+    values: [n], the values of all `tensors` in order.
+    """
+    # If the sum is finite, all values are; that takes a fifth of the time of a check of each value. The sum of finite
+    # values may overflow, so each value is checked if it is not finite.
     if bool(torch.isfinite(values.sum())):
         return
     for (name, tensor), part in zip(
@@ -164,19 +171,19 @@ def require_finite(values: Tensor, tensors: Tensors) -> None:
             raise NotFinite(f"{name} has {count} values that are NaN or infinite, of {tensor.numel()}")
 
 
-def _check(tensors: Tensors, held: Tensor | None) -> bytes:
-    """Return 2 bytes that follow from all values: half a CRC-32, where 0 stands for -0 as well.
+def _value_check(tensors: Tensors, base_model: Tensor | None) -> bytes:
+    """Return the lower 2 bytes of the CRC-32 of all values, with 0 in the place of -0.
 
-    held: what they are added to first.
+    base_model: a vector [n] that is added to the values first.
     """
     checksum = 0
-    for tensor in tensors.values() if held is None else [flatten(tensors) + held]:
-        signed = tensor.is_floating_point() and tensor.itemsize > 1  # those of one byte cannot be added to
-        values = tensor.detach() + 0 if signed else tensor.detach()
+    for tensor in tensors.values() if base_model is None else [flatten(tensors) + base_model]:
+        may_be_negative_zero = tensor.is_floating_point() and tensor.itemsize > 1  # types of 1 byte have no addition
+        values = tensor.detach() + 0 if may_be_negative_zero else tensor.detach()
         checksum = zlib.crc32(values.contiguous().view(-1).view(torch.uint8).numpy().data, checksum)
     return struct.pack("<H", checksum & 0xFFFF)
 
 
 def to_array(data: memoryview, dtype: str) -> np.ndarray:
-    """Return a writable copy of `data` as little-endian numbers."""
+    """Return a writable copy of little-endian numbers of that type, [len(data) / item size]."""
     return np.frombuffer(data, dtype=np.dtype(dtype).newbyteorder("<")).astype(np.dtype(dtype))

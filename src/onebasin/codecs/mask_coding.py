@@ -1,8 +1,9 @@
-"""Which values are sent: a mask, told in as few bits as what both sides know allows.
+"""Coding of masks, such as the positions of the values that top-k selects.
 
-Where ones are as likely everywhere, a mask of n places with k ones takes log2(n choose k) bits or a little more. Where
-they are likelier in some tensors, or among values of some class (such as: moved in the last round), it takes less to
-tell each of these apart, each with a count of its own. The writer tries all and says in two bits which one it took.
+A mask of n flags with k ones takes about log2(n choose k) bits if ones are equally probable everywhere. If they are
+more probable in some tensors, or in some classes of values (those that changed in the last delta, say), a mask is
+shorter as several groups of flags, each with its own count of ones. The writer takes the shortest of four groupings; 2
+bits name it.
 """
 
 from __future__ import annotations
@@ -15,64 +16,65 @@ import torch
 from torch import Tensor
 
 from onebasin.codecs.value_block import Flags, ValueBlock
-from onebasin.wire.entropy import Chances, SymbolReader, SymbolWriter, flags_cost
+from onebasin.wire.entropy import Probabilities, SymbolReader, SymbolWriter, flags_cost
 
 
-class Split(IntEnum):
-    """What is told apart."""
+class Grouping(IntEnum):
+    """The groups of flags that are coded separately; bit 0: by part, bit 1: by class of the change history."""
 
-    NOTHING = 0
-    PARTS = 1
-    HISTORY = 2
-    BOTH = 3
+    ONE_GROUP = 0
+    PER_PART = 1
+    PER_CLASS = 2
+    PER_PART_AND_CLASS = 3
 
 
-Piece = tuple[slice, Flags | None]
-"""Consecutive places, and which of them; None for all."""
+Group = tuple[slice, Flags | None]
+"""A range of positions, and which positions of the range are in the group; None for all."""
 
 
 def write_mask(mask: Flags, block: ValueBlock, out: SymbolWriter) -> None:
-    """Write one flag for each value of a block."""
-    possible = [split for split in Split if block.history is not None or split in (Split.NOTHING, Split.PARTS)]
-    best = min(possible, key=lambda split: _cost(mask, block, split))
-    out.integer(best, len(Split))
-    for stretch, among in _pieces(block, best):
-        out.flags(mask[stretch] if among is None else mask[stretch][among])
+    """Write a mask [n], one flag for each value of a block."""
+    without_classes = (Grouping.ONE_GROUP, Grouping.PER_PART)
+    possible = [grouping for grouping in Grouping if block.history is not None or grouping in without_classes]
+    shortest = min(possible, key=lambda grouping: _cost(mask, block, grouping))
+    out.integer(shortest, len(Grouping))
+    for span, members in _groups(block, shortest):
+        out.flags(mask[span] if members is None else mask[span][members])
 
 
 def read_mask(block: ValueBlock, source: SymbolReader) -> Flags:
-    """Read what `write_mask` wrote."""
-    split = Split(source.integer(len(Split)))
+    """Return the mask [n] that `write_mask` wrote. Errors: `WireError` if the stream contains none."""
+    grouping = Grouping(source.integer(len(Grouping)))
     if block.history is None:
-        split = Split(split & Split.PARTS)
+        grouping = Grouping(grouping & Grouping.PER_PART)
     mask = np.zeros(block.numel, dtype=np.bool_)
-    for stretch, among in _pieces(block, split):
-        if among is None:
-            mask[stretch] = source.flags(stretch.stop - stretch.start)
+    for span, members in _groups(block, grouping):
+        if members is None:
+            mask[span] = source.flags(span.stop - span.start)
         else:
-            mask[stretch][among] = source.flags(int(among.sum()))
+            mask[span][members] = source.flags(int(members.sum()))
     return mask
 
 
-def _pieces(block: ValueBlock, split: Split) -> Iterator[Piece]:
-    stretches = [slice(*bound) for bound in block.bounds] if split & Split.PARTS else [slice(0, block.numel)]
-    for stretch in stretches:
-        if split & Split.HISTORY and block.history is not None:
-            for each in np.unique(block.history[stretch]):
-                yield stretch, block.history[stretch] == each
+def _groups(block: ValueBlock, grouping: Grouping) -> Iterator[Group]:
+    spans = [slice(*bound) for bound in block.bounds] if grouping & Grouping.PER_PART else [slice(0, block.numel)]
+    for span in spans:
+        if grouping & Grouping.PER_CLASS and block.history is not None:
+            for value_class in np.unique(block.history[span]):
+                yield span, block.history[span] == value_class
         else:
-            yield stretch, None
+            yield span, None
 
 
-def _cost(mask: Flags, block: ValueBlock, split: Split) -> float:
-    """Bits that a mask takes, about."""
+def _cost(mask: Flags, block: ValueBlock, grouping: Grouping) -> float:
+    """Return about how many bits a mask takes with a grouping."""
     total = 0.0
-    for stretch, among in _pieces(block, split):
-        flags = mask[stretch] if among is None else mask[stretch][among]
+    for span, members in _groups(block, grouping):
+        flags = mask[span] if members is None else mask[span][members]
         total += flags_cost(int(flags.sum()), len(flags))
     return total
 
 
-def chances(scores: Tensor) -> Chances:
-    """Return the chance that scores give to each of their weights to be kept."""
+def keep_probabilities(scores: Tensor) -> Probabilities:
+    """Return the probability with which each weight is kept: the sigmoid of its score [n], in float64."""
     return torch.sigmoid(scores.double()).numpy()

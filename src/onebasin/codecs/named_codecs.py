@@ -1,4 +1,4 @@
-"""The codings that a configuration can name: a codec, or a chain of stages."""
+"""The codecs that a configuration can name: plain codecs, and chains of stages."""
 
 from collections.abc import Mapping
 
@@ -11,12 +11,18 @@ CODECS: Mapping[str, type[FixedLengthCodec]] = {codec.name: codec for codec in (
 
 
 def make_codec(text: str, layout: Layout) -> Codec:
-    """Return the codec of that name, or the chain that the text describes; `ValueError` saying what is wrong."""
+    """Return the plain codec of that name for `layout`, or else the chain that the text describes.
+
+    Errors: `ValueError` if the text is neither; the message names the wrong stage.
+    """
     return CODECS[text](layout) if text in CODECS else Chain(text, layout)
 
 
 def make_fixed_length_codec(name: str, layout: Layout) -> FixedLengthCodec:
-    """Return the codec of that name for `layout`; `ValueError` naming those that exist."""
+    """Return the plain codec of that name for `layout`.
+
+    Errors: `ValueError` if there is none; the message lists the names.
+    """
     if name not in CODECS:
         raise ValueError(f"unknown codec {name!r}; there are {', '.join(CODECS)}")
     return CODECS[name](layout)

@@ -1,4 +1,4 @@
-"""What a chain remembers from message to message, among the slots of its side's state."""
+"""The residuals of a chain, as slots of a server's or client's state: one slot per stage, whose name has a prefix."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from onebasin.core.layout import Layout, Tensors
 
 
 def read_residuals(slots: Mapping[str, Tensors], prefix: str) -> dict[str, Tensor]:
-    """Return the vectors that stages kept, by stage; prefix: what the names of their slots begin with."""
-    return {slot.removeprefix(prefix): flatten(kept) for slot, kept in slots.items() if slot.startswith(prefix)}
+    """Return the vectors [n] that stages keep, by stage: those of all slots whose name starts with `prefix`."""
+    return {slot.removeprefix(prefix): flatten(tensors) for slot, tensors in slots.items() if slot.startswith(prefix)}
 
 
 def with_residuals(
-    slots: Mapping[str, Tensors], prefix: str, kept: Mapping[str, Tensor], layout: Layout
+    slots: Mapping[str, Tensors], prefix: str, residuals: Mapping[str, Tensor], layout: Layout
 ) -> dict[str, Tensors]:
-    """Return the slots with what stages keep now in the place of all that any kept before."""
+    """Return the slots with the vectors [n] of `residuals` in the place of all earlier ones under `prefix`."""
     others = {slot: tensors for slot, tensors in slots.items() if not slot.startswith(prefix)}
-    return others | {f"{prefix}{stage}": layout.split(values) for stage, values in kept.items()}
+    return others | {f"{prefix}{stage}": layout.split(values) for stage, values in residuals.items()}

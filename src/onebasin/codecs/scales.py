@@ -1,4 +1,4 @@
-"""Magnitudes that go before the symbols of a block: one for all values, or one for each tensor."""
+"""The scales that precede the symbols of a block: one for all values, or one per part."""
 
 from __future__ import annotations
 
@@ -11,6 +11,10 @@ from onebasin.wire.error import WireError
 
 
 def mean_magnitudes(values: Tensor, block: ValueBlock, scale: str) -> Tensor:
+    """Return the mean magnitude of values [n] in float32: [1] with scale "all", [parts] with "tensor".
+
+    With scale "one" it is 1 whatever the values, [1].
+    """
     if scale == "one":
         return torch.ones(1)
     parts = [values] if scale == "all" else block.split(values)
@@ -18,6 +22,7 @@ def mean_magnitudes(values: Tensor, block: ValueBlock, scale: str) -> Tensor:
 
 
 def read_scales(source: SymbolReader, count: int) -> Tensor:
+    """Return scales [count], float32. Errors: `WireError` if one is negative, NaN or infinite."""
     scales = torch.from_numpy(source.floats(count))
     if not bool(torch.isfinite(scales).all()) or bool((scales < 0).any()):
         raise WireError("a scale is negative, NaN or infinite")

@@ -1,4 +1,4 @@
-"""Two codings for one model: its scores by one, in bits, and what is trained beside them by another."""
+"""A codec for models of two kinds of tensors, such as scores and ordinary weights, each with a codec of its own."""
 
 from __future__ import annotations
 
@@ -16,7 +16,11 @@ from onebasin.wire.numbers import read_number, write_number
 
 
 class SplitCodec(Codec):
-    """A body is 4 bytes of head, the number of bytes of the first coding's body, that body, and the second's."""
+    """Encodes some tensors of a layout by one codec and the others by another. Neither codec may keep residuals.
+
+    is_first: returns whether the tensor of a name belongs to the first codec. first, second: make the codecs.
+    A body is a head of 4 bytes, the length of the first codec's body (LEB128), that body, and the second codec's body.
+    """
 
     def __init__(
         self,
@@ -26,11 +30,11 @@ class SplitCodec(Codec):
         second: Callable[[Layout], Codec],
     ) -> None:
         entries = [[e for e in layout.entries if is_first(e.name) is wanted] for wanted in (True, False)]
-        self._parts = (first(Layout(tuple(entries[0]))), second(Layout(tuple(entries[1]))))
-        belongs = [torch.full((e.numel,), is_first(e.name)) for e in layout.entries]
-        places = torch.cat(belongs) if belongs else torch.zeros(0, dtype=torch.bool)
-        self._places = (places, ~places)
-        self.name = " + ".join(part.name for part in self._parts)
+        self._codecs = (first(Layout(tuple(entries[0]))), second(Layout(tuple(entries[1]))))
+        masks = [torch.full((e.numel,), is_first(e.name)) for e in layout.entries]
+        first_mask = torch.cat(masks) if masks else torch.zeros(0, dtype=torch.bool)
+        self._masks = (first_mask, ~first_mask)
+        self.name = " + ".join(codec.name for codec in self._codecs)
         super().__init__(layout)
 
     def send(
@@ -39,36 +43,36 @@ class SplitCodec(Codec):
         self.layout.check(tensors)
         bodies: list[bytes] = []
         received: Tensors = {}
-        for number, part in enumerate(self._parts):
-            own = {name: tensors[name] for name in part.layout.names}
-            body, there = part.send(own, self._scene(context, number), self._classes(history, number))
+        for index, codec in enumerate(self._codecs):
+            selected = {name: tensors[name] for name in codec.layout.names}
+            body, decoded = codec.send(selected, self._context(context, index), self._history(history, index))
             bodies.append(body)
-            received |= there
-        there = self._in_order(received)
-        return self._head(there, context) + write_number(len(bodies[0])) + b"".join(bodies), there
+            received |= decoded
+        decoded = self._in_order(received)
+        return self._head(decoded, context) + write_number(len(bodies[0])) + b"".join(bodies), decoded
 
     def receive(self, body: bytes, context: CodingContext, history: ChangeHistory | None = None) -> Tensors:
-        coded = self._coded(body)
-        size, at = read_number(coded, 0)
-        if at + size > len(coded):
+        coded = self._without_head(body)
+        size, offset = read_number(coded, 0)
+        if offset + size > len(coded):
             raise WireError(f"the first part of {size:,} bytes goes beyond the body's end")
-        bodies = (bytes(coded[at : at + size]), bytes(coded[at + size :]))
+        bodies = (bytes(coded[offset : offset + size]), bytes(coded[offset + size :]))
         received: Tensors = {}
-        for number, part in enumerate(self._parts):
-            received |= part.receive(bodies[number], self._scene(context, number), self._classes(history, number))
-        return self._as_sent(body, self._in_order(received), context)
+        for index, codec in enumerate(self._codecs):
+            received |= codec.receive(bodies[index], self._context(context, index), self._history(history, index))
+        return self._checked(body, self._in_order(received), context)
 
     @property
     def most_bytes(self) -> int:
-        return 16 + sum(part.most_bytes for part in self._parts)
+        return 16 + sum(codec.most_bytes for codec in self._codecs)
 
-    def _scene(self, context: CodingContext, number: int) -> CodingContext:
-        """What both sides know, of one part alone; neither part may remember anything."""
-        reference = None if context.known_model is None else context.known_model[self._places[number]]
-        return replace(context, residuals={}, next_residuals={}, known_model=reference, base_model=None)
+    def _context(self, context: CodingContext, index: int) -> CodingContext:
+        """Return the context of one of the two bodies, without residuals."""
+        known_model = None if context.known_model is None else context.known_model[self._masks[index]]
+        return replace(context, residuals={}, next_residuals={}, known_model=known_model, base_model=None)
 
-    def _classes(self, history: ChangeHistory | None, number: int) -> ChangeHistory | None:
-        return None if history is None else history[self._places[number].numpy()]
+    def _history(self, history: ChangeHistory | None, index: int) -> ChangeHistory | None:
+        return None if history is None else history[self._masks[index].numpy()]
 
     def _in_order(self, tensors: Tensors) -> Tensors:
         return {name: tensors[name] for name in self.layout.names}

@@ -1,4 +1,4 @@
-"""A stage of a codec chain: one transform of a vector of values, and its inverse."""
+"""A stage of a codec chain: a transform of a vector of values, and its inverse at the receiver."""
 
 from __future__ import annotations
 
@@ -13,34 +13,34 @@ from onebasin.codecs.context import CodingContext
 from onebasin.codecs.value_block import Flags, ValueBlock, scatter
 from onebasin.wire.entropy import SymbolReader, SymbolWriter
 
-Encode = Callable[[Tensor, ValueBlock], Tensor]
-"""Encodes values by the stages that follow; returns the values as the receiver will decode them."""
+EncodeNext = Callable[[Tensor, ValueBlock], Tensor]
+"""Encodes values [n] of a block by the following stages; returns the values [n] that the receiver will decode."""
 
-Decode = Callable[[ValueBlock], Tensor]
-"""Decodes the values of a block by the stages that follow."""
+DecodeNext = Callable[[ValueBlock], Tensor]
+"""Decodes and returns the values [n] of a block by the following stages."""
 
 
 class Stage(BaseModel):
-    """The settings of a stage, its forward transform and its inverse.
+    """The settings of a stage, its transform and its inverse.
 
-    ``encode(values, block, out, context, rest)`` writes what the receiver needs to invert the stage, passes the
-    transformed values to ``rest(values, block)``, and returns the values [n] as the receiver will have them. These
-    equal ``decode(block, source, context, rest)`` at the receiver, bit for bit. A final stage does not call ``rest``.
-    A file in `codecs/stages/`, or ``package.module:Name``, defines one; its first docstring line is its summary.
+    ``encode(values, block, out, context, encode_next)`` writes what the receiver needs to invert the stage, passes the
+    transformed values and their block to ``encode_next``, inverts the result, and returns the values [n] as the
+    receiver will decode them. ``decode(block, source, context, decode_next)`` returns the same values at the receiver,
+    bit for bit. A final stage writes symbols and does not call ``encode_next`` or ``decode_next``. A file in
+    `codecs/stages/`, or ``package.module:Name``, defines one stage. The first line of its docstring is its summary in
+    ``onebasin list codecs``.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: ClassVar[str] = ""
-    """What a chain calls it; a class that does not set it is called ``package.module:Name``."""
+    """The name in a chain; a class that does not set it has the name ``package.module:Name``."""
     main: ClassVar[str | None] = None
-    """The setting whose value may follow the stage's name directly: ``top-k 0.01``."""
+    """The setting whose value may follow the name without its key: ``top-k 0.01``."""
     is_final: ClassVar[bool] = False
     """Whether it turns values into symbols, so that no stage can follow."""
     keeps_residuals: ClassVar[bool] = False
-    """Whether it keeps vectors from message to message; such stages come first in a chain."""
-    draws_masks: ClassVar[bool] = False
-    """Whether the values are scores and the receiver decodes a mask of zeros and ones."""
+    """Whether it keeps vectors from one message to the next; such stages are the first ones of a chain."""
     masks_noise: ClassVar[bool] = False
     """Whether the receiver decodes seeded noise under a mask, towards which an update can be trained."""
 
@@ -51,13 +51,18 @@ class Stage(BaseModel):
             cls.name = f"{cls.__module__}:{cls.__qualname__}"
 
     def encode(
-        self, values: Tensor, block: ValueBlock, out: SymbolWriter, context: CodingContext, rest: Encode
+        self, values: Tensor, block: ValueBlock, out: SymbolWriter, context: CodingContext, encode_next: EncodeNext
     ) -> Tensor:
-        """Write the values [n]; return them as the receiver decodes them."""
+        """Write the values [n], and return the values [n] that the receiver will decode."""
         raise NotImplementedError
 
-    def decode(self, block: ValueBlock, source: SymbolReader, context: CodingContext, rest: Decode) -> Tensor:
-        """Return the values [n] that `encode` returned at the sender; `WireError` for symbols that it cannot write."""
+    def decode(
+        self, block: ValueBlock, source: SymbolReader, context: CodingContext, decode_next: DecodeNext
+    ) -> Tensor:
+        """Return the values [n] that `encode` returned at the sender.
+
+        Errors: `WireError` if the stream contains symbols that `encode` does not write.
+        """
         raise NotImplementedError
 
 
@@ -68,41 +73,44 @@ class FinalStage(Stage):
 
 
 class MaskStage(FinalStage):
-    """A final stage whose values are scores; the receiver decodes a mask of zeros and ones."""
+    """A final stage whose values are scores, from which the receiver decodes a mask of zeros and ones."""
 
-    draws_masks: ClassVar[bool] = True
     mask_forms: ClassVar[tuple[str, ...]] = ()
-    """Of which scores it makes masks: `Parametrization.mask_form`."""
+    """The forms of scores from which it makes masks, see `Parametrization.mask_form`."""
 
 
 class SubsetStage(Stage):
-    """A stage that keeps a subset of the values which both sides compute alike, so that no indices are sent."""
+    """A stage that sends a subset of the values which both sides compute, so that no indices are sent."""
 
     @property
     def common(self) -> bool:
-        """Whether all senders of a round keep the same subset."""
+        """Return whether all senders of a round send the same subset."""
         return True
 
     def mask(self, block: ValueBlock, context: CodingContext) -> Flags:
-        """Return which values are kept, booleans [n]."""
+        """Return which values are sent, booleans [n]."""
         raise NotImplementedError
 
     def encode(
-        self, values: Tensor, block: ValueBlock, out: SymbolWriter, context: CodingContext, rest: Encode
+        self, values: Tensor, block: ValueBlock, out: SymbolWriter, context: CodingContext, encode_next: EncodeNext
     ) -> Tensor:
-        mask = self.mask(block, context)
-        chosen = torch.from_numpy(mask)
-        return scatter(rest(values[chosen], block.chosen(mask)), chosen)
+        flags = self.mask(block, context)
+        mask = torch.from_numpy(flags)
+        return scatter(encode_next(values[mask], block.select(flags)), mask)
 
-    def decode(self, block: ValueBlock, source: SymbolReader, context: CodingContext, rest: Decode) -> Tensor:
-        mask = self.mask(block, context)
-        return scatter(rest(block.chosen(mask)), torch.from_numpy(mask))
+    def decode(
+        self, block: ValueBlock, source: SymbolReader, context: CodingContext, decode_next: DecodeNext
+    ) -> Tensor:
+        flags = self.mask(block, context)
+        return scatter(decode_next(block.select(flags)), torch.from_numpy(flags))
 
 
 class ResidualStage(Stage):
-    """A stage that changes what the following stages encode, and that the receiver need not invert."""
+    """A stage that adds vectors kept from earlier messages to the values; the receiver has nothing to invert."""
 
     keeps_residuals: ClassVar[bool] = True
 
-    def decode(self, block: ValueBlock, source: SymbolReader, context: CodingContext, rest: Decode) -> Tensor:
-        return rest(block)
+    def decode(
+        self, block: ValueBlock, source: SymbolReader, context: CodingContext, decode_next: DecodeNext
+    ) -> Tensor:
+        return decode_next(block)

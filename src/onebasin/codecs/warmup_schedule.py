@@ -1,4 +1,4 @@
-"""Two codings for one run: the first rounds say more, the others go on from there by another."""
+"""A warm-up codec schedule: one codec in the first rounds, another in all later ones."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ from onebasin.core.layout import Tensors
 
 
 class WarmupSchedule(Codec):
-    """Messages of the first `rounds` rounds are of one coding, later ones of another; both bodies say which they are.
+    """Encodes messages of the first `rounds` rounds by the codec `first`, and later ones by `then`.
 
-    What the first remembers of its last message (error feedback) is passed on if the other has the same stage.
+    A body's fingerprint is that of the codec that encoded it. Residuals of the last warm-up round remain if `then` has
+    the same stage.
     """
 
     def __init__(self, rounds: int, first: Codec, then: Codec) -> None:

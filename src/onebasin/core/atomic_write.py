@@ -1,26 +1,29 @@
-"""Writing files so that a reader, or a killed writer's successor, never sees half of one."""
+"""Writing of files such that neither a reader nor a restart after a crash finds an incomplete file."""
 
 import os
 from collections.abc import Iterable
 from pathlib import Path
 
 
-def write_whole(path: Path, data: bytes) -> None:
-    """Put `data` at `path`, all of it or, if the process dies, nothing."""
-    beside = path.with_name(f".{path.name}.{os.getpid()}.partial")
+def write_atomically(path: Path, data: bytes) -> None:
+    """Replace the file at `path` by `data`. If the process dies before the end, the old file stays as it was.
+
+    Errors: `OSError`, which names `path`, if the disk refuses.
+    """
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
-        with beside.open("wb") as file:
+        with partial.open("wb") as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
-        os.replace(beside, path)
+        os.replace(partial, path)
     except OSError as error:
-        beside.unlink(missing_ok=True)
+        partial.unlink(missing_ok=True)
         raise OSError(error.errno, error.strerror, str(path)) from None
 
 
 def append_lines(path: Path, lines: Iterable[str]) -> None:
-    """Add lines to a file; on return they are on the disk."""
+    """Append lines to a file, and return when they are on the disk. Errors: `OSError`."""
     with path.open("a", encoding="utf-8") as file:
         file.writelines(f"{line}\n" for line in lines)
         file.flush()

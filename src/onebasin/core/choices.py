@@ -1,4 +1,4 @@
-"""A field whose value is chosen by name from a registry, with the settings of what was chosen."""
+"""Fields of settings whose value is a registered class, chosen by name, with settings of its own."""
 
 from __future__ import annotations
 
@@ -12,14 +12,15 @@ from onebasin.core.registry import Registry, UnknownName
 from onebasin.core.settings import Choice, by_kind
 
 NESTED = "settings_of_choice"
-"""The type of an error that carries, as `errors`, those of a choice's own settings."""
+"""The type of a validation error whose context has, as `errors`, the errors of the choice's own settings."""
 
 
 class OpenChoice:
-    """Reads a name, or a table with a `kind` and settings, as the registry's class of that name.
+    """Annotation of a field that reads a name, or a table with `kind` and settings, as an instance of that class.
 
-    Used as an annotation: ``Annotated[SerializeAsAny[Base], OpenChoice(REGISTRY)]``. Built-in names, names that
-    installed packages announce and ``package.module:Name`` are read alike.
+    Usage: ``Annotated[SerializeAsAny[Base], OpenChoice(REGISTRY)]``. The name is a built-in one, one that an installed
+    package announces, or ``package.module:Name``. An instance of `Choice` is accepted as it is.
+    Errors (of validation): not a name or table, an unknown name, or wrong settings; `tables.validate` describes them.
     """
 
     def __init__(self, registry: Registry[Any]) -> None:
@@ -35,12 +36,15 @@ class OpenChoice:
         if not isinstance(table, dict) or not isinstance(table.get("kind"), str):
             raise PydanticCustomError("not_a_choice", "expected a name, or a table with its kind and settings")
         try:
-            chosen = self._registry.find(table["kind"])
+            choice_class = self._registry.find(table["kind"])
         except (UnknownName, FactoryError) as error:
-            where = "" if isinstance(value, str) else f"got {table['kind']!r}; "
-            raise PydanticCustomError("unknown_name", "{problem}", {"problem": f"{where}{error}"}) from None
+            prefix = "" if isinstance(value, str) else f"got {table['kind']!r}; "
+            raise PydanticCustomError("unknown_name", "{problem}", {"problem": f"{prefix}{error}"}) from None
+        own_name = choice_class.model_fields["kind"].default
+        if own_name in self._registry.built_in and self._registry.find(own_name) is choice_class:
+            table = {**table, "kind": own_name}  # a built-in part that was named by its reference
         try:
-            return chosen.model_validate(table)
+            return choice_class.model_validate(table)
         except ValidationError as error:
             raise PydanticCustomError(
                 NESTED,

@@ -1,4 +1,4 @@
-"""How the server names a client, and what comes back from one: the bytes of a reply, or a failure."""
+"""The types of a client's number and of its reply: the bytes of a message, or a failure."""
 
 from dataclasses import dataclass
 
@@ -7,7 +7,7 @@ ClientId = int
 
 @dataclass(frozen=True)
 class Failure:
-    """The reason why a client that was asked did not answer."""
+    """The reason why a request to a client brought no usable reply."""
 
     reason: str
 

@@ -1,4 +1,4 @@
-"""Layout: the names, shapes and types of a model's tensors, which both sides know and no message repeats."""
+"""Layout: the names, shapes and types of a model's tensors. Both sides know it, so no message contains it."""
 
 import math
 from collections.abc import Mapping
@@ -13,8 +13,8 @@ Tensors = dict[str, Tensor]
 
 
 @dataclass(frozen=True)
-class Entry:
-    """One tensor of a layout."""
+class TensorEntry:
+    """The name, the shape and the type of one tensor."""
 
     name: str
     shape: tuple[int, ...]
@@ -22,39 +22,41 @@ class Entry:
 
     @property
     def numel(self) -> int:
+        """Return the number of values."""
         return math.prod(self.shape)
 
 
 @dataclass(frozen=True)
 class Layout:
-    """An ordered list of tensors: what a body of concatenated values means."""
+    """The ordered list of a model's tensors; it gives a vector of their concatenated values its meaning."""
 
-    entries: tuple[Entry, ...]
+    entries: tuple[TensorEntry, ...]
 
     @classmethod
     def of(cls, tensors: Mapping[str, Tensor]) -> "Layout":
         """Return the layout of `tensors`, in their order."""
-        return cls(tuple(Entry(name, tuple(t.shape), t.dtype) for name, t in tensors.items()))
+        return cls(tuple(TensorEntry(name, tuple(t.shape), t.dtype) for name, t in tensors.items()))
 
     def __len__(self) -> int:
         return len(self.entries)
 
     @property
     def names(self) -> list[str]:
+        """Return the names of the tensors, in order."""
         return [entry.name for entry in self.entries]
 
     @cached_property
     def numel(self) -> int:
-        """Number of values in all tensors together."""
+        """Return the number of values in all tensors together."""
         return sum(entry.numel for entry in self.entries)
 
     def split(self, values: Tensor) -> Tensors:
-        """Return one vector of all values as tensors by name."""
+        """Return a vector [numel] of all values as tensors by name; they share its memory."""
         parts = torch.split(values, [entry.numel for entry in self.entries])
         return {e.name: part.view(e.shape) for e, part in zip(self.entries, parts, strict=True)}
 
     def fingerprint(self, coding: str) -> bytes:
-        """Return 2 bytes that differ, in all likelihood, between layouts and between codings of one layout."""
+        """Return 2 bytes that identify the layout and the coding's name: their BLAKE2b digest (docs/wire-format.md)."""
         lines = [
             coding,
             *(f"{e.name} {list(e.shape)} {str(e.dtype).removeprefix('torch.')}" for e in self.entries),
@@ -62,7 +64,7 @@ class Layout:
         return blake2b("\n".join(lines).encode(), digest_size=2).digest()
 
     def check(self, tensors: Mapping[str, Tensor]) -> None:
-        """Raise `ValueError` naming the first tensor that does not fit."""
+        """Raise `ValueError` if `tensors` have another layout. The message names the first tensor that differs."""
         if list(tensors) != self.names:
             raise ValueError(f"expected the tensors {self.names}, got {list(tensors)}")
         for entry in self.entries:

@@ -12,16 +12,17 @@ from typing import Any
 
 
 class FactoryError(ValueError):
-    """A "package.module:Name" that cannot be used; the message says at which step it failed."""
+    """A reference "package.module:Name" that cannot be used. The message names the step that failed."""
 
 
 DIGEST_BYTES = 8
+"""The length of `source_digest`, in bytes."""
 
 
 def build(reference: str, *arguments: Any, **options: Any) -> Any:
-    """Return what the factory that "package.module:factory" names returns.
+    """Call the factory that "package.module:factory" names with the arguments and options, and return its result.
 
-    `FactoryError` for a reference that names nothing callable, and for whatever the factory raises.
+    Errors: `FactoryError` if the reference names nothing callable, or if the factory raises anything.
     """
     factory = resolve(reference)
     if not callable(factory):
@@ -33,22 +34,23 @@ def build(reference: str, *arguments: Any, **options: Any) -> Any:
 
 
 def resolve(reference: str) -> Any:
-    """Return the object that "package.module:Name" names; the working directory is searched after installed packages.
+    """Return the object that "package.module:Name" names.
 
-    `FactoryError` where there is none, also for an error that the module raises while it is imported.
+    The module is an installed one, or one in the working directory. `Name` may have dots, for a class in a class.
+    Errors: `FactoryError` if the text has another form, the import raises anything, or the module has no such name.
     """
     module_name, _, attribute = reference.partition(":")
     if not module_name or not attribute:
         raise FactoryError(f'{reference!r}: expected "package.module:factory"')
-    here = os.getcwd()
-    if here not in sys.path:
-        sys.path.append(here)
+    working_directory = os.getcwd()
+    if working_directory not in sys.path:
+        sys.path.append(working_directory)
     try:
         found: Any = importlib.import_module(module_name)
     except Exception as error:  # a user's module may raise anything while it is imported
         raise FactoryError(
             f"{reference!r}: module {module_name!r} cannot be imported ({type(error).__name__}: {error}); "
-            f"expected an installed package, or a module in {here}"
+            f"expected an installed package, or a module in {working_directory}"
         ) from error
     for part in attribute.split("."):
         if not hasattr(found, part):
@@ -58,12 +60,15 @@ def resolve(reference: str) -> Any:
 
 
 def is_outside(thing: Any) -> bool:
-    """Return whether a class or function is defined outside this package."""
+    """Return whether a class or function is defined outside of the package onebasin."""
     return bool(thing.__module__.partition(".")[0] != "onebasin")
 
 
 def source_digest(thing: Any) -> str:
-    """Return 16 hex digits of the source file that defines a class or function; "" where it has none (a console)."""
+    """Return 16 hex digits of the BLAKE2b digest of the file that defines a class or function.
+
+    Returns "" if there is no such file, as for a class that was defined in an interactive session.
+    """
     try:
         file = inspect.getsourcefile(thing)
         return blake2b(Path(file or "").read_bytes(), digest_size=DIGEST_BYTES).hexdigest()

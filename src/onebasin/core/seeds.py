@@ -1,6 +1,8 @@
-"""Seeds: every random choice of a run is named by a path from a number: the run's seed, or, for what codecs draw, its
-64 bits that follow from the whole configuration (`Protocol.run`). So two runs of one seed that differ in anything share
-their data, starts and batches, and not what their codecs draw.
+"""Seeds: every random choice has a seed of its own, derived from a number and a path such as "train", round, client.
+
+The number is the run's seed or, in codecs, `Protocol.run`: 64 bits of the digest of the whole configuration. So two
+runs with the same seed but different configurations share data, initial weights and batches, while their codecs draw
+different random numbers.
 """
 
 from hashlib import blake2b
@@ -11,14 +13,14 @@ SEED_BYTES = 8
 
 
 def derive(seed: int, *path: str | int) -> int:
-    """Return the 63-bit seed that belongs to `path` under `seed`, e.g. ``derive(0, "train", round, client)``.
+    """Return the 63-bit seed of a path, e.g. ``derive(0, "train", round, client)``: a BLAKE2b digest.
 
-    Different paths give independent streams; the same path gives the same seed on every machine and version.
+    Different paths give independent random numbers. The same path gives the same seed on every machine and version.
     """
     digest = blake2b(repr((seed, *path)).encode(), digest_size=SEED_BYTES).digest()
     return int.from_bytes(digest, "little") >> 1
 
 
 def generator(seed: int, *path: str | int) -> torch.Generator:
-    """Return a CPU generator seeded by `derive(seed, *path)`."""
+    """Return a CPU generator with the seed `derive(seed, *path)`."""
     return torch.Generator().manual_seed(derive(seed, *path))

@@ -1,4 +1,4 @@
-"""What all settings share: frozen models that refuse unknown keys, and the ranges that many fields have."""
+"""The base classes of all settings, which are frozen and refuse unknown keys, and types of fields that many share."""
 
 from collections.abc import Iterator
 from typing import Annotated, Any
@@ -7,7 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 
 class ConfigError(ValueError):
-    """A configuration that cannot be run; the message names each field, its value and what would be right."""
+    """A configuration that cannot be run. The message names each wrong field, its value and what was expected."""
 
 
 class Settings(BaseModel):
@@ -17,10 +17,10 @@ class Settings(BaseModel):
 
 
 class Choice(Settings):
-    """Settings of a part that is chosen by name: `kind` is that name, or ``package.module:Name``.
+    """Settings of a part that is chosen by name. `kind` is that name, or ``package.module:Name``.
 
-    `needs` and `run_needs` yield a sentence for everything else in the method, or in the run, that does not go with the
-    choice. The method and the run configuration collect these sentences; no other file lists them.
+    `needs` and `run_needs` yield a sentence for each other choice of the method, or setting of the run, that the part
+    cannot be combined with. The method and the run configuration collect these sentences; no other file lists them.
     """
 
     kind: str
@@ -35,7 +35,7 @@ class Choice(Settings):
 
 
 class WithOptions(BaseModel):
-    """A name with options of its own, which are checked by what has the name: a model, a partition, an engine."""
+    """The name of a model or a partition, with options that the named function checks itself."""
 
     model_config = ConfigDict(frozen=True, extra="allow", strict=True)
 
@@ -43,21 +43,22 @@ class WithOptions(BaseModel):
 
     @property
     def options(self) -> dict[str, Any]:
+        """Return the options by name."""
         return dict(self.__pydantic_extra__ or {})
 
 
 def named(value: Any, key: str) -> Any:
-    """Return the table in which a string stands for the value of `key`; anything else as it is."""
+    """Return a string as the table ``{key: value}``, and any other value unchanged."""
     return {key: value} if isinstance(value, str) else value
 
 
 def key_of_name(field: str) -> str:
-    """Return the key under which a table of this field has its name."""
+    """Return the key that a string stands for if it replaces the table `field`: "name" for a method, else "kind"."""
     return "name" if field == "method" else "kind"
 
 
 def by_kind(value: Any) -> Any:
-    """Return the table in which a string stands for the value of `kind`."""
+    """Return a string as the table ``{"kind": value}``, and any other value unchanged."""
     return named(value, "kind")
 
 

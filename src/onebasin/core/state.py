@@ -1,4 +1,4 @@
-"""State: all that a server or a client remembers between rounds, as named tensors and plain facts."""
+"""State: everything that a server or a client keeps between rounds, as named tensors and JSON values."""
 
 import json
 from dataclasses import dataclass, field
@@ -25,7 +25,7 @@ class State:
     facts: dict[str, Any] = field(default_factory=dict)
 
     def to_bytes(self) -> bytes:
-        """Return the state as a safetensors file; the order of slots and tensors is kept in its metadata."""
+        """Return the state as a safetensors file. Its metadata has the facts, and the order of slots and tensors."""
         flat = {
             f"{slot}{_SEPARATOR}{name}": tensor.detach().clone(memory_format=torch.contiguous_format)
             for slot, tensors in self.slots.items()
@@ -36,16 +36,16 @@ class State:
 
     @classmethod
     def from_bytes(cls, data: bytes) -> "State":
-        """Return the state in `data`; `StateError` when it is damaged or something else."""
+        """Return the state that `to_bytes` wrote. Errors: `StateError` if the data are damaged or something else."""
         try:
             header_size = int.from_bytes(data[:8], "little")
             header = json.loads(data[8 : 8 + header_size])
-            described = json.loads(header["__metadata__"]["onebasin"])
+            metadata = json.loads(header["__metadata__"]["onebasin"])
             flat = safetensors.torch.load(data)
             slots = {
                 slot: {name: flat[f"{slot}{_SEPARATOR}{name}"] for name in names}
-                for slot, names in described["slots"].items()
+                for slot, names in metadata["slots"].items()
             }
-            return cls(slots, described["facts"])
+            return cls(slots, metadata["facts"])
         except (KeyError, TypeError, ValueError, safetensors.SafetensorError) as error:
             raise StateError(f"not a saved state: {error!r}") from None

@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from onebasin.core.atomic_write import write_whole
+from onebasin.core.atomic_write import write_atomically
 from onebasin.core.state import State, StateError
 from onebasin.learning.data.examples import Split
 from onebasin.learning.local_training import Start, Trained, Training, train_locally
@@ -43,7 +43,7 @@ def train_or_recall(
         "memory": trained.memory,
     }
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_whole(path, State(slots, {"steps": trained.steps, "loss": trained.loss}).to_bytes())
+    write_atomically(path, State(slots, {"steps": trained.steps, "loss": trained.loss}).to_bytes())
     return trained
 
 

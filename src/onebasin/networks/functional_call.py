@@ -17,7 +17,7 @@ def stateless_call(
 
     tensors: by parameter or buffer name. A tensor with several names needs only one of them. args, kwargs: the
     arguments of the call.
-    Returns what the model returns. `torch.func.functional_call` alone does not restore a module that the model reaches
+    Returns the output of the model. `torch.func.functional_call` alone does not restore a module that the model reaches
     by two names. Errors: `ValueError` for an unknown name, or for different values under two names of one tensor.
     """
     own_tensors = _tensors_by_name(model)
@@ -36,7 +36,7 @@ def stateless_call(
 
 
 def duplicate_names(model: nn.Module, tensors: Mapping[str, Tensor]) -> dict[str, str]:
-    """Return the names in `tensors` of tensors that have an earlier name there, each with that first name.
+    """Return each name in `tensors` whose tensor has an earlier name there, with the first of its names.
 
     Errors: `ValueError` if a tensor has different values under two of its names.
     """
@@ -54,7 +54,7 @@ def duplicate_names(model: nn.Module, tensors: Mapping[str, Tensor]) -> dict[str
 
 
 def _tensors_by_name(model: nn.Module) -> dict[str, Tensor]:
-    """The model's parameters and buffers under all of their names."""
+    """Return the model's parameters and buffers under all of their names."""
     return {
         **dict(model.named_parameters(remove_duplicate=False)),
         **dict(model.named_buffers(remove_duplicate=False)),

@@ -21,7 +21,7 @@ def buffers_of(module: nn.Module) -> Tensors:
 
 
 def transient_buffers_of(module: nn.Module) -> Tensors:
-    """Return the buffers that are not part of the state_dict, without a copy. No client may get those of another."""
+    """Return the buffers that are not part of the state_dict, without a copy. They must not pass between clients."""
     saved = buffers_of(module)
     return {name: buffer for name, buffer in module.named_buffers() if name not in saved}
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from onebasin.core.atomic_write import write_whole
+from onebasin.core.atomic_write import write_atomically
 from onebasin.core.clients import ClientId
 from onebasin.core.state import State, StateError
 from onebasin.federation.engine import Engine
@@ -51,7 +51,7 @@ def save_checkpoint(
     """
     stamp = f"{round:06d}"
     server_file = f"server-{stamp}.safetensors"
-    write_whole(folder / server_file, server.to_bytes())
+    write_atomically(folder / server_file, server.to_bytes())
     clients = {**previous_files, **engine.save(folder, stamp)}
     manifest = {
         "wire": VERSION,
@@ -61,7 +61,7 @@ def save_checkpoint(
         "clients": {str(client): name for client, name in sorted(clients.items())},
         "ledger": ledger.to_facts(),
     }
-    write_whole(folder / MANIFEST, json.dumps(manifest).encode())
+    write_atomically(folder / MANIFEST, json.dumps(manifest).encode())
     listed = {MANIFEST, server_file, *clients.values()}
     for path in folder.iterdir():
         if path.name not in listed:

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from onebasin.core.atomic_write import write_whole
+from onebasin.core.atomic_write import write_atomically
 
 RESULT_NAME = re.compile(r"[0-9a-f]{16}\.json")
 
@@ -58,7 +58,7 @@ def write_result(record: RunRecord, folder: Path) -> None:
     """Write a finished run as a result file in `folder`, named after the hash of its configuration."""
     content = asdict(record)
     del content["directory"]
-    write_whole(folder / f"{record.summary['config_hash']}.json", json.dumps(content).encode())
+    write_atomically(folder / f"{record.summary['config_hash']}.json", json.dumps(content).encode())
 
 
 def find_runs(root: Path) -> list[RunRecord]:

@@ -9,7 +9,7 @@ import safetensors.torch
 import torch
 from torch import nn
 
-from onebasin.core.atomic_write import append_lines, write_whole
+from onebasin.core.atomic_write import append_lines, write_atomically
 from onebasin.core.clients import ClientId
 from onebasin.core.state import State
 from onebasin.federation.engine import Engine
@@ -63,10 +63,10 @@ class RunDirectory:
             raise RunDirectoryError(f"{path} already holds a run; continue it with --resume, or choose another --out")
         (path / "checkpoint").mkdir(parents=True, exist_ok=True)
         directory = cls(path, config)
-        write_whole(path / "holdings.json", json.dumps(holdings).encode())
-        write_whole(path / "history.jsonl", b"")
-        write_whole(path / "ledger.csv", LEDGER_HEADER.encode())
-        write_whole(path / "config.toml", config.to_toml().encode())
+        write_atomically(path / "holdings.json", json.dumps(holdings).encode())
+        write_atomically(path / "history.jsonl", b"")
+        write_atomically(path / "ledger.csv", LEDGER_HEADER.encode())
+        write_atomically(path / "config.toml", config.to_toml().encode())
         return directory
 
     @classmethod
@@ -114,11 +114,11 @@ class RunDirectory:
         """Write the final model's state dict as `model.safetensors`, with tied weights under each of their names."""
         form = torch.contiguous_format
         tensors = {name: tensor.clone(memory_format=form) for name, tensor in model.state_dict().items()}
-        write_whole(self.path / "model.safetensors", safetensors.torch.save(tensors))
+        write_atomically(self.path / "model.safetensors", safetensors.torch.save(tensors))
 
     def write_summary(self, summary: dict[str, Any]) -> None:
         """Write `summary.json`, whose presence marks the run as finished."""
-        write_whole(self.path / "summary.json", json.dumps(summary, indent=2).encode())
+        write_atomically(self.path / "summary.json", json.dumps(summary, indent=2).encode())
 
     def read_summary(self) -> dict[str, Any] | None:
         """Return the summary; None when the run is not finished."""
@@ -150,5 +150,5 @@ class RunDirectory:
             raise RunDirectoryError(
                 f"{ledger} lists {in_file:,} bytes; the checkpoint of round {last} has {in_checkpoint:,}"
             )
-        write_whole(history, "".join(line + "\n" for line in lines[:last]).encode())
-        write_whole(ledger, (LEDGER_HEADER + "".join(entry + "\n" for entry in kept)).encode())
+        write_atomically(history, "".join(line + "\n" for line in lines[:last]).encode())
+        write_atomically(ledger, (LEDGER_HEADER + "".join(entry + "\n" for entry in kept)).encode())

@@ -1,9 +1,9 @@
-"""Entropy coding: one range coder a body, fed with symbols whose probabilities both sides know.
+"""Entropy coding: one range coder per body, and symbols whose probabilities both sides know.
 
-Everything in such a body goes through the one coder, plain numbers too, so that nothing is rounded up to whole bytes
-but the end. Probabilities come from counts that were sent before, or from what both sides hold; they are quantised to
-24 bits. The coder is constriction's (Bamler: Understanding Entropy Coding With Asymmetric Numeral Systems. 2022, arXiv
-2201.01741).
+All numbers of a body go through the same coder, so only the end of the body is rounded up to a whole number of bytes.
+Probabilities come from counts that were written before, or from a model that both sides have; the coder quantises them
+to 24 bits. The coder is the one of the package constriction (Bamler: Understanding Entropy Coding With Asymmetric
+Numeral Systems. 2022, arXiv 2201.01741).
 """
 
 from __future__ import annotations
@@ -19,87 +19,102 @@ from onebasin.wire.error import WireError
 
 Ints = np.ndarray[Any, np.dtype[np.int32]]
 Flags = np.ndarray[Any, np.dtype[np.bool_]]
-Chances = np.ndarray[Any, np.dtype[np.float64]]
+Probabilities = np.ndarray[Any, np.dtype[np.float64]]
 
 _models = constriction.stream.model
-_HALF = 16
-FEW = 2
-"""So many ones are told by their places: from three on, telling place by place whether there is one is shorter."""
+_CHUNK_BITS = 16
+"""The coder's uniform distributions have at most 2^16 symbols; larger numbers are cut into chunks."""
+_PROBABILITY_STEPS = 1 << 16
+MAX_POSITIONED = 2
+"""Up to this many ones among flags are coded by their positions; with more, one coded bit per flag is shorter."""
 
 
 class SymbolWriter:
-    """Takes symbols and, at the end, gives their bytes."""
+    """Encodes symbols of several types into one stream. `SymbolReader` decodes them in the same order."""
 
     def __init__(self) -> None:
         self._coder = constriction.stream.queue.RangeEncoder()
 
     def integers(self, values: Ints, size: int) -> None:
-        """Whole numbers from 0 to size - 1, all alike; size is at most 2^16: log2(size) bits each."""
+        """Write integers [n] from 0 to size - 1, equally probable; size is at most 2^16. Cost: log2(size) bits each."""
         if size > 1 and len(values):
             self._coder.encode(_int32(values), _models.Uniform(size))
 
     def integer(self, value: int, size: int) -> None:
-        """One whole number from 0 to size - 1, for any size: log2(size) bits, rounded up to 16 from 2^16 on."""
-        for shift, base in _pieces(size):
+        """Write an integer from 0 to size - 1, for any size.
+
+        Cost: log2(size) bits up to 2^16; above, the number of bits of size - 1.
+        """
+        for shift, base in _chunks(size):
             self.integers(np.array([(value >> shift) % base]), base)
 
     def count(self, value: int, most: int) -> None:
-        """A whole number from 0 to `most`, small ones in fewer bits: how many bits it has, then all but the first."""
-        length = value.bit_length()
-        self.integer(length, most.bit_length() + 1)
-        if length > 1:
-            self.integer(value - (1 << (length - 1)), 1 << (length - 1))
+        """Write an integer from 0 to `most`: its number of binary digits, then all digits but the first.
+
+        Small numbers take fewer bits. Cost: `count_cost`.
+        """
+        digits = value.bit_length()
+        self.integer(digits, most.bit_length() + 1)
+        if digits > 1:
+            self.integer(value - (1 << (digits - 1)), 1 << (digits - 1))
 
     def floats(self, values: np.ndarray[Any, Any], dtype: str = "<f4") -> None:
-        """Floats as they are: 32 bits each, or 16 (``<f2``)."""
-        self.integers(np.frombuffer(values.astype(dtype).tobytes(), dtype="<u2"), 1 << _HALF)
+        """Write floats [n] unchanged but for their type. Cost: 32 bits each, or 16 with dtype ``<f2``."""
+        self.integers(np.frombuffer(values.astype(dtype).tobytes(), dtype="<u2"), 1 << _CHUNK_BITS)
 
     def flags(self, flags: Flags) -> None:
-        """Independent yes or no: their count, then their empirical entropy, or the places of a few."""
+        """Write booleans [n]: the count k of ones, then each flag with probability k / n of a one.
+
+        Up to `MAX_POSITIONED` ones are written as positions instead. Cost: `flags_cost`.
+        """
         ones = int(flags.sum())
         self.count(ones, len(flags))
         if not 0 < ones < len(flags):
             return
-        if ones <= FEW:
-            for place in np.flatnonzero(flags):
-                self.integer(int(place), len(flags))
+        if ones <= MAX_POSITIONED:
+            for position in np.flatnonzero(flags):
+                self.integer(int(position), len(flags))
         else:
             self._coder.encode(_int32(flags), _models.Bernoulli(ones / len(flags), perfect=False))
 
-    def likely_flags(self, flags: Flags, chances: Chances) -> None:
-        """Independent yes or no, each with a chance of yes that both sides know: -log2 of the chance of what it is."""
+    def flags_by_probability(self, flags: Flags, probabilities: Probabilities) -> None:
+        """Write booleans [n], each with a probability [n] of a one that the reader knows.
+
+        Cost: `flags_by_probability_cost`.
+        """
         if len(flags):
-            self._coder.encode(_int32(flags), _models.Bernoulli(perfect=False), _bounded(chances))
+            self._coder.encode(_int32(flags), _models.Bernoulli(perfect=False), _quantised(probabilities))
 
     def symbols(self, symbols: Ints, size: int) -> None:
-        """Independent symbols from 0 to size - 1: how often each occurs, then their empirical entropy.
+        """Write symbols [n] from 0 to size - 1 in the shorter of two ways; one bit names it.
 
-        Or, where that is shorter, all alike; one bit says so.
+        1: the count of each symbol but the last, then each symbol with its share as probability. 0: all symbols equally
+        probable.
         """
         counts = np.bincount(symbols, minlength=size)
-        counted = counted_cost(counts.tolist()) < len(symbols) * math.log2(size)
-        self.integer(counted, 2)
-        if not counted:
+        with_counts = counted_symbols_cost(counts.tolist()) < len(symbols) * math.log2(size)
+        self.integer(with_counts, 2)
+        if not with_counts:
             self.integers(symbols, size)
             return
-        left = len(symbols)
-        for occurs in counts[:-1].tolist():
-            self.count(occurs, left)
-            left -= occurs
+        remaining = len(symbols)
+        for count in counts[:-1].tolist():
+            self.count(count, remaining)
+            remaining -= count
         if len(symbols) and counts.max() < len(symbols):
             self._coder.encode(_int32(symbols), _categorical(counts))
 
     def finish(self) -> bytes:
-        """All that was written. Zero bytes at the end are left out; a reader goes on with zeros."""
+        """Return the encoded stream. Zero bytes at its end are left out, because a reader supplies them."""
         words = self._coder.get_compressed()
         return bytes(words.astype("<u4").tobytes().rstrip(b"\0"))
 
 
 class SymbolReader:
-    """Gives the symbols of a writer's bytes, asked in the same order.
+    """Decodes the stream of a `SymbolWriter`. Each method returns what the method of that name wrote.
 
-    Any bytes give some symbols, none outside of what was asked for; `WireError` where the coder knows that they cannot
-    have been written. What is allocated depends on what is asked for alone.
+    The calls must have the order and the sizes of the writer's. Any bytes either decode to values in the requested
+    range or raise `WireError`. The memory used depends only on the requested sizes.
     """
 
     def __init__(self, data: bytes | memoryview) -> None:
@@ -107,60 +122,67 @@ class SymbolReader:
         self._coder = constriction.stream.queue.RangeDecoder(np.frombuffer(padded, dtype="<u4").astype(np.uint32))
 
     def integers(self, count: int, size: int) -> Ints:
+        """Return integers [count] from 0 to size - 1."""
         if size <= 1 or not count:
             return np.zeros(count, dtype=np.int32)
-        return self._read(lambda: self._coder.decode(_models.Uniform(size), count))
+        return self._decode(lambda: self._coder.decode(_models.Uniform(size), count))
 
     def integer(self, size: int) -> int:
+        """Return an integer from 0 to size - 1."""
         value = 0
-        for shift, base in _pieces(size):
+        for shift, base in _chunks(size):
             value |= int(self.integers(1, base)[0]) << shift
         if value >= size:
             raise WireError(f"a number is {value}; at most {size - 1} can be")
         return value
 
     def count(self, most: int) -> int:
-        length = self.integer(most.bit_length() + 1)
-        value = self.integer(1 << (length - 1)) + (1 << (length - 1)) if length > 1 else length
+        """Return an integer from 0 to `most`."""
+        digits = self.integer(most.bit_length() + 1)
+        value = self.integer(1 << (digits - 1)) + (1 << (digits - 1)) if digits > 1 else digits
         if value > most:
             raise WireError(f"a count is {value}; at most {most} can be")
         return value
 
     def floats(self, count: int, dtype: str = "<f4") -> np.ndarray[Any, Any]:
-        halves = self.integers(count * np.dtype(dtype).itemsize // 2, 1 << _HALF)
-        return np.frombuffer(halves.astype("<u2").tobytes(), dtype=dtype).astype(np.dtype(dtype).newbyteorder("="))
+        """Return floats [count] of that type, in the machine's byte order; they may be NaN or infinite."""
+        chunks = self.integers(count * np.dtype(dtype).itemsize // 2, 1 << _CHUNK_BITS)
+        return np.frombuffer(chunks.astype("<u2").tobytes(), dtype=dtype).astype(np.dtype(dtype).newbyteorder("="))
 
     def flags(self, count: int) -> Flags:
+        """Return booleans [count]."""
         ones = self.count(count)
         if not 0 < ones < count:
             return np.full(count, ones > 0, dtype=np.bool_)
-        if ones <= FEW:
+        if ones <= MAX_POSITIONED:
             flags = np.zeros(count, dtype=np.bool_)
             for _ in range(ones):
                 flags[self.integer(count)] = True
             return flags
         model = _models.Bernoulli(ones / count, perfect=False)
-        return self._read(lambda: self._coder.decode(model, count)) > 0
+        return self._decode(lambda: self._coder.decode(model, count)) > 0
 
-    def likely_flags(self, chances: Chances) -> Flags:
-        if not len(chances):
+    def flags_by_probability(self, probabilities: Probabilities) -> Flags:
+        """Return booleans [n], each written with a probability [n] of a one."""
+        if not len(probabilities):
             return np.zeros(0, dtype=np.bool_)
-        return self._read(lambda: self._coder.decode(_models.Bernoulli(perfect=False), _bounded(chances))) > 0
+        return self._decode(lambda: self._coder.decode(_models.Bernoulli(perfect=False), _quantised(probabilities))) > 0
 
     def symbols(self, count: int, size: int) -> Ints:
+        """Return symbols [count] from 0 to size - 1."""
         if not self.integer(2):
             return self.integers(count, size)
         counts = np.zeros(size, dtype=np.int64)
-        left = count
+        remaining = count
         for symbol in range(size - 1):
-            counts[symbol] = self.count(left)
-            left -= int(counts[symbol])
-        counts[-1] = left
+            counts[symbol] = self.count(remaining)
+            remaining -= int(counts[symbol])
+        counts[-1] = remaining
         if not count or counts.max() == count:
             return np.full(count, int(counts.argmax()), dtype=np.int32)
-        return self._read(lambda: self._coder.decode(_categorical(counts), count))
+        return self._decode(lambda: self._coder.decode(_categorical(counts), count))
 
-    def _read(self, decode: Callable[[], Ints]) -> Ints:
+    def _decode(self, decode: Callable[[], Ints]) -> Ints:
         try:
             return decode()
         except AssertionError as error:
@@ -168,43 +190,45 @@ class SymbolReader:
 
 
 def count_cost(value: int, most: int) -> float:
-    """Bits that a count takes."""
+    """Return the bits that `SymbolWriter.count` takes."""
     return math.log2(most.bit_length() + 1) + max(value.bit_length() - 1, 0)
 
 
 def flags_cost(ones: int, count: int) -> float:
-    """Bits that flags take, of which so many are set."""
-    told = count_cost(ones, count)
+    """Return the bits that `SymbolWriter.flags` takes for `count` flags, of which `ones` are set."""
+    bits = count_cost(ones, count)
     if not 0 < ones < count:
-        return told
-    return told + (ones * math.log2(count) if ones <= FEW else entropy([ones, count - ones]))
+        return bits
+    return bits + (ones * math.log2(count) if ones <= MAX_POSITIONED else entropy([ones, count - ones]))
 
 
-def likely_flags_cost(flags: Flags, chances: Chances) -> float:
-    """Bits that flags take, of which each has a chance that both sides know."""
-    bounded = _bounded(chances)
-    return float(-np.log2(np.where(flags, bounded, 1 - bounded)).sum())
+def flags_by_probability_cost(flags: Flags, probabilities: Probabilities) -> float:
+    """Return the bits that `SymbolWriter.flags_by_probability` takes: -log2 of the probability of each flag's value."""
+    quantised = _quantised(probabilities)
+    return float(-np.log2(np.where(flags, quantised, 1 - quantised)).sum())
 
 
-def counted_cost(counts: Sequence[int]) -> float:
-    """Bits that symbols take which occur so often, counts and all."""
-    left, total = sum(counts), entropy(counts)
-    for occurs in counts[:-1]:
-        total += count_cost(occurs, left)
-        left -= occurs
+def counted_symbols_cost(counts: Sequence[int]) -> float:
+    """Return the bits of symbols that are coded with their counts: the counts, and the symbols at their entropy."""
+    remaining, total = sum(counts), entropy(counts)
+    for count in counts[:-1]:
+        total += count_cost(count, remaining)
+        remaining -= count
     return total
 
 
 def entropy(counts: Sequence[int]) -> float:
-    """Bits of all symbols together that occur so often."""
+    """Return the empirical entropy of all symbols together, in bits. counts: how often each symbol occurs."""
     total = sum(counts)
-    return sum(occurs * math.log2(total / occurs) for occurs in counts if occurs)
+    return sum(count * math.log2(total / count) for count in counts if count)
 
 
-def _bounded(chances: Chances) -> Chances:
-    """Chances that are neither 0 nor 1: in steps of 2^-16, so that they do not hang on the last bit of a logarithm."""
-    steps = 1 << _HALF
-    return np.clip(np.rint(chances * steps), 1, steps - 1) / steps
+def _quantised(probabilities: Probabilities) -> Probabilities:
+    """Return probabilities rounded to steps of 2^-16, and never 0 or 1.
+
+    After rounding, machines whose sigmoids differ in the last bit have equal probabilities in nearly all cases.
+    """
+    return np.clip(np.rint(probabilities * _PROBABILITY_STEPS), 1, _PROBABILITY_STEPS - 1) / _PROBABILITY_STEPS
 
 
 def _int32(values: np.ndarray[Any, Any]) -> Ints:
@@ -212,13 +236,13 @@ def _int32(values: np.ndarray[Any, Any]) -> Ints:
 
 
 def _categorical(counts: np.ndarray[Any, Any]) -> Any:
-    """Probabilities from counts; a symbol that does not occur gets the least that the coder can say."""
+    """Return the distribution of symbols with these counts; a count of 0 gets the coder's smallest probability."""
     return _models.Categorical(counts / counts.sum(), perfect=False)
 
 
-def _pieces(size: int) -> list[tuple[int, int]]:
-    """How a number below `size` is cut: shift and base of each piece, one up to 2^16, else one for every 16 bits."""
-    if size <= 1 << _HALF:
+def _chunks(size: int) -> list[tuple[int, int]]:
+    """Return the shift and the base of each chunk of an integer below `size`: one up to 2^16, else one per 16 bits."""
+    if size <= 1 << _CHUNK_BITS:
         return [(0, size)]
     bits = (size - 1).bit_length()
-    return [(shift, 1 << min(_HALF, bits - shift)) for shift in range(0, bits, _HALF)]
+    return [(shift, 1 << min(_CHUNK_BITS, bits - shift)) for shift in range(0, bits, _CHUNK_BITS)]

@@ -1,9 +1,9 @@
-"""The errors of all who read bytes from the network."""
+"""The errors of all functions that decode bytes from the network."""
 
 
 class WireError(ValueError):
-    """A message that is not what it must be: truncated, altered, foreign, or out of bounds."""
+    """Bytes that are not a valid message or body: truncated, altered, of another run or layout, or out of bounds."""
 
 
 class Diverged(WireError):
-    """Whole bytes that say other values here than where they were written: the two sides know different things."""
+    """Intact bytes that the receiver decodes to other values than the sender, because the two sides' state differs."""

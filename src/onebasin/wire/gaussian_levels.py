@@ -1,4 +1,4 @@
-"""The least-squares quantiser of the normal distribution, for values that are nearly normal once they are scaled.
+"""The least-squares (Lloyd-Max) quantiser of the standard normal distribution.
 
 Max: Quantizing for Minimum Distortion. IRE Trans. Inf. Theory 1960, table I; Lloyd 1982.
 """
@@ -8,34 +8,35 @@ from functools import cache
 
 import numpy as np
 
-MOST_BITS = 8
+MAX_BITS = 8
 
 
 @cache
 def gaussian_levels(bits: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return the edges between, and the levels of, 2**bits cells: each level is the mean of a normal within its cell.
+    """Return the edges [2^bits - 1] and the levels [2^bits] of the quantiser with 2^bits cells, ascending, in float64.
 
-    `ValueError` unless bits is from 1 to 8.
+    Each level is the mean of a standard normal variable within its cell; each edge is midway between two levels.
+    Errors: `ValueError` unless bits is from 1 to 8.
     """
-    if not 1 <= bits <= MOST_BITS:
-        raise ValueError(f"bits: {bits}; expected 1 to {MOST_BITS}")
+    if not 1 <= bits <= MAX_BITS:
+        raise ValueError(f"bits: {bits}; expected 1 to {MAX_BITS}")
     cells = 1 << bits
     levels = np.linspace(-1.0, 1.0, cells + 2)[1:-1] * math.sqrt(2 * bits + 1)
     for _ in range(10_000):
         edges = (levels[1:] + levels[:-1]) / 2
-        better = _means(edges)
-        settled = np.abs(better - levels).max() < 1e-12
-        levels = better
-        if settled:
+        new_levels = _cell_means(edges)
+        converged = np.abs(new_levels - levels).max() < 1e-12
+        levels = new_levels
+        if converged:
             break
     return edges, levels
 
 
-def _means(edges: np.ndarray) -> np.ndarray:
-    """The mean of a standard normal within each cell."""
+def _cell_means(edges: np.ndarray) -> np.ndarray:
+    """Return the mean of a standard normal variable within each cell."""
     from scipy.special import ndtr
 
-    whole = np.concatenate([[-np.inf], edges, [np.inf]])
-    density = np.exp(-0.5 * whole**2) / math.sqrt(2 * math.pi)
-    means: np.ndarray = (density[:-1] - density[1:]) / np.diff(ndtr(whole))
+    bounds = np.concatenate([[-np.inf], edges, [np.inf]])
+    density = np.exp(-0.5 * bounds**2) / math.sqrt(2 * math.pi)
+    means: np.ndarray = (density[:-1] - density[1:]) / np.diff(ndtr(bounds))
     return means

@@ -1,4 +1,4 @@
-"""The ledger: what crossed, by round, client, direction and kind. It counts messages and estimates nothing."""
+"""The ledger: the bytes of all messages, by round, client, direction and kind. It counts bytes and never estimates."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
@@ -11,8 +11,8 @@ Direction = Literal["up", "down"]
 
 
 @dataclass(frozen=True)
-class Entry:
-    """Bytes of one kind that crossed in one message."""
+class LedgerEntry:
+    """The bytes of one kind in one message."""
 
     round: int
     client: int
@@ -23,24 +23,25 @@ class Entry:
 
 @dataclass(frozen=True)
 class Decoded:
-    """How many replies were decoded, to the very values that their clients coded (`equal`) or to others.
+    """How many exchanges were decoded to exactly the sender's values (`equal`), and how many were not (`different`).
 
-    A client that decodes its order to others counts as one that differs, too.
+    equal: replies that the server decoded to the values that the client encoded.
+    different: replies that it decoded to other values, and requests that a client decoded to other values.
     """
 
     equal: int = 0
     different: int = 0
 
-    def __add__(self, more: "Decoded") -> "Decoded":
-        return Decoded(self.equal + more.equal, self.different + more.different)
+    def __add__(self, other: "Decoded") -> "Decoded":
+        return Decoded(self.equal + other.equal, self.different + other.different)
 
 
 @dataclass
 class Ledger:
-    """Totals since the run began, and the entries of the rounds that were not yet taken by `drain`.
+    """The totals of a run, in bytes, and the entries since the last call of `drain`.
 
-    Unicast: every client pays for its own order. Multicast: the orders of one exchange travel together, as one
-    message that carries every distinct section once; replies cost the same either way. decoded: of all replies.
+    Unicast totals charge each client with its own request. The multicast total charges all requests of an exchange as
+    one message that contains each distinct section once; replies cost the same in both. decoded: of all exchanges.
     """
 
     by_kind: dict[Direction, dict[Kind, int]] = field(
@@ -48,64 +49,72 @@ class Ledger:
     )
     multicast_down: int = 0
     decoded: Decoded = field(default_factory=Decoded)
-    _entries: list[Entry] = field(default_factory=list)
+    _entries: list[LedgerEntry] = field(default_factory=list)
 
     def charge(self, round: int, client: int, direction: Direction, message: bytes) -> None:
-        """Charge one message to `client`."""
+        """Charge one message to a client. An unreadable message is charged as `Kind.CONTROL`."""
         self._charge(round, client, direction, bytes_by_kind(message))
 
-    def charge_orders(self, round: int, orders: Mapping[int, bytes]) -> None:
-        """Charge one exchange's orders, each to its client, and once to the multicast total."""
+    def charge_orders(self, round: int, requests: Mapping[int, bytes]) -> None:
+        """Charge the requests of one exchange, each to its client, and all as one message to the multicast total."""
         distinct: dict[tuple[str, bytes], int] = {}
         envelope = unreadable = 0
-        for order in set(orders.values()):
+        for request in set(requests.values()):
             try:
-                sections = sections_of(order)
+                sections = sections_of(request)
             except WireError:
-                unreadable += len(order)
+                unreadable += len(request)
             else:
                 distinct.update({(s.name, s.body): s.size for s in sections})
-                envelope = len(order) - sum(section.size for section in sections)
+                envelope = len(request) - sum(section.size for section in sections)
         self.multicast_down += envelope + sum(distinct.values()) + unreadable
-        costs = {order: bytes_by_kind(order) for order in set(orders.values())}
-        for client, order in orders.items():
-            self._charge(round, client, "down", costs[order])
+        costs = {request: bytes_by_kind(request) for request in set(requests.values())}
+        for client, request in requests.items():
+            self._charge(round, client, "down", costs[request])
 
     def _charge(self, round: int, client: int, direction: Direction, costs: Mapping[Kind, int]) -> None:
         for kind, size in costs.items():
             if size:
                 self.by_kind[direction][kind] += size
-                self._entries.append(Entry(round, client, direction, kind, size))
+                self._entries.append(LedgerEntry(round, client, direction, kind, size))
 
-    def drain(self) -> Iterator[Entry]:
-        """Yield and forget the entries, which are kept elsewhere from then on (the run directory's ledger.csv)."""
+    def drain(self) -> Iterator[LedgerEntry]:
+        """Yield the entries since the last call and delete them here. The run directory keeps them in ledger.csv."""
         entries, self._entries = self._entries, []
         yield from entries
 
     def totals(self) -> dict[str, int]:
-        """Return up, down, init, align, their sum total (unicast), control (part of up and down), total_multicast."""
+        """Return the totals in bytes.
+
+        up, down: update and control bytes of one direction. init, align: bytes of that kind in both directions.
+        control: the control bytes, a part of up and down. total: up + down + init + align, unicast.
+        total_multicast: all bytes of the uplink plus `multicast_down`.
+        """
         up, down = self.by_kind["up"], self.by_kind["down"]
-        sent, received = sum(up.values()), sum(down.values())
-        shared = {kind: up[kind] + down[kind] for kind in Kind}
+        uplink_total, downlink_total = sum(up.values()), sum(down.values())
+        both = {kind: up[kind] + down[kind] for kind in Kind}
         return {
             "up": up[Kind.UPDATE] + up[Kind.CONTROL],
             "down": down[Kind.UPDATE] + down[Kind.CONTROL],
-            "init": shared[Kind.INIT],
-            "align": shared[Kind.ALIGN],
-            "control": shared[Kind.CONTROL],
-            "total": sent + received,
-            "total_multicast": sent + self.multicast_down,
+            "init": both[Kind.INIT],
+            "align": both[Kind.ALIGN],
+            "control": both[Kind.CONTROL],
+            "total": uplink_total + downlink_total,
+            "total_multicast": uplink_total + self.multicast_down,
         }
 
     def to_facts(self) -> dict[str, Any]:
-        """Return the totals as JSON values, for a checkpoint."""
-        by_kind = {way: {k.name.lower(): n for k, n in kinds.items()} for way, kinds in self.by_kind.items()}
+        """Return the totals as JSON values, for a checkpoint. Entries that were not drained are left out."""
+        by_kind = {
+            direction: {kind.name.lower(): size for kind, size in sizes.items()}
+            for direction, sizes in self.by_kind.items()
+        }
         return {"by_kind": by_kind, "multicast_down": self.multicast_down, "decoded": asdict(self.decoded)}
 
     @classmethod
     def from_facts(cls, facts: Mapping[str, Any]) -> "Ledger":
-        """Return the ledger that `to_facts` described."""
+        """Return a ledger with the totals that `to_facts` returned."""
         ledger = cls(multicast_down=facts["multicast_down"], decoded=Decoded(**facts["decoded"]))
-        for way in ledger.by_kind:
-            ledger.by_kind[way] = {kind: facts["by_kind"][way][kind.name.lower()] for kind in Kind}
+        for direction in ledger.by_kind:
+            ledger.by_kind[direction] = {kind: facts["by_kind"][direction][kind.name.lower()] for kind in Kind}
         return ledger

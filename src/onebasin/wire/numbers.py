@@ -1,41 +1,41 @@
-"""Whole numbers of any size in as few bytes as they need: seven bits a byte, the lowest first (LEB128)."""
+"""Unsigned integers in as few bytes as they need: LEB128, seven bits per byte, the lowest bits first."""
 
 from onebasin.wire.error import WireError
 
-MOST = (1 << 35) - 1
-"""The largest number that is read or written: five bytes."""
+MAX_NUMBER = (1 << 35) - 1
+"""The largest number that is written or read; it takes five bytes."""
 
 
 def write_number(value: int) -> bytes:
-    """Return the bytes of a number from 0 to `MOST`; `ValueError` for another."""
-    if not 0 <= value <= MOST:
-        raise ValueError(f"expected a number from 0 to {MOST:,}, got {value:,}")
-    out = bytearray()
+    """Return the encoded number, 1 to 5 bytes. Errors: `ValueError` if it is negative or above `MAX_NUMBER`."""
+    if not 0 <= value <= MAX_NUMBER:
+        raise ValueError(f"expected a number from 0 to {MAX_NUMBER:,}, got {value:,}")
+    encoded = bytearray()
     while value > 0x7F:
-        out.append(value & 0x7F | 0x80)
+        encoded.append(value & 0x7F | 0x80)
         value >>= 7
-    out.append(value)
-    return bytes(out)
+    encoded.append(value)
+    return bytes(encoded)
 
 
 def number_bytes(value: int) -> int:
-    """Return how many bytes a number takes."""
+    """Return the length of the encoded number in bytes."""
     return max(1, -(-value.bit_length() // 7))
 
 
-def read_number(data: bytes | memoryview, at: int) -> tuple[int, int]:
-    """Return the number at a place, and the place after it.
+def read_number(data: bytes | memoryview, offset: int) -> tuple[int, int]:
+    """Return the number that begins at a byte offset, and the offset after it.
 
-    `WireError` when the bytes end too early, the number is above `MOST`, or it is not as short as it could be.
+    Errors: `WireError` if the bytes end too early, or the number is above `MAX_NUMBER` or longer than it needs to be.
     """
     value = 0
-    for place in range(number_bytes(MOST)):
-        if at + place >= len(data):
+    for index in range(number_bytes(MAX_NUMBER)):
+        if offset + index >= len(data):
             raise WireError(f"the bytes end inside a number, after {len(data)}")
-        byte = data[at + place]
-        value |= (byte & 0x7F) << 7 * place
+        byte = data[offset + index]
+        value |= (byte & 0x7F) << 7 * index
         if byte <= 0x7F:
-            if place and not byte:
+            if index and not byte:
                 raise WireError("a number is longer than it need be")
-            return value, at + place + 1
-    raise WireError(f"a number is above {MOST:,}")
+            return value, offset + index + 1
+    raise WireError(f"a number is above {MAX_NUMBER:,}")

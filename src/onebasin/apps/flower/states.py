@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from hashlib import blake2b
 from pathlib import Path
 
-from onebasin.core.atomic_write import write_whole
+from onebasin.core.atomic_write import write_atomically
 from onebasin.core.state import State, StateError
 
 NOTHING = ""
@@ -53,7 +53,7 @@ class States:
         data = state.to_bytes()
         mark = blake2b(data, digest_size=16).hexdigest() if state.slots or state.facts else NOTHING
         if mark not in (NOTHING, begun_from):
-            write_whole(self.folder / f"{round:010d}-{mark}.safetensors", data)
+            write_atomically(self.folder / f"{round:010d}-{mark}.safetensors", data)
         files = self._files()
         if (round, begun_from) not in [(written_in, known) for _, written_in, known in files]:
             for path, written_in, known in files:

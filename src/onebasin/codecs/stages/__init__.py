@@ -1,1 +1,1 @@
-"""The stages of a codec chain, a file each."""
+"""The stages of a codec chain, one per file; `top_k.py` defines the stage ``top-k``."""

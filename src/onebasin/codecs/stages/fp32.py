@@ -1,4 +1,4 @@
-"""Send every value in 32 bits."""
+"""Single precision: 32 bits per value."""
 
 from __future__ import annotations
 
@@ -8,21 +8,23 @@ import torch
 from torch import Tensor
 
 from onebasin.codecs.context import CodingContext
-from onebasin.codecs.stage import Decode, Encode, FinalStage
+from onebasin.codecs.stage import DecodeNext, EncodeNext, FinalStage
 from onebasin.codecs.value_block import ValueBlock
 from onebasin.wire.entropy import SymbolReader, SymbolWriter
 
 
 class Float32(FinalStage):
-    """32 bits a value, exact."""
+    """Sends each value in 32 bits, exactly."""
 
     name: ClassVar[str] = "fp32"
 
     def encode(
-        self, values: Tensor, block: ValueBlock, out: SymbolWriter, context: CodingContext, rest: Encode
+        self, values: Tensor, block: ValueBlock, out: SymbolWriter, context: CodingContext, encode_next: EncodeNext
     ) -> Tensor:
         out.floats(values.numpy())
         return values.clone()
 
-    def decode(self, block: ValueBlock, source: SymbolReader, context: CodingContext, rest: Decode) -> Tensor:
+    def decode(
+        self, block: ValueBlock, source: SymbolReader, context: CodingContext, decode_next: DecodeNext
+    ) -> Tensor:
         return torch.from_numpy(source.floats(block.numel))

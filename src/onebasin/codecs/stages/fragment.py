@@ -1,4 +1,4 @@
-"""Send one fragment of the values a round, in turn."""
+"""Partial updates in rotation: one fragment of the values per round."""
 
 from __future__ import annotations
 
@@ -11,13 +11,12 @@ from onebasin.codecs.context import CodingContext
 from onebasin.codecs.stage import SubsetStage
 from onebasin.codecs.value_block import Flags, ValueBlock
 
-Share = Annotated[float, Field(gt=0, le=1)]
-
 
 class Fragment(SubsetStage):
-    """One of `count` fragments a round, in turn: whole tensors (`by` = tensor), or stretches of equal size.
+    """Sends one of `count` fragments per round, in turn: ranges of equal size, or whole tensors if `by` is tensor.
 
-    Douillard et al.: Streaming DiLoCo with overlapping communication. 2025 (arXiv 2501.18512), section 2.2.
+    Whole tensors are divided into fragments of about equal size. Douillard et al.: Streaming DiLoCo with overlapping
+    communication. 2025 (arXiv 2501.18512), section 2.2.
     """
 
     name: ClassVar[str] = "fragment"
@@ -27,15 +26,15 @@ class Fragment(SubsetStage):
     by: Literal["size", "tensor"] = "size"
 
     def mask(self, block: ValueBlock, context: CodingContext) -> Flags:
-        turn = (context.round - 1) % self.count
+        current = (context.round - 1) % self.count
         mask = np.zeros(block.numel, dtype=np.bool_)
         if self.by == "size":
-            mask[block.numel * turn // self.count : block.numel * (turn + 1) // self.count] = True
+            mask[block.numel * current // self.count : block.numel * (current + 1) // self.count] = True
             return mask
-        loads = [0] * self.count
-        for part in sorted(range(len(block.sizes)), key=lambda n: -block.sizes[n]):
-            lightest = loads.index(min(loads))
-            loads[lightest] += block.sizes[part]
-            if lightest == turn:
+        fragment_sizes = [0] * self.count
+        for part in sorted(range(len(block.sizes)), key=lambda index: -block.sizes[index]):
+            smallest = fragment_sizes.index(min(fragment_sizes))
+            fragment_sizes[smallest] += block.sizes[part]
+            if smallest == current:
                 mask[slice(*block.bounds[part])] = True
         return mask

@@ -1,4 +1,4 @@
-"""A random rotation before quantising: it makes values nearly normal, and spreads the error of each over all."""
+"""A random rotation before quantisation: it makes values nearly normal, and spreads the error of each over all."""
 
 from __future__ import annotations
 
@@ -9,49 +9,51 @@ import torch
 from torch import Tensor
 
 from onebasin.codecs.context import CodingContext
-from onebasin.codecs.stage import Decode, Encode, Stage
+from onebasin.codecs.stage import DecodeNext, EncodeNext, Stage
 from onebasin.codecs.value_block import ValueBlock
 from onebasin.wire.entropy import SymbolReader, SymbolWriter
 
-LEAST = 256
-MOST = 1 << 20
+MIN_LENGTH = 256
+MAX_LENGTH = 1 << 20
 
 
 class Hadamard(Stage):
-    """Random signs, then the Walsh-Hadamard transform; both sides draw the signs.
+    """Rotates the values by seeded random signs and the Walsh-Hadamard transform, which the receiver inverts.
 
-    Values are cut into stretches whose lengths are powers of two, from 2^20 down to 256, so that none but the last is
-    filled up. Suresh, Yu, Kumar, McMahan: Distributed Mean Estimation with Limited Communication. ICML 2017 (arXiv
-    1611.00429), section 3.
+    Values are cut into chunks whose lengths are powers of two, from 2^20 down to 256; only the last chunk is padded
+    with zeros. The following stages get one part per chunk. Suresh, Yu, Kumar, McMahan: Distributed Mean Estimation
+    with Limited Communication. ICML 2017 (arXiv 1611.00429), section 3.
     """
 
     name: ClassVar[str] = "hadamard"
 
     def encode(
-        self, values: Tensor, block: ValueBlock, out: SymbolWriter, context: CodingContext, rest: Encode
+        self, values: Tensor, block: ValueBlock, out: SymbolWriter, context: CodingContext, encode_next: EncodeNext
     ) -> Tensor:
-        lengths = _lengths(block.numel)
-        filled = torch.cat([values, torch.zeros(sum(lengths) - len(values))])
-        rotated = [transform(part) for part in torch.split(filled * self._signs(len(filled), context), lengths)]
-        received = rest(torch.cat(rotated) if rotated else filled, _stretches(lengths))
-        return self._undone(received, lengths, block.numel, context)
+        lengths = _chunk_lengths(block.numel)
+        padded = torch.cat([values, torch.zeros(sum(lengths) - len(values))])
+        rotated = [transform(chunk) for chunk in torch.split(padded * self._signs(len(padded), context), lengths)]
+        received = encode_next(torch.cat(rotated) if rotated else padded, _chunk_block(lengths))
+        return self._inverse(received, lengths, block.numel, context)
 
-    def decode(self, block: ValueBlock, source: SymbolReader, context: CodingContext, rest: Decode) -> Tensor:
-        lengths = _lengths(block.numel)
-        return self._undone(rest(_stretches(lengths)), lengths, block.numel, context)
+    def decode(
+        self, block: ValueBlock, source: SymbolReader, context: CodingContext, decode_next: DecodeNext
+    ) -> Tensor:
+        lengths = _chunk_lengths(block.numel)
+        return self._inverse(decode_next(_chunk_block(lengths)), lengths, block.numel, context)
 
     def _signs(self, count: int, context: CodingContext) -> Tensor:
         return torch.randint(0, 2, (count,), generator=context.generator(self.name)).mul(2).sub(1).float()
 
-    def _undone(self, rotated: Tensor, lengths: list[int], count: int, context: CodingContext) -> Tensor:
-        parts = [transform(part) for part in torch.split(rotated, lengths)]
-        return (torch.cat(parts) * self._signs(len(rotated), context))[:count] if parts else rotated
+    def _inverse(self, rotated: Tensor, lengths: list[int], count: int, context: CodingContext) -> Tensor:
+        chunks = [transform(chunk) for chunk in torch.split(rotated, lengths)]
+        return (torch.cat(chunks) * self._signs(len(rotated), context))[:count] if chunks else rotated
 
 
 def transform(values: Tensor) -> Tensor:
-    """The orthonormal Walsh-Hadamard transform, its own inverse. Length: a power of two.
+    """Return the orthonormal Walsh-Hadamard transform of values [n], which is its own inverse; n is a power of two.
 
-    Sums are made in a fixed order, so that every machine gets the same bits.
+    Sums have a fixed order, so that every machine computes the same bits.
     """
     half = 1
     while half < len(values):
@@ -61,17 +63,17 @@ def transform(values: Tensor) -> Tensor:
     return values * (1 / math.sqrt(len(values)))
 
 
-def _lengths(count: int) -> list[int]:
-    """The powers of two that a number of values is cut into; the last may be longer than what is left."""
+def _chunk_lengths(count: int) -> list[int]:
+    """Return the lengths of the chunks of `count` values, padding included."""
     lengths = []
-    left, size = count, MOST
-    while left > 0:
-        while size > LEAST and size > left:
-            size //= 2
-        lengths.append(size)
-        left -= size
+    remaining, length = count, MAX_LENGTH
+    while remaining > 0:
+        while length > MIN_LENGTH and length > remaining:
+            length //= 2
+        lengths.append(length)
+        remaining -= length
     return lengths
 
 
-def _stretches(lengths: list[int]) -> ValueBlock:
+def _chunk_block(lengths: list[int]) -> ValueBlock:
     return ValueBlock(tuple((length,) for length in lengths))

@@ -1,4 +1,4 @@
-"""Send each value as a level of a quantiser that is fitted to the values."""
+"""Quantisation with levels that are fitted to the values."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from torch import Tensor
 
 from onebasin.codecs.context import CodingContext
 from onebasin.codecs.fitted_levels import fitted_levels
-from onebasin.codecs.stage import Decode, Encode, FinalStage
+from onebasin.codecs.stage import DecodeNext, EncodeNext, FinalStage
 from onebasin.codecs.value_block import ValueBlock
 from onebasin.wire.entropy import SymbolReader, SymbolWriter
 from onebasin.wire.error import WireError
 
 
 class Lloyd(FinalStage):
-    """`bits` a value by the least-squares levels of the very values, which are told before them; all tensors together.
+    """Quantises values to 2^`bits` least-squares levels, which are fitted to the values and sent before them.
 
-    For values whose distribution no other stage assumes, such as what top-k leaves. Lloyd: Least Squares Quantization
-    in PCM. IEEE Trans. Inf. Theory 1982.
+    A level takes 32 bits; all tensors have the same levels. Use it for values of no known distribution, such as those
+    that top-k selects. Lloyd: Least Squares Quantization in PCM. IEEE Trans. Inf. Theory 1982.
     """
 
     name: ClassVar[str] = "lloyd"
@@ -30,7 +30,7 @@ class Lloyd(FinalStage):
     bits: Annotated[int, Field(ge=1, le=6)] = 2
 
     def encode(
-        self, values: Tensor, block: ValueBlock, out: SymbolWriter, context: CodingContext, rest: Encode
+        self, values: Tensor, block: ValueBlock, out: SymbolWriter, context: CodingContext, encode_next: EncodeNext
     ) -> Tensor:
         levels = fitted_levels(values.numpy(), 1 << self.bits)
         symbols = np.searchsorted((levels[1:].astype(np.float64) + levels[:-1]) / 2, values.numpy()).astype(np.int32)
@@ -38,7 +38,9 @@ class Lloyd(FinalStage):
         out.symbols(symbols, 1 << self.bits)
         return torch.from_numpy(levels[symbols])
 
-    def decode(self, block: ValueBlock, source: SymbolReader, context: CodingContext, rest: Decode) -> Tensor:
+    def decode(
+        self, block: ValueBlock, source: SymbolReader, context: CodingContext, decode_next: DecodeNext
+    ) -> Tensor:
         levels = source.floats(1 << self.bits)
         if not np.isfinite(levels).all():
             raise WireError("a level is NaN or infinite")

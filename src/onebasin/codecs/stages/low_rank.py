@@ -1,4 +1,4 @@
-"""Matrices as products of two thin ones."""
+"""Approximation of matrices by products of two factors with few columns."""
 
 from __future__ import annotations
 
@@ -9,17 +9,19 @@ from pydantic import Field
 from torch import Tensor
 
 from onebasin.codecs.context import CodingContext
-from onebasin.codecs.stage import Decode, Encode, Stage
+from onebasin.codecs.stage import DecodeNext, EncodeNext, Stage
 from onebasin.codecs.value_block import ValueBlock
 from onebasin.wire.entropy import SymbolReader, SymbolWriter
 
 
 class LowRank(Stage):
-    """Each tensor, as a matrix [its first axis, the rest], by two factors of `rank` columns; others go on as they are.
+    """Sends each matrix as two factors of `rank` columns, from `steps` steps of subspace iteration.
 
-    Subspace iteration from a basis that all senders of a round draw alike. Vogels, Karimireddy, Jaggi: PowerSGD.
-    NeurIPS 2019 (arXiv 1905.13727), algorithm 1. There one step a round is all that all-reduce allows, and the last
-    round's factor is reused; here the sender has the matrix, and takes as many steps as it likes before it sends.
+    A tensor is a matrix [first axis, all other axes]. One for which two factors are not fewer values is not changed.
+    The iteration starts from a random basis that all senders of a round share. Vogels, Karimireddy, Jaggi: PowerSGD.
+    NeurIPS
+    2019 (arXiv 1905.13727), algorithm 1. PowerSGD takes one step per round, because each step needs an all-reduce, and
+    reuses the last round's factor; here the sender has the whole matrix and can take several steps before it sends.
     """
 
     name: ClassVar[str] = "low-rank"
@@ -29,56 +31,62 @@ class LowRank(Stage):
     steps: Annotated[int, Field(ge=1, le=64)] = 1
 
     def encode(
-        self, values: Tensor, block: ValueBlock, out: SymbolWriter, context: CodingContext, rest: Encode
+        self, values: Tensor, block: ValueBlock, out: SymbolWriter, context: CodingContext, encode_next: EncodeNext
     ) -> Tensor:
         pieces = []
-        draws = context.generator(self.name, shared=True)
+        generator = context.generator(self.name, shared=True)
         for part, shape in zip(block.split(values), block.shapes, strict=True):
-            if not self._pays(shape):
+            if not self._is_factored(shape):
                 pieces.append(part)
                 continue
             matrix = part.view(shape[0], -1)
-            basis = torch.randn(matrix.shape[1], self.rank, generator=draws)
+            basis = torch.randn(matrix.shape[1], self.rank, generator=generator)
             left = torch.linalg.qr(matrix @ basis).Q
             for _ in range(self.steps - 1):
                 left = torch.linalg.qr(matrix @ (matrix.T @ left)).Q
             pieces += [left.reshape(-1), (matrix.T @ left).reshape(-1)]
-        inner = self._factored(block)
-        received = rest(torch.cat(pieces) if pieces else values, inner)
-        return self._multiplied(received, inner, block)
+        factors = self._factor_block(block)
+        received = encode_next(torch.cat(pieces) if pieces else values, factors)
+        return self._products(received, factors, block)
 
-    def decode(self, block: ValueBlock, source: SymbolReader, context: CodingContext, rest: Decode) -> Tensor:
-        inner = self._factored(block)
-        return self._multiplied(rest(inner), inner, block)
+    def decode(
+        self, block: ValueBlock, source: SymbolReader, context: CodingContext, decode_next: DecodeNext
+    ) -> Tensor:
+        factors = self._factor_block(block)
+        return self._products(decode_next(factors), factors, block)
 
-    def _pays(self, shape: tuple[int, ...]) -> bool:
-        """Whether a tensor is a matrix that two factors say in fewer values."""
+    def _is_factored(self, shape: tuple[int, ...]) -> bool:
+        """Return whether a tensor is a matrix that has more values than its two factors."""
         if len(shape) < 2 or 0 in shape:
             return False
         rows, columns = shape[0], torch.Size(shape[1:]).numel()
         return self.rank <= rows and self.rank * (rows + columns) < rows * columns
 
-    def _factored(self, block: ValueBlock) -> ValueBlock:
+    def _factor_block(self, block: ValueBlock) -> ValueBlock:
+        """Return the block of the factors, two for each factored part, and of the other parts."""
         shapes: list[tuple[int, ...]] = []
         for shape in block.shapes:
-            if self._pays(shape):
+            if self._is_factored(shape):
                 shapes += [(shape[0], self.rank), (torch.Size(shape[1:]).numel(), self.rank)]
             else:
                 shapes.append(shape)
         return ValueBlock(tuple(shapes))
 
-    def _multiplied(self, received: Tensor, inner: ValueBlock, block: ValueBlock) -> Tensor:
-        """Each pair of factors multiplied, column by column: sums in a fixed order have the same bits everywhere."""
-        pieces = iter(zip(inner.split(received), inner.shapes, strict=True))
-        products = []
+    def _products(self, received: Tensor, factors: ValueBlock, block: ValueBlock) -> Tensor:
+        """Return the values [n] of the products of received factors, and of the other parts.
+
+        A product is summed column by column: a fixed order of sums gives the same bits on every machine.
+        """
+        pieces = iter(zip(factors.split(received), factors.shapes, strict=True))
+        parts = []
         for shape in block.shapes:
-            part, form = next(pieces)
-            if self._pays(shape):
-                right, right_form = next(pieces)
-                columns = zip(part.view(form).unbind(1), right.view(right_form).unbind(1), strict=True)
-                total = torch.zeros(form[0], right_form[0])
-                for one, other in columns:
-                    total += one[:, None] * other[None, :]
-                part = total.reshape(-1)
-            products.append(part)
-        return torch.cat(products) if products else received
+            part, left_shape = next(pieces)
+            if self._is_factored(shape):
+                right, right_shape = next(pieces)
+                columns = zip(part.view(left_shape).unbind(1), right.view(right_shape).unbind(1), strict=True)
+                product = torch.zeros(left_shape[0], right_shape[0])
+                for left_column, right_column in columns:
+                    product += left_column[:, None] * right_column[None, :]
+                part = product.reshape(-1)
+            parts.append(part)
+        return torch.cat(parts) if parts else received

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Protocol
 
 from pydantic import Field
 
-from onebasin.core.atomic_write import write_whole
+from onebasin.core.atomic_write import write_atomically
 from onebasin.core.clients import ClientId, Failure, Reply
 from onebasin.core.settings import Positive
 from onebasin.core.state import State
@@ -208,7 +208,7 @@ class Flower:
         written = {}
         for client in sorted(self._changed):
             written[client] = f"{MARK_FILE}{client:06d}-{stamp}.safetensors"
-            write_whole(folder / written[client], State(facts={"mark": self._marks[client]}).to_bytes())
+            write_atomically(folder / written[client], State(facts={"mark": self._marks[client]}).to_bytes())
         self._changed.clear()
         return written
 

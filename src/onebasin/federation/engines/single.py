@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 
 from onebasin.codecs.codec import NotFinite
-from onebasin.core.atomic_write import write_whole
+from onebasin.core.atomic_write import write_atomically
 from onebasin.core.clients import ClientId, Failure, Reply
 from onebasin.core.state import State, StateError
 from onebasin.federation.engine import EngineError, EngineSettings
@@ -67,7 +67,7 @@ class InProcess:
         written = {}
         for client in sorted(self._states):
             written[client] = f"client-{client:06d}-{stamp}.safetensors"
-            write_whole(folder / written[client], self.read_state(client))
+            write_atomically(folder / written[client], self.read_state(client))
         self._files |= {client: folder / name for client, name in written.items()}
         self._states.clear()
         return written

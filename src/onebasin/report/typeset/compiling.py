@@ -10,7 +10,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
 
-from onebasin.core.atomic_write import write_whole
+from onebasin.core.atomic_write import write_atomically
 from onebasin.report.arms import ReportError
 
 _LAYOUT = Path(__file__).with_name("layout")
@@ -67,5 +67,5 @@ def compile_document(folder: Path, kind: Kind, target: Path) -> Path:
         raise ReportError(f"{source.name}: {message}") from None
     assert isinstance(output, bytes)
     target.parent.mkdir(parents=True, exist_ok=True)
-    write_whole(target, output)
+    write_atomically(target, output)
     return target

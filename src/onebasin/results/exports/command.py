@@ -7,7 +7,7 @@ from pathlib import Path
 import safetensors.torch
 import torch
 
-from onebasin.core.atomic_write import write_whole
+from onebasin.core.atomic_write import write_atomically
 from onebasin.results.exports.finished import FinishedRun, read_finished_run
 from onebasin.results.exports.onnx import EXTRA, largest_difference, to_onnx
 from onebasin.results.exports.supermask_run import seed_mask_of
@@ -30,7 +30,7 @@ def export_run(run: Path, kind: str, out: Path) -> str:
         raise FileExistsError(f"{out} exists already; name another file, or remove it first")
     write = {"seed-mask": _seed_mask, "safetensors": _safetensors, "onnx": _onnx}[kind]
     data, description = write(finished)
-    write_whole(out, data)
+    write_atomically(out, data)
     return f"{out}: {len(data):,} bytes, {description}"
 
 
