@@ -2,6 +2,8 @@
 
 import fcntl
 import json
+import math
+from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
@@ -10,14 +12,25 @@ import torch
 from torch import nn
 
 from onebasin.core.atomic_write import append_lines, write_atomically
-from onebasin.core.clients import ClientId
 from onebasin.core.state import State
 from onebasin.federation.engine import Engine
 from onebasin.federation.run_config import RunConfig
-from onebasin.results.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from onebasin.results.checkpoint import (
+    DIGEST_BYTES,
+    Checkpoint,
+    CheckpointError,
+    digest_of,
+    load_checkpoint,
+    require_digest,
+    save_checkpoint,
+)
 from onebasin.wire.ledger import Ledger
 
 LEDGER_HEADER = "round,client,direction,kind,bytes\n"
+GROWING = ("history.jsonl", "ledger.csv")
+"""The files to which each round adds lines."""
+FIXED = ("config.toml", "holdings.json")
+"""The files that are written once, when the run begins."""
 
 
 class RunDirectoryError(ValueError):
@@ -43,7 +56,9 @@ class RunDirectory:
             self._lock.close()
             raise RunDirectoryError(f"{path} is in use: another process is running it") from None
         self.history: list[dict[str, Any]] = []
-        self._client_files: dict[ClientId, str] = {}
+        self._checkpoint: Checkpoint | None = None
+        self._fixed: dict[str, str] = {}
+        self._digests = {name: blake2b(digest_size=DIGEST_BYTES) for name in GROWING}
 
     @staticmethod
     def config_path(path: Path) -> Path:
@@ -63,10 +78,18 @@ class RunDirectory:
             raise RunDirectoryError(f"{path} already holds a run; continue it with --resume, or choose another --out")
         (path / "checkpoint").mkdir(parents=True, exist_ok=True)
         directory = cls(path, config)
-        write_atomically(path / "holdings.json", json.dumps(holdings).encode())
-        write_atomically(path / "history.jsonl", b"")
-        write_atomically(path / "ledger.csv", LEDGER_HEADER.encode())
-        write_atomically(path / "config.toml", config.to_toml().encode())
+        contents = {
+            "holdings.json": json.dumps(holdings).encode(),
+            "history.jsonl": b"",
+            "ledger.csv": LEDGER_HEADER.encode(),
+            "config.toml": config.to_toml().encode(),
+        }
+        directory._fixed = {name: digest_of(contents[name]) for name in FIXED}
+        for name in GROWING:
+            directory._digests[name].update(contents[name])
+        directory._save_checkpoint(0, State(), Ledger(), None)
+        for name, content in contents.items():  # the configuration last: it makes the directory a run
+            write_atomically(path / name, content)
         return directory
 
     @classmethod
@@ -79,17 +102,17 @@ class RunDirectory:
         cls.config_path(path)
         directory = cls(path, config)
         try:
-            for partial in path.glob(".*.partial"):  # left by a process that was killed while it wrote a file
+            for partial in path.rglob(".*.partial"):  # left by a process that was killed while it wrote a file
                 partial.unlink()
-            (path / "checkpoint").mkdir(exist_ok=True)
             checkpoint = load_checkpoint(path / "checkpoint", directory._run_id)
+            if checkpoint is None:
+                rounds = len(_lines(path / "history.jsonl"))
+                raise RunDirectoryError(f"{path} has {rounds} rounds of history, but no checkpoint to go on from")
             directory._rewind(checkpoint)
         except BaseException:
             directory.close()
             raise
-        if checkpoint:
-            directory._client_files = dict(checkpoint.clients)
-        return directory, checkpoint
+        return directory, checkpoint if checkpoint.round else None
 
     def close(self) -> None:
         """Release the lock, so that another process can use the directory."""
@@ -102,12 +125,19 @@ class RunDirectory:
         states are saved in the checkpoint.
         """
         self.history.append(record)
-        append_lines(self.path / "history.jsonl", [json.dumps(record)])
-        entries = (f"{e.round},{e.client},{e.direction},{e.kind.name.lower()},{e.bytes}" for e in ledger.drain())
-        append_lines(self.path / "ledger.csv", entries)
-        folder, previous_files = self.path / "checkpoint", self._client_files
-        self._client_files = save_checkpoint(
-            folder, self._run_id, record["round"], server, ledger, engine, previous_files
+        self._append("history.jsonl", [json.dumps(record)])
+        entries = [f"{e.round},{e.client},{e.direction},{e.kind.name.lower()},{e.bytes}" for e in ledger.drain()]
+        self._append("ledger.csv", entries)
+        self._save_checkpoint(record["round"], server, ledger, engine)
+
+    def _append(self, name: str, lines: list[str]) -> None:
+        append_lines(self.path / name, lines)
+        self._digests[name].update("".join(f"{line}\n" for line in lines).encode())
+
+    def _save_checkpoint(self, round: int, server: State, ledger: Ledger, engine: Engine | None) -> None:
+        digests = {**self._fixed, **{name: digest.hexdigest() for name, digest in self._digests.items()}}
+        self._checkpoint = save_checkpoint(
+            self.path / "checkpoint", self._run_id, round, server, ledger, engine, self._checkpoint, digests
         )
 
     def write_model(self, model: nn.Module) -> None:
@@ -125,30 +155,43 @@ class RunDirectory:
         path = self.path / "summary.json"
         return json.loads(path.read_bytes()) if path.exists() else None
 
-    def _rewind(self, checkpoint: Checkpoint | None) -> None:
+    def _rewind(self, checkpoint: Checkpoint) -> None:
         """Remove the lines of history and ledger that were written after the checkpoint, incomplete ones included.
 
-        Raises RunDirectoryError when the remaining lines do not agree with the checkpoint.
+        Raises CheckpointError when what remains, or another file, is not what the checkpoint was written with.
         """
-        last = checkpoint.round if checkpoint else 0
-        history, ledger = self.path / "history.jsonl", self.path / "ledger.csv"
-        lines = history.read_text(encoding="utf-8").splitlines() if history.exists() else []
-        if checkpoint is None and (len(lines) > 1 or (self.path / "summary.json").exists()):
-            raise RunDirectoryError(f"{self.path} has {len(lines)} rounds of history, but no checkpoint to go on from")
-        try:
-            self.history = [json.loads(line) for line in lines[:last]]
-            numbers = [record["round"] for record in self.history]
-        except (ValueError, KeyError, TypeError) as error:
-            raise RunDirectoryError(f"{history} is damaged: {error!r}") from None
-        if numbers != list(range(1, last + 1)):
-            raise RunDirectoryError(f"{history} has the rounds {numbers}; the checkpoint is of round {last}")
-        entries = ledger.read_text(encoding="utf-8").splitlines()[1:] if ledger.exists() else []
-        kept = [entry for entry in entries if entry.count(",") == 4 and int(entry.split(",", 1)[0]) <= last]
-        in_file = sum(int(entry.rsplit(",", 1)[1]) for entry in kept)
-        in_checkpoint = checkpoint.ledger.totals()["total"] if checkpoint else 0
-        if in_file != in_checkpoint:
-            raise RunDirectoryError(
-                f"{ledger} lists {in_file:,} bytes; the checkpoint of round {last} has {in_checkpoint:,}"
-            )
-        write_atomically(history, "".join(line + "\n" for line in lines[:last]).encode())
-        write_atomically(ledger, (LEDGER_HEADER + "".join(entry + "\n" for entry in kept)).encode())
+        for name in FIXED:
+            require_digest(self.path / name, checkpoint.directory[name])
+        last = checkpoint.round
+        lines = _lines(self.path / "history.jsonl")[:last]
+        entries = [e for e in _lines(self.path / "ledger.csv")[1:] if _round_of(e) <= last]
+        contents = {
+            "history.jsonl": "".join(line + "\n" for line in lines).encode(),
+            "ledger.csv": (LEDGER_HEADER + "".join(entry + "\n" for entry in entries)).encode(),
+        }
+        for name, content in contents.items():
+            if digest_of(content) != checkpoint.directory[name]:
+                raise CheckpointError(
+                    f"{self.path / name}: the checkpoint is damaged: its lines up to round {last} are not those that "
+                    "were written"
+                )
+        for name, content in contents.items():
+            write_atomically(self.path / name, content)
+            self._digests[name].update(content)
+        self.history = [json.loads(line) for line in lines]
+        self._fixed = {name: checkpoint.directory[name] for name in FIXED}
+        self._checkpoint = checkpoint
+
+
+def _lines(path: Path) -> list[str]:
+    """Return a file's lines; none where it is missing or is no text."""
+    try:
+        return path.read_text(encoding="utf-8").split("\n")[:-1]
+    except (OSError, UnicodeDecodeError):
+        return []
+
+
+def _round_of(entry: str) -> float:
+    """Return the round of a ledger entry; infinity for a line that is none."""
+    number = entry.partition(",")[0]
+    return int(number) if number.isascii() and number.isdigit() else math.inf
