@@ -6,6 +6,7 @@ import torch
 from tests.methods.aggregation.models import merged, states
 
 from onebasin.methods.aggregation.krum import Krum, krum_scores, squared_distances
+from onebasin.methods.aggregation_rule import Mean, apply_rule
 
 
 def test_krum_by_hand() -> None:
@@ -28,3 +29,8 @@ def test_krum_leaves_out_whoever_sends_infinity() -> None:
     after, left_out = merged(Krum(byzantine=1, keep=3), [hostile, *rows, hostile])
     assert left_out == [0, 4]
     assert (after["w"].item(), after["b"].item()) == (1.0, 1.0)
+
+
+def test_the_rate_scales_the_step_to_the_merged_model() -> None:
+    slots = {"weights": {"w": torch.tensor([1.0])}}
+    assert apply_rule(Krum(rate=0.5), slots, Mean({"w": torch.tensor([4.0])}))["weights"]["w"].tolist() == [3.0]
