@@ -7,6 +7,7 @@ import pytest
 import torch
 from tests.federation.rounds import Federation, composition, on_three_values
 
+from onebasin.core.clients import Failure
 from onebasin.core.layout import Layout, Tensors
 from onebasin.federation.read_config import read_config
 from onebasin.federation.server.aggregate import Aggregator
@@ -162,3 +163,21 @@ def test_models_that_were_aligned_leave_their_permutations() -> None:
         torch.testing.assert_close(after["weights"][name], value)
     assert orders.keys() == {0, 3}
     assert all(torch.equal(orders[3][group], perms[group].argsort()) for group in spec.groups)
+
+
+@pytest.mark.xfail(strict=True, reason="statistics stay in the buffer where their client's model never comes")
+def test_statistics_of_a_client_whose_model_never_came_do_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    used: list[tuple[list[int], int]] = []
+
+    def watched(
+        model: object, merged: Tensors, models: list[ClientModel], reported: list[object], *_: object
+    ) -> Tensors:
+        used.append(([one.client for one in models], len(reported)))
+        return merged
+
+    monkeypatch.setattr("onebasin.federation.server.repair_model.repaired", watched)
+    made = Federation(composition("own starts, repair by clients", "method.frame=signatures"))
+    orders = made.server.close(list(made.engine.exchange(made.server.open(1))))
+    replies = made.engine.exchange(orders)
+    made.server.close([(client, Failure("gone") if client == 3 else reply) for client, reply in replies])
+    assert used == [([0, 1, 2], 3)]
