@@ -1,5 +1,7 @@
 """A user's own data set and model, as they would write them."""
 
+from collections.abc import Iterable
+
 import torch
 from torch import nn
 
@@ -92,3 +94,14 @@ def small() -> nn.Module:
 def nothing() -> str:
     """No model at all."""
     return "model"
+
+
+CONSTANT = 3
+
+
+class Recorded(torch.optim.SGD):
+    """An optimiser that keeps the arguments that it is given."""
+
+    def __init__(self, parameters: Iterable[nn.Parameter], **given: float) -> None:
+        super().__init__(parameters, lr=given["lr"])
+        self.given = given
