@@ -308,7 +308,6 @@ def test_a_request_without_what_the_objective_exchanges_is_refused() -> None:
     assert made.engine.read_state(0) == State().to_bytes()
 
 
-@pytest.mark.xfail(strict=True, reason="a client trains on weights of its own that the server does not know")
 @pytest.mark.parametrize(
     ("method", "start"), [("fedavg", "broadcast"), ("fedavg", "shared-seed"), ("scaffold", "broadcast")]
 )

@@ -6,6 +6,8 @@ import pytest
 import torch
 from torch import nn
 
+from onebasin.core.settings import ConfigError
+from onebasin.federation.read_config import read_config
 from onebasin.learning.local_training import Training
 from onebasin.learning.optimizers import OPTIMIZERS, build_optimizer, optimizer_class
 
@@ -72,3 +74,9 @@ def test_one_from_outside_gets_momentum_and_decay_only_where_they_are_not_zero(
     parameter = nn.Parameter(torch.zeros(1))
     found = build_optimizer("tests.user_code:Recorded", [parameter], 0.25, momentum, decay, {})
     assert found.given == expected  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("options", ["{foo = 1}", "{momentum = 0.9}"])
+def test_options_that_an_optimizer_does_not_take_are_refused_beforehand(options: str) -> None:
+    with pytest.raises(ConfigError, match=r"training\.optimizer='sgd' does not take optimizer_options="):
+        read_config("fedavg", [f"training.optimizer_options={options}"])

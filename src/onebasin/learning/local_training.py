@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated, Any
 
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
@@ -20,7 +20,7 @@ from onebasin.learning.data.examples import Split
 from onebasin.learning.metrics import loss_of
 from onebasin.learning.objective import Batch, LocalPhase, Objective
 from onebasin.learning.objectives.plain import Plain
-from onebasin.learning.optimizers import OptimizerName, build_optimizer
+from onebasin.learning.optimizers import OPTIMIZERS, OptimizerName, build_optimizer
 from onebasin.networks.weights import buffers_of, clone, copy_into, parameters_of
 
 if TYPE_CHECKING:
@@ -50,6 +50,24 @@ class Training(Settings):
     warmup_lr: Positive | None = None
     clip: Positive | None = None
     keep_optimizer: bool = False
+
+    @model_validator(mode="after")
+    def _optimizers_take_their_options(self) -> Training:
+        outside = [recipe for recipe in (self, self.warmup_recipe) if recipe.optimizer not in OPTIMIZERS]
+        for recipe in [*outside, *([self] if self.optimizer_options else [])]:
+            try:
+                recipe.build_optimizer([nn.Parameter(torch.zeros(1))], round=1)
+            except Exception as error:  # an optimiser from outside may raise anything
+                raise ValueError(
+                    f"optimizer={recipe.optimizer!r} does not take optimizer_options={recipe.optimizer_options} "
+                    f"beside lr, momentum and weight_decay: {type(error).__name__}: {error}"
+                ) from None
+        return self
+
+    def build_optimizer(self, parameters: Iterable[nn.Parameter], round: int) -> torch.optim.Optimizer:
+        """Return the optimiser over the parameters, its rate decayed to a round (from 1)."""
+        options = (self.momentum, self.weight_decay, self.optimizer_options)
+        return build_optimizer(self.optimizer, parameters, self.rate(round), *options)
 
     @property
     def warmup_recipe(self) -> Training:
@@ -119,7 +137,7 @@ def train_locally(
     parameters, buffers = parameters_of(model), buffers_of(model)
     copy_into(parameters, start.weights)
     copy_into(buffers, start.buffers)
-    optimizer = make_optimizer(model, recipe, round)
+    optimizer = recipe.build_optimizer(model.parameters(), round)
     load_optimizer(optimizer, model, start.optimizer)
     trained = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
     phase = LocalPhase(model, trained, start.weights, start.memory, start.correction)
@@ -228,18 +246,6 @@ def steps_of(examples: int, recipe: Training) -> int:
     size = min(recipe.batch, examples)
     whole, rest = divmod(examples, size)
     return recipe.epochs * (whole + (rest > 1))
-
-
-def make_optimizer(model: nn.Module, recipe: Training, round: int) -> torch.optim.Optimizer:
-    """Return the recipe's optimiser over the model's parameters, its rate decayed to this round (from 1)."""
-    return build_optimizer(
-        recipe.optimizer,
-        model.parameters(),
-        recipe.rate(round),
-        recipe.momentum,
-        recipe.weight_decay,
-        recipe.optimizer_options,
-    )
 
 
 def read_optimizer(optimizer: torch.optim.Optimizer, model: nn.Module) -> Tensors:

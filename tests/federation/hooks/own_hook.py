@@ -40,7 +40,7 @@ class Halving(Hook):
     def before_aggregation(self, state: State, buffer: AggregationBuffer, round: int) -> None:
         state.facts["rounds"] = round
 
-    def after_aggregation(self, slots: dict[str, Tensors], buffer: AggregationBuffer, replies: int) -> None:
+    def after_aggregation(self, slots: dict[str, Tensors], buffer: AggregationBuffer) -> None:
         slots["whole"] = buffer.extra("control").result()
 
     def report(self, report: Report) -> Report:

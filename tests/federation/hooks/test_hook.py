@@ -53,7 +53,7 @@ def test_by_default_a_hook_does_nothing() -> None:
     trained, message = Trained({}, {}, {}, 1, 0.5), Message(0, 1, 0, ())
     hook.begin(state)
     hook.before_aggregation(state, None, 1)  # type: ignore[arg-type]
-    hook.after_aggregation(slots, None, 1)  # type: ignore[arg-type]
+    hook.after_aggregation(slots, None)  # type: ignore[arg-type]
     assert state == State()
     assert slots.keys() == {"weights"}
     assert hook.check(reply) == (reply, "")

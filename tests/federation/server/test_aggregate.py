@@ -165,12 +165,11 @@ def test_models_that_were_aligned_leave_their_permutations() -> None:
     assert all(torch.equal(orders[3][group], perms[group].argsort()) for group in spec.groups)
 
 
-@pytest.mark.xfail(strict=True, reason="statistics stay in the buffer where their client's model never comes")
 def test_statistics_of_a_client_whose_model_never_came_do_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
     used: list[tuple[list[int], int]] = []
 
     def watched(
-        model: object, merged: Tensors, models: list[ClientModel], reported: list[object], *_: object
+        model: object, merged: Tensors, models: list[ClientModel], reported: dict[int, object], *_: object
     ) -> Tensors:
         used.append(([one.client for one in models], len(reported)))
         return merged

@@ -96,7 +96,7 @@ def test_what_came_back_before_a_server_stopped_need_not_come_again(name: str, s
     second.restore(through_bytes(saved))
     for client, reply in replies[2:]:
         take(second, client, reply)
-    second._aggregate(4)
+    second._aggregate()
     after, expected = State(second.state.slots, second.state.facts), State(alone.state.slots, alone.state.facts)
     assert after.to_bytes() == expected.to_bytes()
     assert second.result.reports == alone.result.reports

@@ -54,7 +54,6 @@ def test_what_does_not_go_with_control_variates_is_refused(method: str, changes:
         read_config(method, changes)
 
 
-@pytest.mark.xfail(strict=True, reason="scores have no variates: every client fails with a KeyError in every round")
 def test_masks_of_own_seeds_are_refused() -> None:
     with pytest.raises(ConfigError, match="control-variates"):
         read_config("scaffold", ["method.start=local", "method.models=masked"])

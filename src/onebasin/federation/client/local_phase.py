@@ -77,6 +77,8 @@ class LocalPhase:
         )
         if masks is not None:
             trained = replace(trained, weights=masks.weights(model, trained.weights), optimizer={})
+        if recipe.optimizer != self._config.training.optimizer:
+            trained = replace(trained, optimizer={})  # the next phase's optimiser cannot use another's state
         for hook in self._protocol.hooks:
             trained = hook.after_training(work.client, work.round, work.start, trained)
         return trained

@@ -52,6 +52,8 @@ def begin_work(config: RunConfig, protocol: Protocol, client: int, state: State,
     state = in_order(protocol, state, order)
     broadcast = _broadcast(protocol, message, state) if protocol.sends_deltas else None
     point = _starting_point(config, protocol, message, client, state, broadcast)
+    if point.own and Request.SEND_UPDATE in request:
+        raise WireError("the order asks for an update, but brings no model to which it is one")
     correction: Tensors = {}
     for hook in protocol.hooks:
         point = hook.starting_point(point, message, state)

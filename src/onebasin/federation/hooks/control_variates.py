@@ -38,10 +38,11 @@ class ControlVariateExchange(Hook):
     def decode(self, body: bytes) -> Tensors:
         return self.context.protocol.uplink.receive(body, CodingContext())
 
-    def after_aggregation(self, slots: dict[str, Tensors], buffer: AggregationBuffer, replies: int) -> None:
-        """SCAFFOLD, algorithm 1, line 17: c + |S|/N * mean change."""
-        if replies:
-            mean, share = buffer.extra(self.section).result(), replies / self.context.clients
+    def after_aggregation(self, slots: dict[str, Tensors], buffer: AggregationBuffer) -> None:
+        """SCAFFOLD, algorithm 1, line 17: c + |S|/N * mean change; every reply has a weight of 1."""
+        changes = buffer.extra(self.section)
+        if changes.weight:
+            mean, share = changes.result(), changes.weight / self.context.clients
             slots["control"] = {name: c + share * mean[name] for name, c in slots["control"].items()}
 
     def correction(self, message: Message, state: State) -> Tensors:

@@ -85,7 +85,7 @@ class Hook:
     def before_aggregation(self, state: State, buffer: AggregationBuffer, round: int) -> None:
         """Change the round's sums."""
 
-    def after_aggregation(self, slots: dict[str, Tensors], buffer: AggregationBuffer, replies: int) -> None:
+    def after_aggregation(self, slots: dict[str, Tensors], buffer: AggregationBuffer) -> None:
         """Change the slots of the server's next state."""
 
     # The client

@@ -74,7 +74,9 @@ class Aggregator:
         if self._method.repair != "none" and (fresh or self._method.alignment.every_round):
             from onebasin.federation.server.repair_model import repaired
 
-            reported = self._reported_statistics(buffer, orders) if self._method.repair_targets == "clients" else None
+            reported = (
+                self._reported_statistics(buffer, models, orders) if self._method.repair_targets == "clients" else {}
+            )
             state = repaired(self._model, state, models, reported, probes(), self._method.repair)
         after["weights"], after["buffers"] = self._split(state)
         return after
@@ -114,14 +116,15 @@ class Aggregator:
         return replace(one, weights=weights, buffers=buffers)
 
     def _reported_statistics(
-        self, buffer: AggregationBuffer, orders: Mapping[ClientId, Perms]
-    ) -> list[tuple[float, Tensors]]:
-        """Return the statistics that clients reported, with their weights, in the common neuron order."""
-        spec = self._protocol.neurons.statistics_spec
-        return [
-            (weight, spec.apply(found, orders[client]) if client in orders else found)
-            for client, (weight, found) in buffer.statistics.items()
-        ]
+        self, buffer: AggregationBuffer, models: list[ClientModel], orders: Mapping[ClientId, Perms]
+    ) -> dict[ClientId, Tensors]:
+        """Return the statistics that the models' clients reported, in the common neuron order."""
+        spec, present = self._protocol.neurons.statistics_spec, {one.client for one in models}
+        return {
+            client: spec.apply(found, orders[client]) if client in orders else found
+            for client, (_, found) in buffer.statistics.items()
+            if client in present
+        }
 
     def _split(self, state: Tensors) -> tuple[Tensors, Tensors]:
         buffers = {name for name, _ in self._model.named_buffers()}

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
 
 from onebasin.alignment.merging import shares
 from onebasin.alignment.repair import Statistics, Way, restore, statistics
+from onebasin.core.clients import ClientId
 from onebasin.core.layout import Tensors
 from onebasin.methods.aggregation_rule import ClientModel
 
@@ -17,22 +18,20 @@ def repaired(
     model: nn.Module,
     merged: Tensors,
     models: Sequence[ClientModel],
-    reported: Sequence[tuple[float, Statistics]] | None,
+    reported: Mapping[ClientId, Statistics],
     inputs: Tensor,
     way: Way,
 ) -> Tensors:
     """Return the merged state with its neurons' statistics restored.
 
-    reported: statistics that clients sent, with their weights, in the merged model's order; None: measure them on the
-    inputs [n, ...].
+    The targets are the weighted mean of the models' statistics. reported: those that clients sent, in the merged
+    model's neuron order; the others are measured on the inputs [n, ...].
     """
     if way == "norm-reset":
         return restore(model, merged, {}, inputs, way)
-    known = reported
-    if known is None:
-        known = [(one.weight, statistics(model, one.state, inputs)) for one in models]
+    known = [reported[one.client] if one.client in reported else statistics(model, one.state, inputs) for one in models]
     targets: Statistics = {}
-    for (_, found), share in zip(known, shares(len(known), [weight for weight, _ in known]), strict=True):
+    for found, share in zip(known, shares(len(known), [one.weight for one in models]), strict=True):
         for name, value in found.items():
             targets[name] = targets.get(name, torch.zeros_like(value)) + share * value
     return restore(model, merged, targets, inputs, way)

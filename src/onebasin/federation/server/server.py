@@ -123,7 +123,7 @@ class Server:
         following = next_requests(self.method, self.state, reports, orders, not self.round.buffer.empty)
         if following:
             return self._ask(following)
-        self._aggregate(len(reports))
+        self._aggregate()
         return {}
 
     def is_evaluated(self, round: int) -> bool:
@@ -229,11 +229,11 @@ class Server:
         self.round.orders = self.aggregator.aligner.by_signatures(signatures, weights, common)
         self._keep_orders()
 
-    def _aggregate(self, replies: int) -> None:
+    def _aggregate(self) -> None:
         """End the round with the next global model, if there is anything to make it of."""
         if self.round.buffer.empty:
             return
-        slots = self._next_slots_without_extremes(replies)
+        slots = self._next_slots_without_extremes()
         if slots is None:
             return
         self.state.slots = slots
@@ -246,12 +246,12 @@ class Server:
         if self.config.training.keep_optimizer and self.method.frame in ("weights", "activations"):
             self._keep_orders()
 
-    def _next_slots_without_extremes(self, replies: int) -> dict[str, Tensors] | None:
+    def _next_slots_without_extremes(self) -> dict[str, Tensors] | None:
         """Return the slots after the round, without clients whose numbers prevent it; None if there are none left."""
         expected: tuple[type[ValueError], ...] = (TooFewReplies, NotFinite, *self._errors_of_alignment())
         while not self.round.buffer.empty:
             try:
-                return self._next_slots(replies)
+                return self._next_slots()
             except (ValueError, torch.linalg.LinAlgError) as error:  # type: ignore[attr-defined]
                 extreme = self.round.buffer.drop_extreme()
                 if isinstance(error, ValueError) and not (isinstance(error, expected) or extreme):
@@ -273,7 +273,7 @@ class Server:
 
         return (NotFiniteWeights,)
 
-    def _next_slots(self, replies: int) -> dict[str, Tensors]:
+    def _next_slots(self) -> dict[str, Tensors]:
         """Return the slots after the round; a `ValueError` or `LinAlgError` where that would make no sense."""
         buffer, round = self.round.buffer, self.result.round
         for hook in self.protocol.hooks:
@@ -282,7 +282,7 @@ class Server:
             round, buffer, self.state.slots, self._sketches(), self.round.orders, self.protocol.sent_mask(round)
         )
         for hook in self.protocol.hooks:
-            hook.after_aggregation(slots, buffer, replies)
+            hook.after_aggregation(slots, buffer)
         for slot in self._finite_slots & slots.keys():
             require_finite(flatten(slots[slot]), slots[slot])
         return slots

@@ -30,6 +30,8 @@ class ControlVariates(Objective):
             yield "frame='adopt-one' has no common model in round 1, which 'control-variates' needs"
         if method.aligned:
             yield f"frame={method.frame!r} and objective='control-variates' exclude each other"
+        if method.models == "masked":
+            yield "objective='control-variates' needs clients to train weights, and models='masked' has them train scores"
         if method.guarded:
             yield (
                 f"objective='control-variates' takes the mean of what clients say of their variates, which neither "
