@@ -33,7 +33,7 @@ def parse_chain(text: str) -> tuple[Stage, ...]:
     for place, stage in enumerate(stages):
         last = place == len(stages) - 1
         if stage.is_final != last:
-            ends = ", ".join(name for name in STAGES.names if STAGES.find(name).is_final)
+            ends = ", ".join(name for name in STAGES.built_in if STAGES.find(name).is_final)
             problem = f"ends with {stage.name!r}; the last is to be one of {ends}"
             raise ValueError(f"{text!r} {problem}" if last else f"{text!r}: nothing can follow {stage.name!r}")
         if stage.keeps_residuals and any(not earlier.keeps_residuals for earlier in stages[:place]):

@@ -8,7 +8,7 @@ when its name is first asked for.
 from __future__ import annotations
 
 import pkgutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import cached_property
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
@@ -85,9 +85,13 @@ class Registry(Generic[T]):
             self._found[name] = self._load(name)
         return self._found[name]
 
-    def summary(self, name: str) -> str:
-        """Return the first line of an entry's docstring."""
-        return (self.find(name).__doc__ or "").strip().partition("\n")[0]
+    def entries(self) -> Iterator[tuple[str, Any]]:
+        """Yield each name with its entry; an announced one that cannot be used with the `FactoryError`."""
+        for name in self.names:
+            try:
+                yield name, self.find(name)
+            except FactoryError as error:
+                yield name, error
 
     def _load(self, name: str) -> Any:
         if name in self.built_in:
