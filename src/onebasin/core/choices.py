@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal, get_origin
 
 from pydantic import GetCoreSchemaHandler, ValidationError
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
-from onebasin.core.references import FactoryError
+from onebasin.core.references import FactoryError, is_outside
 from onebasin.core.registry import Registry, UnknownName
 from onebasin.core.settings import Choice, by_kind
 
@@ -39,6 +39,9 @@ class OpenChoice:
         except (UnknownName, FactoryError) as error:
             where = "" if isinstance(value, str) else f"got {table['kind']!r}; "
             raise PydanticCustomError("unknown_name", "{problem}", {"problem": f"{where}{error}"}) from None
+        if is_outside(chosen) and get_origin(chosen.model_fields["kind"].annotation) is Literal:
+            problem = f"got {table['kind']!r}; a class from outside declares kind: str = ''"
+            raise PydanticCustomError("own_name", "{problem}", {"problem": problem})
         try:
             return chosen.model_validate(table)
         except ValidationError as error:
