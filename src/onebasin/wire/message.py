@@ -30,8 +30,9 @@ NAMES = (
     "signatures",
     "sketch",
     "statistics",
+    "extra",
 )
-"""What a section can be: the wire has a name's place in this list."""
+"""What a section can be: the wire has a name's place in this list. `extra` is for code from outside the package."""
 
 _HEADER = struct.Struct("<2sBI")
 _CHECKSUM = struct.Struct("<I")
