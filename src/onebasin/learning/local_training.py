@@ -1,13 +1,13 @@
 """The local loop: some epochs or steps of an optimiser over one client's examples."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Annotated, Any
 
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
@@ -20,7 +20,7 @@ from onebasin.learning.masks.masked_update import MaskedUpdate, forward_with_mas
 from onebasin.learning.metrics import loss_of
 from onebasin.learning.objective import Batch, LocalPhase, Objective
 from onebasin.learning.objectives.plain import Plain
-from onebasin.learning.optimizers import OptimizerName, build_optimizer
+from onebasin.learning.optimizers import OPTIMIZERS, OptimizerName, build_optimizer
 from onebasin.networks.weights import buffers_of, clone, copy_into, parameters_of
 
 
@@ -48,6 +48,21 @@ class Training(Settings):
     clip: Positive | None = None
     keep_optimizer: bool = False
 
+    @model_validator(mode="after")
+    def _optimizers_can_be_made(self) -> "Training":
+        """Raise `ValueError` for options that an optimiser refuses, which else would fail in every client's phase."""
+        for recipe in (self, self.warmup_recipe):
+            if recipe.optimizer in OPTIMIZERS and not recipe.optimizer_options:
+                continue
+            try:
+                _optimizer_over([nn.Parameter(torch.zeros(1, 1))], recipe, recipe.lr)
+            except Exception as error:  # a user's optimiser may raise anything
+                raise ValueError(
+                    f"optimizer={recipe.optimizer!r} with optimizer_options={recipe.optimizer_options} cannot be made: "
+                    f"{type(error).__name__}: {error}"
+                ) from None
+        return self
+
     @property
     def warmup_recipe(self) -> "Training":
         """Return the recipe of the phase that a client starts from its own weights."""
@@ -74,7 +89,7 @@ class Start:
     """Where a local phase begins.
 
     optimizer: the optimiser's state, from `Trained`. memory: what the objective kept after the client's last phase.
-    correction: what the objective's exchange adds to every gradient; {} for nothing. trainable: which values are
+    correction: what the objective's exchange brought for this phase; {} for nothing. trainable: which values are
     trained, booleans by parameter; None for all. masking: of the update, towards which it is trained.
     """
 
@@ -216,13 +231,13 @@ def steps_of(examples: int, recipe: Training) -> int:
 
 def make_optimizer(model: nn.Module, recipe: Training, round: int) -> torch.optim.Optimizer:
     """Return the recipe's optimiser over the model's parameters, its rate decayed to this round (from 1)."""
+    return _optimizer_over(model.parameters(), recipe, recipe.rate(round))
+
+
+def _optimizer_over(parameters: Iterable[nn.Parameter], recipe: Training, rate: float) -> torch.optim.Optimizer:
+    """Return the recipe's optimiser over parameters, at a learning rate."""
     return build_optimizer(
-        recipe.optimizer,
-        model.parameters(),
-        recipe.rate(round),
-        recipe.momentum,
-        recipe.weight_decay,
-        recipe.optimizer_options,
+        recipe.optimizer, parameters, rate, recipe.momentum, recipe.weight_decay, recipe.optimizer_options
     )
 
 
