@@ -88,7 +88,10 @@ def load_checkpoint(folder: Path, run_id: str) -> Checkpoint | None:
                 f"version {VERSION}; it cannot go on with this one"
             )
         if manifest["run"] != run_id:
-            raise CheckpointError(f"{path}: the checkpoint is of run {manifest['run']}, not of {run_id}")
+            raise CheckpointError(
+                f"{path}: the checkpoint is of run {manifest['run']}, not of {run_id}: a setting, or code from outside "
+                "the package, has changed"
+            )
         path = folder / manifest["server"]
         server = State.from_bytes(path.read_bytes())
         clients = {int(client): name for client, name in manifest["clients"].items()}
