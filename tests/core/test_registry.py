@@ -83,10 +83,13 @@ def test_a_name_is_found_as_the_class_that_its_file_defines(parts: Registry[Choi
     assert parts.find("sign") is parts.find("sign")
 
 
-def test_the_summary_is_the_first_line_of_the_docstring(parts: Registry[Choice], outside: str) -> None:
-    assert parts.summary("top-k") == "Keeps the largest values."
-    assert parts.summary("sign") == ""
-    assert parts.summary(f"{outside}:Median") == "The median of three."
+def test_entries_are_the_parts_and_what_keeps_one_from_being_used(
+    parts: Registry[Choice], outside: str, announce: Announce
+) -> None:
+    announce({"stage.broken": "nowhere.at_all:Part"})
+    entries = dict(parts.entries())
+    assert list(entries)[:-1] == list(parts.built_in)
+    assert isinstance(entries["broken"], FactoryError)
 
 
 def test_announced_names_follow_the_built_in_ones(parts: Registry[Choice], outside: str, announce: Announce) -> None:

@@ -100,7 +100,7 @@ def test_slots_are_not_changed_and_others_stay(rule: AggregationRule) -> None:
 
 def test_no_rule_remembers_under_a_name_of_the_server_s() -> None:
     assert "control" in RESERVED
-    with pytest.raises(ValueError, match="combine='greedy': its memory uses 'control', a slot of the server's"):
+    with pytest.raises(ValueError, match="combine: got 'greedy'; its memory uses 'control', a slot of the server's"):
         apply_rule(Greedy(), {"weights": {"w": torch.zeros(1)}}, Mean({"w": torch.zeros(1)}))
 
 

@@ -7,6 +7,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from onebasin.core.references import FactoryError
 from onebasin.core.registry import Registry, announced
 
 
@@ -28,9 +29,9 @@ def names(what: str) -> Mapping[str, str]:
 
 
 def _methods() -> Mapping[str, str]:
-    from onebasin.methods.page import PAGES, load_page
+    from onebasin.methods.page import PAGES
 
-    return {name: load_page(name).summary for name in PAGES.names}
+    return _lines(PAGES, lambda page: str(page.summary))
 
 
 def _datasets() -> Mapping[str, str]:
@@ -55,11 +56,11 @@ def _codecs() -> Mapping[str, str]:
     from onebasin.codecs.chain import STAGES, options
     from onebasin.codecs.named_codecs import CODECS
 
-    lines = {name: (codec.__doc__ or "").splitlines()[0] for name, codec in CODECS.items()}
-    for name in STAGES.names:
-        stage = STAGES.find(name)
-        lines[name if stage.is_final else f"{name} |"] = f"{STAGES.summary(name)} ({options(stage)})"
-    return lines
+    going_on = {name for name, stage in STAGES.entries() if not getattr(stage, "is_final", True)}
+    stages = _lines(STAGES, lambda stage: f"{_summary(stage)} ({options(stage)})")
+    return {name: _summary(codec) for name, codec in CODECS.items()} | {
+        f"{name} |" if name in going_on else name: line for name, line in stages.items()
+    }
 
 
 def _rules() -> Mapping[str, str]:
@@ -94,7 +95,20 @@ def _engines() -> Mapping[str, str]:
 
 
 def _summaries(registry: Registry[Any]) -> Mapping[str, str]:
-    return {name: registry.summary(name) for name in registry.names}
+    return _lines(registry, _summary)
+
+
+def _lines(registry: Registry[Any], line: Callable[[Any], str]) -> dict[str, str]:
+    """Return name -> line of each entry; of an announced one that cannot be used, why."""
+    return {
+        name: f"cannot be used: {entry}" if isinstance(entry, FactoryError) else line(entry)
+        for name, entry in registry.entries()
+    }
+
+
+def _summary(thing: Any) -> str:
+    """Return the first line of a docstring."""
+    return (thing.__doc__ or "").strip().partition("\n")[0]
 
 
 def _announced(kind: str) -> Mapping[str, str]:

@@ -34,7 +34,7 @@ def parse_chain(text: str) -> tuple[Stage, ...]:
     for index, stage in enumerate(stages):
         is_last = index == len(stages) - 1
         if stage.is_final != is_last:
-            final_names = ", ".join(name for name in STAGES.names if STAGES.find(name).is_final)
+            final_names = ", ".join(name for name in STAGES.built_in if STAGES.find(name).is_final)
             problem = f"ends with {stage.name!r}; the last is to be one of {final_names}"
             raise ValueError(f"{text!r} {problem}" if is_last else f"{text!r}: nothing can follow {stage.name!r}")
         if stage.keeps_residuals and any(not earlier.keeps_residuals for earlier in stages[:index]):

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal, get_origin
 
 from pydantic import GetCoreSchemaHandler, ValidationError
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
-from onebasin.core.references import FactoryError
+from onebasin.core.references import FactoryError, is_outside
 from onebasin.core.registry import Registry, UnknownName
 from onebasin.core.settings import Choice, by_kind
 
@@ -43,6 +43,9 @@ class OpenChoice:
         own_name = choice_class.model_fields["kind"].default
         if own_name in self._registry.built_in and self._registry.find(own_name) is choice_class:
             table = {**table, "kind": own_name}  # a built-in part that was named by its reference
+        if is_outside(choice_class) and get_origin(choice_class.model_fields["kind"].annotation) is Literal:
+            problem = f"got {table['kind']!r}; a class from outside declares kind: str = ''"
+            raise PydanticCustomError("own_name", "{problem}", {"problem": problem})
         try:
             return choice_class.model_validate(table)
         except ValidationError as error:

@@ -6,8 +6,11 @@ import importlib
 import inspect
 import os
 import sys
+from collections.abc import Iterable
+from functools import cache
 from hashlib import blake2b
 from pathlib import Path
+from types import FunctionType
 from typing import Any
 
 
@@ -64,10 +67,25 @@ def is_outside(thing: Any) -> bool:
     return bool(thing.__module__.partition(".")[0] != "onebasin")
 
 
+def outside_sources(things: Iterable[Any]) -> dict[str, str]:
+    """Return ``module:name`` -> digest of the source of those classes and functions that are from outside.
+
+    PyTorch's are left out: they are known by their names. Any other object stands for its class.
+    """
+    defined = [thing if isinstance(thing, type | FunctionType) else type(thing) for thing in things]
+    return {
+        f"{thing.__module__}:{thing.__qualname__}": source_digest(thing)
+        for thing in defined
+        if is_outside(thing) and thing.__module__.partition(".")[0] != "torch"
+    }
+
+
+@cache
 def source_digest(thing: Any) -> str:
     """Return 16 hex digits of the BLAKE2b digest of the file that defines a class or function.
 
     Returns "" if there is no such file, as for a class that was defined in an interactive session.
+    The file is read once: a change while the code is in use is a change for the next process.
     """
     try:
         file = inspect.getsourcefile(thing)

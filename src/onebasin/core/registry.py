@@ -8,7 +8,7 @@ A module is imported when its name is first looked up.
 from __future__ import annotations
 
 import pkgutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import cached_property
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
@@ -89,9 +89,13 @@ class Registry(Generic[T]):
             self._loaded[name] = self._load(name)
         return self._loaded[name]
 
-    def summary(self, name: str) -> str:
-        """Return the first line of a part's docstring. Errors: as for `find`."""
-        return (self.find(name).__doc__ or "").strip().partition("\n")[0]
+    def entries(self) -> Iterator[tuple[str, Any]]:
+        """Yield each name with its entry; an announced one that cannot be used with the `FactoryError`."""
+        for name in self.names:
+            try:
+                yield name, self.find(name)
+            except FactoryError as error:
+                yield name, error
 
     def _load(self, name: str) -> Any:
         if name in self.built_in:

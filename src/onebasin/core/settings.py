@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 
 class ConfigError(ValueError):
@@ -19,11 +19,20 @@ class Settings(BaseModel):
 class Choice(Settings):
     """Settings of a part that is chosen by name. `kind` is that name, or ``package.module:Name``.
 
+    A built-in class sets the default of `kind`; any other class leaves it alone, and is named by its reference.
     `needs` and `run_needs` yield a sentence for each other choice of the method, or setting of the run, that the part
     cannot be combined with. The method and the run configuration collect these sentences; no other file lists them.
     """
 
-    kind: str
+    kind: str = ""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _called_by_its_reference(cls, value: Any) -> Any:
+        """Fill in the name of a class that has none of its own."""
+        if isinstance(value, dict) and "kind" not in value and not cls.model_fields["kind"].default:
+            return {**value, "kind": f"{cls.__module__}:{cls.__qualname__}"}
+        return value
 
     def needs(self, method: Any) -> Iterator[str]:
         """Yield a sentence for each choice of the method (`methods.method.Method`) that this one excludes."""

@@ -29,6 +29,7 @@ from onebasin.wire.message import Kind, Message, Section
 from onebasin.wire.numbers import read_number, write_number
 
 if TYPE_CHECKING:
+    from onebasin.federation.hooks.hook import Hook
     from onebasin.methods.method import Method
 
 _SEED = struct.Struct("<Q")
@@ -71,7 +72,7 @@ class SectionTable:
     """Which requests a run has, which sections they may have, and which each reply must have.
 
     allowed: all that requests may ask for. of_requests: the names of their sections. model: the sections of a client's
-    whole model. with_buffers: models have buffers. of_training: the sections that hooks add to replies.
+    whole model. with_buffers: models have buffers. of_training: the sections that hooks add to replies to them.
     """
 
     allowed: Request
@@ -81,11 +82,13 @@ class SectionTable:
     of_training: frozenset[str]
 
     @classmethod
-    def of(cls, method: Method, with_buffers: bool, sends_deltas: bool, hook_sections: Iterable[str]) -> SectionTable:
+    def of(cls, method: Method, with_buffers: bool, sends_deltas: bool, hooks: Iterable[Hook]) -> SectionTable:
         """Return the table of a method. sends_deltas: requests encode how the global model changed."""
-        hooks = frozenset(hook_sections) - {""}
+        sections = {hook.section: hook.in_replies for hook in hooks if hook.section}
         model = frozenset({"seed", "update"} if method.models in ("seeded", "masked") else {"weights"})
-        return cls(_requests(method), _of_requests(method, sends_deltas) | hooks, model, with_buffers, hooks)
+        names = _of_requests(method, sends_deltas) | sections.keys()
+        of_replies = frozenset(section for section, in_replies in sections.items() if in_replies)
+        return cls(_requests(method), names, model, with_buffers, of_replies)
 
     def of_reply(self, request: Request) -> frozenset[str]:
         """Return the names of the sections that answer a request."""

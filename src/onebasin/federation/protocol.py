@@ -66,8 +66,7 @@ class Protocol:
         self.sends_deltas = self.forwards_updates or not dense
         self.rounds, self.clients = config.federation.rounds, len(task.parts)
         self.hooks = hooks_of(HookContext(config, self, self.clients))
-        hook_sections = [hook.section for hook in self.hooks]
-        self.sections = SectionTable.of(method, len(self.buffers) > 0, self.sends_deltas, hook_sections)
+        self.sections = SectionTable.of(method, len(self.buffers) > 0, self.sends_deltas, self.hooks)
         self.limit = self._most_bytes(method)
 
     @cached_property

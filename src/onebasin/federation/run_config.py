@@ -10,10 +10,11 @@ import tomli_w
 from pydantic import BaseModel, BeforeValidator, Field, model_validator
 
 from onebasin.codecs.chain import parse_chain
-from onebasin.core.references import is_outside, source_digest
+from onebasin.core.references import outside_sources, resolve
 from onebasin.core.settings import Count, Fraction, Settings, by_kind
 from onebasin.federation.engine import AnyEngine
 from onebasin.federation.hooks.attack import Attack
+from onebasin.federation.hooks.hook import hook_needs, hook_references
 from onebasin.learning.data.partition import partition_function
 from onebasin.learning.local_training import Training
 from onebasin.learning.optimizers import optimizer_class
@@ -63,7 +64,7 @@ class RunConfig(Settings):
     def _parts_fit(self) -> RunConfig:
         attack = self.federation.attack
         problems = [*self.method.run_needs(self), *self.engine.run_needs(self), *cohort_needs(self)]
-        problems += [*weights_needs(self), *([] if attack is None else attack.run_needs(self))]
+        problems += [*weights_needs(self), *([] if attack is None else attack.run_needs(self)), *hook_needs(self)]
         if problems:
             raise ValueError("\n".join(problems))
         return self
@@ -90,8 +91,9 @@ class RunConfig(Settings):
         return sha256(json.dumps(kept | {"seed": self.seed}, sort_keys=True).encode()).hexdigest()[:16]
 
     def outside_code(self) -> dict[str, str]:
-        """Return name -> digest of the source of each choice, stage, partition and optimiser from outside."""
+        """Return name -> digest of the source of each choice, hook, stage, partition and optimiser from outside."""
         used: list[Any] = [type(choice) for choice in self.method.choices]
+        used += [resolve(reference) for reference in hook_references(self).values()]
         codecs = [self.method.uplink, self.method.downlink]
         if self.method.opening is not None:
             codecs += [self.method.opening.uplink, self.method.opening.downlink or "none"]
@@ -99,11 +101,7 @@ class RunConfig(Settings):
         if self.method.data != "pooled":
             used.append(partition_function(self.task.partition.kind))
         used += [optimizer_class(name) for name in (self.training.optimizer, self.training.warmup_optimizer) if name]
-        return {
-            f"{thing.__module__}:{thing.__qualname__}": source_digest(thing)
-            for thing in used
-            if is_outside(thing) and thing.__module__.partition(".")[0] != "torch"
-        }
+        return outside_sources(used)
 
     def to_toml(self) -> str:
         """Return the configuration as TOML, every value spelled out."""

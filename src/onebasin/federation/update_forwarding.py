@@ -43,7 +43,7 @@ def forwarded_model(protocol: Protocol, body: bytes, round: int, weights: Tensor
 
     history: what both sides know of each value. `WireError` when the body has no updates of this model.
     """
-    mean, at, last = WeightedMean(protocol.parameters), 0, -1
+    mean, at, last, count = WeightedMean(protocol.parameters), 0, -1, 0
     began = flatten(weights)
     while at < len(body):
         client, at = read_number(body, at)
@@ -61,6 +61,8 @@ def forwarded_model(protocol: Protocol, body: bytes, round: int, weights: Tensor
         context = CodingContext(protocol.run, round, client, known_model=began, base_model=began)
         mean.add(protocol.uplink.receive(body[at : at + size], context, history), float(weight))
         at += size
+        count += 1
     if not mean.weight:
         raise WireError("a relay of no updates")
-    return apply_rule(protocol.rule, {"weights": weights}, Mean(mean.result(), mean.weight))["weights"]
+    result = Mean(mean.result(), mean.weight, share=count / protocol.clients)
+    return apply_rule(protocol.rule, {"weights": weights}, result)["weights"]

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from onebasin.core.layout import Tensors
 from onebasin.learning.pretrained import head_of
 from onebasin.networks.functional_call import stateless_call
+from onebasin.networks.weights import clone
 
 
 @contextmanager
@@ -30,12 +31,11 @@ def features_captured(model: nn.Module) -> Iterator[list[Tensor]]:
 def features_of(model: nn.Module, inputs: Tensor, weights: Tensors | None = None) -> Tensor:
     """Return the inputs of the model's last layer on a batch; of a sequence model at every position.
 
-    weights: parameters by name that are used in the place of the model's own. `PretrainedError` for a model without a
-    linear or convolution layer.
+    weights: parameters by name that are used in the place of the model's own. The model's buffers do not change: in
+    training, BatchNorm's statistics are those of the pass that the loss is taken of. `PretrainedError` for a model
+    without a linear or convolution layer.
     """
+    buffers = clone(dict(model.named_buffers()))
     with features_captured(model) as kept:
-        if weights is None:
-            model(inputs)
-        else:
-            stateless_call(model, weights, (inputs,))
+        stateless_call(model, {**buffers, **(weights or {})}, (inputs,))
     return kept[-1]

@@ -52,11 +52,12 @@ class Training(Settings):
     keep_optimizer: bool = False
 
     @model_validator(mode="after")
-    def _optimizers_take_their_options(self) -> Training:
+    def _optimizers_can_be_made(self) -> Training:
+        """Raise `ValueError` for options that an optimiser refuses, which else would fail in every client's phase."""
         outside = [recipe for recipe in (self, self.warmup_recipe) if recipe.optimizer not in OPTIMIZERS]
         for recipe in [*outside, *([self] if self.optimizer_options else [])]:
             try:
-                recipe.build_optimizer([nn.Parameter(torch.zeros(1))], round=1)
+                recipe.build_optimizer([nn.Parameter(torch.zeros(1, 1))], round=1)
             except Exception as error:  # an optimiser from outside may raise anything
                 raise ValueError(
                     f"optimizer={recipe.optimizer!r} does not take optimizer_options={recipe.optimizer_options} "
@@ -95,7 +96,7 @@ class Start:
     """Where a local phase begins.
 
     optimizer: the optimiser's state, from `Trained`. memory: what the objective kept after the client's last phase.
-    correction: what the objective's exchange adds to every gradient; {} for nothing. trainable: which values are
+    correction: what the objective's exchange brought for this phase; {} for nothing. trainable: which values are
     trained, booleans by parameter; None for all. masking: of the update, towards which it is trained.
     """
 

@@ -21,7 +21,7 @@ class LocalPhase:
 
     parameters: the trained parameters by name, whose values change from step to step. received: their values at the
     start of the phase. memory: what `Objective.remember` returned after this client's last phase; {} at first.
-    correction: what the objective's exchange (`Objective.exchange`) adds to every gradient; {} without one.
+    correction: what the objective's exchange (`Objective.exchange`) brought for this phase; {} without one.
     """
 
     model: nn.Module

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from types import MappingProxyType
+from types import FunctionType, MappingProxyType
 from typing import Annotated, Any
 
 import torch
@@ -32,7 +32,7 @@ def optimizer_class(name: str) -> Any:
         found = resolve(reference)
     except FactoryError as error:
         raise ValueError(str(error)) from None
-    if not callable(found):
+    if not isinstance(found, type | FunctionType):
         raise ValueError(f"{name!r} is a {type(found).__name__}; expected an optimiser's class, or a function")
     return found
 

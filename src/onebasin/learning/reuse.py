@@ -14,9 +14,11 @@ import torch
 from torch import Tensor, nn
 
 from onebasin.core.atomic_write import write_atomically
+from onebasin.core.references import outside_sources
 from onebasin.core.state import State, StateError
 from onebasin.learning.data.examples import Split
 from onebasin.learning.local_training import Start, Trained, Training, train_locally
+from onebasin.learning.optimizers import optimizer_class
 
 FOLDER = "ONEBASIN_REUSE"
 
@@ -61,6 +63,7 @@ def _digest(identity: str, start: Start, indices: Tensor, recipe: Training, roun
     digest = blake2b(digest_size=16)
     facts = [identity, recipe.model_dump(mode="json"), round if recipe.lr_decay != 1 else 1, seed]
     facts.append(start.objective.model_dump(mode="json"))
+    facts.append(outside_sources([type(start.objective), optimizer_class(recipe.optimizer)]))
     masking = start.masking
     facts += [] if masking is None else [masking.signed, masking.progressive]
     digest.update(json.dumps([*facts, torch.__version__, _code()], sort_keys=True).encode())

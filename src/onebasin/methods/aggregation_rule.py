@@ -14,7 +14,7 @@ from onebasin.core.choices import OpenChoice
 from onebasin.core.clients import ClientId
 from onebasin.core.layout import Tensors
 from onebasin.core.registry import Registry
-from onebasin.core.settings import Choice
+from onebasin.core.settings import Choice, ConfigError
 
 if TYPE_CHECKING:
     from onebasin.alignment.sketches import Sketch
@@ -36,19 +36,21 @@ class Mean:
     """The weighted mean of a round's updates, as `AggregationRule.step` gets it.
 
     update: the mean by parameter. weight: the sum of the clients' weights; where all count alike, their number.
-    steps: the weighted mean of the numbers of local steps.
+    steps: the weighted mean of the numbers of local steps. share: how many of the run's clients sent an update, from 0
+    to 1.
     """
 
     update: Tensors
     weight: float = 1.0
     steps: float = 1.0
+    share: float = 1.0
 
 
 @dataclass
 class ClientModel:
     """A client's whole model in a round, in the server's neuron order.
 
-    joined: the client began the round with the global model, and not with one of its own.
+    joined: the client began the round with the global model, and not with one of its own. steps: its local steps.
     """
 
     client: ClientId
@@ -56,6 +58,7 @@ class ClientModel:
     weights: Tensors
     buffers: Tensors
     joined: bool
+    steps: int = 0
 
     @property
     def state(self) -> Tensors:
@@ -104,7 +107,10 @@ class AggregationRule(Choice):
     uses_probes: ClassVar[bool] = False
     """Whether `merge` uses probe inputs."""
     is_forwardable: ClassVar[bool] = False
-    """Whether clients can apply it themselves to forwarded updates (`downlink="relay"`): it remembers nothing."""
+    """Whether clients can apply it themselves to forwarded updates (`downlink="relay"`).
+
+    Such a rule has no `memory` and no `prepare`, and does not use `Mean.steps`.
+    """
     personal_models: ClassVar[bool] = False
     """Whether the server's tensors are what the clients' models have in common, and each client has its own."""
     exchange: ClassVar[str] = ""
@@ -161,17 +167,22 @@ AGGREGATION_RULES: Registry[AggregationRule] = Registry("combine", AggregationRu
 AnyAggregationRule = Annotated[SerializeAsAny[AggregationRule], OpenChoice(AGGREGATION_RULES)]
 
 
+def first_memory(rule: AggregationRule, weights: Tensors) -> Slots:
+    """Return what a rule remembers before its first step; `ConfigError` where that takes a slot of the server's."""
+    memory = rule.memory(weights)
+    taken = memory.keys() & RESERVED
+    if taken:
+        raise ConfigError(f"method.combine: got {rule.kind!r}; its memory uses {min(taken)!r}, a slot of the server's")
+    return memory
+
+
 def apply_rule(rule: AggregationRule, slots: Slots, mean: Mean, part: Tensors | None = None) -> Slots:
     """Return the slots after a rule's step; `slots` is not changed.
 
     part: which values the round's updates cover, booleans by parameter; the others, and what the rule remembers of
     them, stay as they are (each fragment of Streaming DiLoCo has an optimiser of its own). None for all.
     """
-    memory = rule.memory(slots["weights"])
-    taken = memory.keys() & RESERVED
-    if taken:
-        raise ValueError(f"combine={rule.kind!r}: its memory uses {min(taken)!r}, a slot of the server's")
-    before = {**memory, **slots}
+    before = {**first_memory(rule, slots["weights"]), **slots}
     changed = rule.step(before, mean)
     if part is not None:
         changed = {

@@ -112,7 +112,10 @@ def load_checkpoint(folder: Path, run_id: str) -> Checkpoint | None:
     manifest = _read_manifest(path)
     _require_versions(path, manifest)
     if manifest["run"] != run_id:
-        raise CheckpointError(f"{path}: the checkpoint is of run {manifest['run']}, not of {run_id}")
+        raise CheckpointError(
+            f"{path}: the checkpoint is of run {manifest['run']}, not of {run_id}: a setting, or code from outside the "
+            "package, has changed"
+        )
     clients = {int(client): name for client, name in manifest["clients"].items()}
     for name, digest in manifest["digests"].items():
         require_digest(folder / name, digest)

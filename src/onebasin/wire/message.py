@@ -31,8 +31,9 @@ NAMES = (
     "signatures",
     "sketch",
     "statistics",
+    "extra",
 )
-"""The names that a section can have. A message contains a name as its index in this list."""
+"""The names that a section can have; a message contains a name as its index here. `extra`: code from outside."""
 
 _HEADER = struct.Struct("<2sBI")
 _CHECKSUM = struct.Struct("<I")

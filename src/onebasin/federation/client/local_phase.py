@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from onebasin.core.layout import Tensors
+from onebasin.core.references import outside_sources, resolve
 from onebasin.core.seeds import derive
 from onebasin.federation.client.starting_point import own_seed
 from onebasin.federation.client.work import Done, Work
@@ -37,7 +38,9 @@ class LocalPhase:
         self._fresh = clone(transient_buffers_of(model))
         trained = config.method.parametrization
         what = "" if trained.kind == "dense" else trained.model_dump_json()
-        self._identity = f"{config.task.model_dump_json()} {config.method.data} {config.seed}{what}"
+        factories = [resolve(name) for name in (config.task.dataset, config.task.model.kind) if ":" in name]
+        code = outside_sources([type(trained), *factories]) or ""
+        self._identity = f"{config.task.model_dump_json()} {config.method.data} {config.seed}{what}{code}"
 
     def run(self, work: Work) -> Done:
         """Train on the client's examples and score the result, each only if the request asks for it.

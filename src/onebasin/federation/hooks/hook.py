@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from onebasin.core.layout import Tensors
-from onebasin.core.references import resolve
+from onebasin.core.references import FactoryError, resolve
 from onebasin.core.state import State
 from onebasin.learning.local_training import Start, Trained
 from onebasin.wire.message import Message, Section
@@ -23,6 +23,10 @@ if TYPE_CHECKING:
     from onebasin.federation.run_config import RunConfig
     from onebasin.federation.server.aggregation_buffer import AggregationBuffer
     from onebasin.federation.server.replies import CheckedReply
+
+
+SECTIONS = ("control", "extra")
+"""The names that a hook's section can have; each is for one hook of a run."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +58,9 @@ class Hook:
     """
 
     section: ClassVar[str] = ""
-    """The name of a section that requests to train have, and replies to them; "" for none."""
+    """The name of a section that requests to train have, and replies to them: one of `SECTIONS`; "" for none."""
+    in_replies: ClassVar[bool] = True
+    """Whether replies have the section; else requests alone have it."""
     keeps_model: ClassVar[bool] = False
     """Whether each client keeps its model after a round."""
 
@@ -95,7 +101,7 @@ class Hook:
         return point
 
     def correction(self, message: Message, state: State) -> Tensors:
-        """Return what is added to every gradient of the local phase; {} for nothing."""
+        """Return tensors [by parameter] that the objective has in `LocalPhase.correction`; {} for none."""
         return {}
 
     def after_training(self, client: int, round: int, start: Start, trained: Trained) -> Trained:
@@ -119,10 +125,33 @@ class Hook:
 
 def hooks_of(context: HookContext) -> list[Hook]:
     """Return the hooks that the configuration's choices name, in the order in which they act on a reply."""
-    method, attack = context.config.method, context.config.federation.attack
-    named: list[Any]
-    if not method.federated:
-        named = [attack]
-    else:
-        named = [attack, method.objective, method.combine, method.privacy, method.norm_bound]
-    return [resolve(part.exchange)(context) for part in named if part is not None and part.exchange]
+    return [resolve(reference)(context) for reference in hook_references(context.config).values()]
+
+
+def hook_references(config: RunConfig) -> dict[str, str]:
+    """Return setting -> reference of each hook that the configuration's choices name, in the same order."""
+    method = config.method
+    parts: dict[str, Any] = {"federation.attack": config.federation.attack}
+    if method.federated:
+        for name in ("objective", "combine", "privacy", "norm_bound"):
+            parts[f"method.{name}"] = getattr(method, name)
+    return {setting: part.exchange for setting, part in parts.items() if part is not None and part.exchange}
+
+
+def hook_needs(config: RunConfig) -> Iterator[str]:
+    """Yield a sentence for each hook that cannot be used, or that has a section of another."""
+    sections: dict[str, str] = {}
+    for setting, reference in hook_references(config).items():
+        try:
+            found = resolve(reference)
+        except FactoryError as error:
+            yield f"{setting}: exchange={error}"
+            continue
+        if not (isinstance(found, type) and issubclass(found, Hook)):
+            yield f"{setting}: exchange={reference!r} is {found!r}; expected a subclass of {__name__}.Hook"
+        elif found.section and found.section not in SECTIONS:
+            yield f"{setting}: exchange={reference!r} has a section {found.section!r}; expected {' or '.join(SECTIONS)}"
+        elif found.section in sections:
+            yield f"{setting}: exchange={reference!r} has the section {found.section!r} of {sections[found.section]}"
+        elif found.section:
+            sections[found.section] = setting

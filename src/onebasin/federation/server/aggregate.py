@@ -69,7 +69,7 @@ class Aggregator:
         after, state = dict(slots), merged.state
         if not merged.complete and not fresh:
             update = {name: state[name] - before for name, before in slots["weights"].items()}
-            after = apply_rule(self._method.combine, after, Mean(update, float(len(models))), part)
+            after = apply_rule(self._method.combine, after, self._mean_of_models(update, models), part)
             state = state | after["weights"]
         if self._method.repair != "none" and (fresh or self._method.alignment.every_round):
             from onebasin.federation.server.repair_model import repaired
@@ -89,12 +89,18 @@ class Aggregator:
 
         return Merged(average([one.state for one in models], [one.weight for one in models]))
 
+    def _mean_of_models(self, update: Tensors, models: list[ClientModel]) -> Mean:
+        """Return the update that models were merged into, as a rule gets it."""
+        steps = sum(one.weight * one.steps for one in models) / sum(one.weight for one in models)
+        return Mean(update, float(len(models)), steps, len(models) / self._protocol.clients)
+
     def _from_means(self, buffer: AggregationBuffer, slots: Slots, part: Tensors | None) -> Slots:
         """Apply the mean of updates, and blend in the mean of clients' own models."""
         after = dict(slots)
         updates, models = buffer.update, buffer.model
         if updates.weight:
-            mean = Mean(updates.result(), updates.weight, buffer.steps / updates.weight)
+            share = buffer.updates / self._protocol.clients
+            mean = Mean(updates.result(), updates.weight, buffer.steps / updates.weight, share)
             after = apply_rule(self._method.combine, after, mean, part)
         if models.weight:
             arrived = models.result()

@@ -30,7 +30,8 @@ class AggregationBuffer:
 
     parameters, buffer_layout: the layouts. whole: keep whole models instead of means. update, model, buffers: running
     means of deltas to the global model, of clients' own models, and of buffers. steps: the weighted sum of local steps
-    of updates. remarks: on replies that were changed or left out. raw_updates: bytes, where they are forwarded.
+    of updates. updates: how many deltas were added to `update`. remarks: on replies that were changed or left out.
+    raw_updates: bytes, where they are forwarded.
     """
 
     parameters: Layout
@@ -41,6 +42,7 @@ class AggregationBuffer:
     buffers: WeightedMean = field(init=False)
     extras: dict[str, WeightedMean] = field(default_factory=dict)
     steps: float = 0.0
+    updates: int = 0
     models: list[ClientModel] = field(default_factory=list)
     statistics: dict[ClientId, tuple[float, Statistics]] = field(default_factory=dict)
     remarks: dict[ClientId, str] = field(default_factory=dict)
@@ -54,7 +56,7 @@ class AggregationBuffer:
         """Return the running mean of a hook's section, which has the layout of the parameters."""
         return self.extras.setdefault(section, WeightedMean(self.parameters))
 
-    def add_update(self, one: ClientModel, steps: int, common: Tensors) -> None:
+    def add_update(self, one: ClientModel, common: Tensors) -> None:
         """Add a client's update to the global weights `common`; `one.weights` is that update."""
         if self.whole:
             one.weights = {name: common[name] + change for name, change in one.weights.items()}
@@ -62,7 +64,8 @@ class AggregationBuffer:
             return
         self.update.add(one.weights, one.weight)
         self.buffers.add(one.buffers, one.weight)
-        self.steps += one.weight * steps
+        self.steps += one.weight * one.steps
+        self.updates += 1
 
     def add_model(self, one: ClientModel) -> None:
         """Add a client's own model."""
@@ -97,7 +100,8 @@ class AggregationBuffer:
         facts = {
             "weights": weights,
             "steps": self.steps,
-            "models": [[one.client, one.weight, one.joined] for one in self.models],
+            "updates": self.updates,
+            "models": [[one.client, one.weight, one.joined, one.steps] for one in self.models],
             "statistics": [[client, weight] for client, (weight, _) in self.statistics.items()],
             "remarks": [[client, remark] for client, remark in self.remarks.items()],
             "raw_updates": [[one.client, one.weight] for one in self.raw_updates],
@@ -112,10 +116,10 @@ class AggregationBuffer:
                 self.extra(name.removeprefix("extra/"))
         for name, mean in self._means():
             mean.sums, mean.weight = clone(state.slots[name]), facts["weights"][name]
-        self.steps = facts["steps"]
-        for place, (client, weight, joined) in enumerate(facts["models"]):
+        self.steps, self.updates = facts["steps"], facts["updates"]
+        for place, (client, weight, joined, steps) in enumerate(facts["models"]):
             weights, buffers = state.slots[f"weights/{place}"], state.slots[f"buffers/{place}"]
-            self.models.append(ClientModel(client, weight, weights, buffers, joined))
+            self.models.append(ClientModel(client, weight, weights, buffers, joined, steps))
         self.statistics = {
             client: (weight, state.slots[f"statistics/{client}"]) for client, weight in facts["statistics"]
         }

@@ -34,7 +34,7 @@ from onebasin.federation.server.requests import RequestKey, encode_request
 from onebasin.federation.server.round_in_progress import RoundInProgress
 from onebasin.federation.update_forwarding import RawUpdate
 from onebasin.learning.task import Task
-from onebasin.methods.aggregation_rule import ClientModel, TooFewReplies
+from onebasin.methods.aggregation_rule import ClientModel, TooFewReplies, first_memory
 from onebasin.networks.weights import buffers_of, clone, parameters_of
 from onebasin.wire.error import Diverged, WireError
 from onebasin.wire.ledger import Decoded
@@ -76,7 +76,7 @@ class Server:
             hook.begin(self.state)
         if self.has_model and self.protocol.sends_deltas:
             start_versions(self.state, 0, self.state.slots["weights"])
-        memory = self.method.combine.memory(parameters_of(model))
+        memory = first_memory(self.method.combine, parameters_of(model))
         self._finite_slots = {"weights", "control", *memory}
         self.round = RoundInProgress(RoundResult(0), self._empty_buffer())
 
@@ -200,8 +200,9 @@ class Server:
 
     def _add_update(self, client: ClientId, weight: float, reply: CheckedReply, update: Tensors) -> None:
         steps = reply.report.steps
-        sent = ClientModel(client, weight, self.method.combine.prepare(update, steps), reply.buffers, joined=True)
-        self.round.buffer.add_update(sent, steps, self.state.slots["weights"])
+        prepared = self.method.combine.prepare(update, steps)
+        sent = ClientModel(client, weight, prepared, reply.buffers, joined=True, steps=steps)
+        self.round.buffer.add_update(sent, self.state.slots["weights"])
         if self.protocol.forwards_updates and reply.raw_update is not None:
             self.round.buffer.raw_updates.append(RawUpdate(client, weight, reply.raw_update))
 

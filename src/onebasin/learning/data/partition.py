@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
-from types import MappingProxyType
+from types import FunctionType, MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -63,9 +63,15 @@ def partition(kind: str, dataset: Dataset, clients: int | None, seed: int, **opt
         raise PartitionError(f"seed: {seed}; expected 0 or more")
     if kind != "owner" or clients:
         _check_clients(clients, None if kind == "own" else len(dataset.train))
-    parts = assign(dataset, clients or 0, np.random.default_rng(seed), **options)
-    if kind not in _KINDS:
-        parts = _checked(kind, parts, clients or 0, len(dataset.train))
+    rng = np.random.default_rng(seed)
+    if kind in _KINDS:
+        parts = assign(dataset, clients or 0, rng, **options)
+    else:
+        try:
+            returned = assign(dataset, clients or 0, rng, **options)
+        except Exception as error:  # a user's function may raise anything
+            raise PartitionError(f"partition {kind!r} cannot be called: {type(error).__name__}: {error}") from error
+        parts = _checked(kind, returned, clients or 0, len(dataset.train))
     return [torch.from_numpy(np.sort(part)) for part in parts]
 
 
@@ -86,10 +92,9 @@ def partition_function(kind: str) -> Callable[..., list[Indices]]:
         found = resolve(reference)
     except FactoryError as error:
         raise PartitionError(f"partition: {error}") from None
-    if not callable(found):
+    if not isinstance(found, FunctionType):
         raise PartitionError(f"partition: {reference!r} is a {type(found).__name__}; expected a function")
-    function: Callable[..., list[Indices]] = found
-    return function
+    return found
 
 
 def _checked(kind: str, parts: object, clients: int, examples: int) -> list[Indices]:

@@ -31,7 +31,10 @@ class ControlVariates(Objective):
         if method.aligned:
             yield f"frame={method.frame!r} and objective='control-variates' exclude each other"
         if method.models == "masked":
-            yield "objective='control-variates' needs clients to train weights, and models='masked' has them train scores"
+            yield (
+                "objective='control-variates' corrects gradients of weights, and with models='masked' clients train "
+                "scores"
+            )
         if method.guarded:
             yield (
                 f"objective='control-variates' takes the mean of what clients say of their variates, which neither "
