@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from onebasin.codecs.context import CodingContext
-from onebasin.codecs.stage import Decode, Encode, Stage
+from onebasin.codecs.stage import DecodeNext, EncodeNext, Stage
 from onebasin.codecs.stages.fp32 import Float32
 from onebasin.codecs.value_block import ValueBlock
 from onebasin.core.layout import Tensors
@@ -45,7 +45,7 @@ class Halved(Stage):
     """Hands on half of each value, and is no end of a chain."""
 
     def encode(
-        self, values: Tensor, block: ValueBlock, out: SymbolWriter, context: CodingContext, rest: Encode
+        self, values: Tensor, block: ValueBlock, out: SymbolWriter, context: CodingContext, rest: EncodeNext
     ) -> Tensor:
         return 2 * rest(values / 2, block)
 
@@ -55,7 +55,7 @@ class Crooked(Float32):
 
     name: ClassVar[str] = "crooked"
 
-    def decode(self, block: ValueBlock, source: SymbolReader, context: CodingContext, rest: Decode) -> Tensor:
+    def decode(self, block: ValueBlock, source: SymbolReader, context: CodingContext, rest: DecodeNext) -> Tensor:
         return super().decode(block, source, context, rest) + 1
 
 
