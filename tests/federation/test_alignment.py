@@ -290,10 +290,10 @@ def test_warm_up_has_epochs_of_its_own() -> None:
 def test_what_comes_later_is_all_that_is_left_then() -> None:
     task = replace(permuted_task(), later=0.1)
     for client, part in enumerate(task.parts):
-        first, second = task.examples(client, alone=True), task.examples(client, alone=False)
+        first, second = task.examples(client, own_model=True), task.examples(client, own_model=False)
         assert (len(first), len(second)) == (27, 3)
         assert torch.equal(torch.cat([first, second]).sort().values, part)
-        assert torch.equal(task.examples(client, alone=True), first)
+        assert torch.equal(task.examples(client, own_model=True), first)
     config = still("method.frame=weights", "training.batch=9", rounds=3)
     config = config.model_copy(update={"training": config.training.model_copy(update={"steps": None})})
     server, engine = Server(config, task), InProcess(Client(config, task))
@@ -308,14 +308,14 @@ def test_what_comes_later_is_all_that_is_left_then() -> None:
 def test_who_has_two_examples_has_some_at_each_time(size: int, sizes: tuple[int, int]) -> None:
     task = replace(permuted_task(), later=0.99)
     task = replace(task, parts=[part[:size] for part in task.parts])
-    assert (len(task.examples(0, alone=True)), len(task.examples(0, alone=False))) == sizes
+    assert (len(task.examples(0, own_model=True)), len(task.examples(0, own_model=False))) == sizes
 
 
 def test_pooled_data_is_all_there(quick_config: MakeConfig) -> None:
     task = load_task(quick_config("centralised", "task.later=0.1"))
-    assert len(task.examples(0, alone=True)) == len(task.dataset.train)
+    assert len(task.examples(0, own_model=True)) == len(task.dataset.train)
     task = load_task(quick_config("fedavg", "task.later=0.1"))
-    assert 0 < len(task.examples(0, alone=False)) < 0.2 * len(task.parts[0]) + 1
+    assert 0 < len(task.examples(0, own_model=False)) < 0.2 * len(task.parts[0]) + 1
 
 
 def test_references_score_the_best_and_all_together(quick_config: MakeConfig, tmp_path: Path) -> None:

@@ -55,7 +55,7 @@ def four(monkeypatch: pytest.MonkeyPatch) -> tuple[Server, InProcess, Client]:
         scores = torch.tensor(LEARNED[int(identity.split()[-1])]).view(2, 2)
         return Trained({NAME: scores}, start.buffers, {}, 1, 0.0)
 
-    monkeypatch.setattr("onebasin.federation.client.local_phase.train_or_recall", learned)
+    monkeypatch.setattr("onebasin.federation.client.local_phase.train_or_reuse", learned)
     split = Split(torch.eye(2).repeat(4, 1), torch.tensor([0, 1] * 4))
     dataset = Dataset("four", split, split, ("a", "b"), (), 0, "test")
     task = FourWeights(dataset, list(torch.arange(8).split(2)), "four", {})

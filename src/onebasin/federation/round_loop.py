@@ -118,7 +118,7 @@ def _masks(server: Server) -> dict[str, dict[str, float]]:
     method = server.method
     if not method.parametrization.mask_form or not server.has_model:
         return {}
-    return kept_by_layer(server.state.slots["weights"], by_chance=method.combine.mask_form == "probability")
+    return kept_by_layer(server.state.slots["weights"], stochastic=method.combine.mask_form == "probability")
 
 
 def _score(server: Server, engine: Engine, task: Task) -> tuple[float | None, float | None]:

@@ -1,4 +1,4 @@
-"""The features of a batch: the inputs of a model's last linear or convolution layer."""
+"""Features of a batch: the inputs of a model's last linear or convolution layer."""
 
 from __future__ import annotations
 
@@ -14,28 +14,30 @@ from onebasin.networks.functional_call import stateless_call
 
 @contextmanager
 def features_captured(model: nn.Module) -> Iterator[list[Tensor]]:
-    """Collect, in every forward pass, the inputs of the model's last layer.
+    """Record the inputs of the model's last layer in every forward pass within the context.
 
-    `PretrainedError` for a model without a linear or convolution layer.
+    Yields a list, to which each forward pass appends one tensor [n, ...].
+    Raises PretrainedError if the model has no linear or convolution layer.
     """
-    kept: list[Tensor] = []
+    captured: list[Tensor] = []
     layer = model.get_submodule(head_of(model))
-    handle = layer.register_forward_pre_hook(lambda _, arguments: kept.append(arguments[0]))
+    handle = layer.register_forward_pre_hook(lambda _, arguments: captured.append(arguments[0]))
     try:
-        yield kept
+        yield captured
     finally:
         handle.remove()
 
 
 def features_of(model: nn.Module, inputs: Tensor, weights: Tensors | None = None) -> Tensor:
-    """Return the inputs of the model's last layer on a batch; of a sequence model at every position.
+    """Return the inputs of the model's last layer on a batch: [n, d], or [n, length, d] for sequences.
 
-    weights: parameters by name that are used in the place of the model's own. `PretrainedError` for a model without a
-    linear or convolution layer.
+    inputs: the batch, [n, ...].
+    weights: parameters by name that replace the model's own in this call; None for the model's own.
+    Raises PretrainedError if the model has no linear or convolution layer.
     """
-    with features_captured(model) as kept:
+    with features_captured(model) as captured:
         if weights is None:
             model(inputs)
         else:
             stateless_call(model, weights, (inputs,))
-    return kept[-1]
+    return captured[-1]

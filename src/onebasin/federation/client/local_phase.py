@@ -17,7 +17,7 @@ from onebasin.federation.protocol import Protocol
 from onebasin.federation.run_config import RunConfig
 from onebasin.learning.local_training import Trained
 from onebasin.learning.metrics import Score, evaluate, evaluate_by_class
-from onebasin.learning.reuse import train_or_recall
+from onebasin.learning.reuse import train_or_reuse
 from onebasin.learning.task import Task
 from onebasin.networks.weights import buffers_of, clone, copy_into, parameters_of, transient_buffers_of
 from onebasin.wire.message import Kind, Section
@@ -42,7 +42,7 @@ class LocalPhase:
         `TrainingFailed` when there are no examples, or the loss is no longer finite.
         """
         copy_into(transient_buffers_of(self._model), self._fresh)
-        indices = self._task.examples(work.client, alone=work.own)
+        indices = self._task.examples(work.client, own_model=work.own)
         trained = Trained(work.start.weights, work.start.buffers, work.start.optimizer, 0, float("nan"))
         if Request.TRAIN in work.request:
             trained = self._train(work, indices)
@@ -62,7 +62,7 @@ class LocalPhase:
         if masks is not None:
             model = masks.model(own_seed(self._config, work.client))
             start = replace(start, weights=clone(parameters_of(model)), buffers=clone(buffers_of(model)), optimizer={})
-        trained = train_or_recall(
+        trained = train_or_reuse(
             f"{self._identity} {work.client}",
             model,
             start,
