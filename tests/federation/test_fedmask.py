@@ -29,7 +29,7 @@ from onebasin.learning.load_task import load_task
 from onebasin.learning.local_training import Start, Trained
 from onebasin.learning.parametrizations.supermask import Supermask
 from onebasin.learning.task import Task
-from onebasin.methods.aggregation.overlap import Overlap, overlap, own_scores
+from onebasin.methods.aggregation.overlap import Overlap, agreed_signs, personal_scores
 from onebasin.wire.error import WireError
 from onebasin.wire.message import SERVER, decode_message
 
@@ -75,19 +75,19 @@ def play(server: Server, engine: InProcess, round: int) -> tuple[dict[int, bytes
 
 def test_two_clients_meet_where_both_keep_a_weight() -> None:
     masks = torch.tensor([[1.0, 1.0, 0.0, 0.0], [1.0, 0.0, 1.0, 0.0]])
-    assert overlap(Overlap(), masks.mean(0), 2).tolist() == [1, 0, 0, 0]
-    assert overlap(Overlap(), masks[0], 1).tolist() == [0, 0, 0, 0], "nobody is met alone"
+    assert agreed_signs(Overlap(), masks.mean(0), 2).tolist() == [1, 0, 0, 0]
+    assert agreed_signs(Overlap(), masks[0], 1).tolist() == [0, 0, 0, 0], "one client alone has no overlap"
 
 
 def test_what_several_keep_goes_by_the_share_of_all() -> None:
     kept = torch.tensor([0.0, 1.0, 2.0, 5.0, 6.0, 10.0]) / 10
-    assert overlap(Overlap(), kept, 10).tolist() == [0, 0, -1, -1, 1, 1]
-    assert overlap(Overlap(share=0.0), kept, 10).tolist() == [0, 0, 1, 1, 1, 1]
+    assert agreed_signs(Overlap(), kept, 10).tolist() == [0, 0, -1, -1, 1, 1]
+    assert agreed_signs(Overlap(share=0.0), kept, 10).tolist() == [0, 0, 1, 1, 1, 1]
 
 
 def test_a_client_goes_on_from_its_own_scores_unless_they_disagree() -> None:
     common, own = torch.tensor([1.0, 1.0, -1.0, -1.0, 0.0, 0.0]), torch.tensor([2.0, -2.0, 2.0, -2.0, 2.0, -2.0])
-    after = own_scores(Overlap(score=0.5), {"a": common}, {"a": own})["a"]
+    after = personal_scores(Overlap(score=0.5), {"a": common}, {"a": own})["a"]
     assert after.tolist() == [2.0, 0.5, -0.5, -2.0, 2.0, -2.0]
 
 

@@ -12,7 +12,7 @@ from typing import ClassVar
 from onebasin.core.state import State
 from onebasin.federation.hooks.hook import Hook, StartingPoint
 from onebasin.federation.messages import read_seed, write_seed
-from onebasin.methods.aggregation.overlap import Overlap, nothing_in_common, own_scores
+from onebasin.methods.aggregation.overlap import Overlap, personal_scores, undecided_signs
 from onebasin.wire.message import Message, Section
 
 
@@ -22,7 +22,7 @@ class PersonalMasks(Hook):
     keeps_model: ClassVar[bool] = True
 
     def begin(self, state: State) -> None:
-        state.slots["weights"] = nothing_in_common(state.slots["weights"])
+        state.slots["weights"] = undecided_signs(state.slots["weights"])
 
     def model_sections(self, state: State) -> Iterator[Section]:
         yield write_seed(state.facts["base"])
@@ -33,6 +33,6 @@ class PersonalMasks(Hook):
         if point.own:
             return point
         initial = self.context.protocol.initial_model(read_seed(message))[0]
-        signs = nothing_in_common(initial) if message.section("weights") is None else point.weights
-        scores = own_scores(rule, signs, state.slots.get("weights", initial))
+        signs = undecided_signs(initial) if message.section("weights") is None else point.weights
+        scores = personal_scores(rule, signs, state.slots.get("weights", initial))
         return replace(point, weights=scores, known_model=signs)
