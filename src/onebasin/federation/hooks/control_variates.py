@@ -1,4 +1,4 @@
-"""Control variates: the server's travels to the clients, and the change of each client's back.
+"""Exchange of control variates: requests have the server's, replies have the change of the client's own.
 
 Karimireddy, Kale, Mohri, Reddi, Stich, Suresh: SCAFFOLD. ICML 2020 (arXiv 1910.06378), algorithm 1.
 """
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 class ControlVariateExchange(Hook):
-    """The slot `control` is c at the server and c_i at client i."""
+    """SCAFFOLD's control variates. The slot `control` is c in the server's state, and c_i in that of client i."""
 
     section: ClassVar[str] = "control"
 
@@ -39,7 +39,7 @@ class ControlVariateExchange(Hook):
         return self.context.protocol.uplink.receive(body, CodingContext())
 
     def after_aggregation(self, slots: dict[str, Tensors], buffer: AggregationBuffer, replies: int) -> None:
-        """SCAFFOLD, algorithm 1, line 17: c + |S|/N * mean change."""
+        """Change the server's variate: c + |S|/N * mean change (SCAFFOLD, algorithm 1, line 17)."""
         if replies:
             mean, share = buffer.extra(self.section).result(), replies / self.context.clients
             slots["control"] = {name: c + share * mean[name] for name, c in slots["control"].items()}
@@ -51,7 +51,7 @@ class ControlVariateExchange(Hook):
     def reply_sections(
         self, work: Work, trained: Trained, state: State, slots: dict[str, Tensors]
     ) -> Iterator[Section]:
-        """SCAFFOLD, eq. 4, option II: the coded change of c_i; the slot is c_i as the server decodes it."""
+        """Yield the encoded change of c_i (SCAFFOLD, eq. 4, option II), and change c_i as the server decodes it."""
         common, own = self._received(work.message), self._own(state)
         recipe = self.context.config.training
         rate = (recipe.warmup_recipe if work.own else recipe).rate(work.round)

@@ -1,4 +1,4 @@
-"""Masks of the clients' own: each client merges the signs on which the clients agree with its own scores.
+"""Personal masks (FedMask): each client starts a round from its own scores, adjusted to the server's signs.
 
 Li, Sun, Zeng, Zhang, Li, Chen: FedMask. SenSys 2021 (doi 10.1145/3485730.3485929).
 """
@@ -17,7 +17,7 @@ from onebasin.wire.message import Message, Section
 
 
 class PersonalMasks(Hook):
-    """The server's `weights` are signs; a client that has no scores of its own begins with those of the run's seed."""
+    """The server's `weights` are signs. A client without scores of its own starts from those of the run's seed."""
 
     keeps_model: ClassVar[bool] = True
 

@@ -1,4 +1,4 @@
-"""Aggregation: from the replies of a round to the next global model."""
+"""Aggregation: the next global model from the replies of a round."""
 
 from __future__ import annotations
 
@@ -23,20 +23,20 @@ if TYPE_CHECKING:
 
 
 class Aggregator:
-    """Aligns, merges and repairs models, or applies the mean of updates. It keeps no state of its own."""
+    """Applies the mean of updates, or aligns, merges and repairs whole models. It has no state."""
 
     def __init__(self, method: Method, protocol: Protocol, workspace: nn.Module, seed: int) -> None:
         self._method, self._protocol, self._model, self._seed = method, protocol, workspace, seed
 
     @property
     def needs_whole_models(self) -> bool:
-        """Return whether the models of a round are needed one by one, and not their running mean."""
+        """Whether aggregation needs every model of a round, rather than a running mean."""
         aligned_here = self._method.frame in ("weights", "activations")
         return aligned_here or self._method.combine.sees_each_model or self._method.repair != "none"
 
     @property
     def aligner(self) -> ModelAligner:
-        """Return what finds neuron orders; imported where a method aligns."""
+        """The part that finds neuron orders; loaded only if the method aligns models."""
         from onebasin.federation.server.align_models import ModelAligner
 
         return ModelAligner(self._method, self._protocol.neurons, self._seed)
@@ -108,7 +108,7 @@ class Aggregator:
         return after
 
     def _aligned(self, models: list[ClientModel], slots: Slots, orders: dict[ClientId, Perms]) -> list[ClientModel]:
-        """Return the models in the common neuron order; the permutations that were found are added to `orders`."""
+        """Return the models in the common neuron order, and add the permutations to `orders`."""
         common = slots["weights"] | slots["buffers"] if "weights" in slots else None
         found = self.aligner.by_models(models, common)
         orders |= found
@@ -121,7 +121,7 @@ class Aggregator:
     def _reported_statistics(
         self, buffer: AggregationBuffer, orders: Mapping[ClientId, Perms]
     ) -> list[tuple[float, Tensors]]:
-        """Return the statistics that clients reported, with their weights, in the common neuron order."""
+        """Return weight and statistics of each client that sent statistics, in the common neuron order."""
         spec = self._protocol.neurons.statistics_spec
         return [
             (weight, spec.apply(found, orders[client]) if client in orders else found)

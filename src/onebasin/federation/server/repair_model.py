@@ -1,4 +1,4 @@
-"""Repair of a merged model: its neurons' statistics become the mean of its parts'."""
+"""Repair of a merged model: its neurons get the mean statistics of the models that were merged."""
 
 from __future__ import annotations
 
@@ -23,8 +23,11 @@ def repaired(
 ) -> Tensors:
     """Return the merged state with its neurons' statistics restored.
 
-    reported: statistics that clients sent, with their weights, in the merged model's order; None: measure them on the
-    inputs [n, ...].
+    model: a workspace.
+    models: the clients' models that were merged, in one neuron order.
+    reported: weight and statistics of each client that sent statistics, in this order; None: measure them on `inputs`.
+    inputs: probe inputs [n, ...].
+    way: "repair", "rescale" or "norm-reset".
     """
     if way == "norm-reset":
         return restore(model, merged, {}, inputs, way)
