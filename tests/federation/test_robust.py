@@ -1,4 +1,4 @@
-"""Robust combinations, norm bounds and simulated attacks, against numbers worked out by hand."""
+"""Robust aggregation rules, norm bounds and simulated attacks, against numbers worked out by hand."""
 
 import math
 from collections.abc import Callable
@@ -35,7 +35,7 @@ MakeConfig = Callable[..., RunConfig]
 
 
 def combine_robustly(rule: AggregationRule, rows: list[Tensors]) -> tuple[Tensors, list[int]]:
-    """Merge one model a row; return the merged one, and the numbers of the rows that were left out."""
+    """Merge one model per row; return the merged one, and the indices of the rows that were left out."""
     models = [ClientModel(number, 1.0, row, {}, joined=False) for number, row in enumerate(rows)]
     merged = rule.merge(models, cast(MergeContext, None))
     return merged.state, list(merged.left_out)
@@ -53,7 +53,7 @@ def test_a_trimmed_mean_leaves_out_the_ends_of_each_value() -> None:
     assert left_out == []
 
 
-def test_a_share_is_cut_that_is_no_smaller_than_asked_for() -> None:
+def test_the_trimmed_share_is_rounded_up() -> None:
     rows = states(*[[float(value)] for value in (0, 1, 2, 3, 4, 100)])
     merged, _ = combine_robustly(TrimmedMean(trim=0.2), rows)  # 1.2 clients are two
     assert merged["w"].tolist() == [2.5]
@@ -88,7 +88,7 @@ def test_krum_by_hand() -> None:
     assert left_out == [2, 3, 4]
 
 
-def test_krum_leaves_out_whoever_sends_infinity() -> None:
+def test_krum_leaves_out_clients_that_send_infinity() -> None:
     rows = [{"w": torch.tensor([w]), "b": torch.tensor(b)} for w, b in ((0.0, 1.0), (1.0, 1.0), (2.0, 1.0))]
     hostile = {"w": torch.tensor([1.0]), "b": torch.tensor(math.inf)}
     merged, left_out = combine_robustly(Krum(byzantine=1, keep=3), [hostile, *rows, hostile])
@@ -178,13 +178,13 @@ def test_a_round_by_hand(quadratic: MakeTask, combine: str, expected: list[float
     assert weights_of(server) == pytest.approx(expected, abs=1e-6)
 
 
-def test_what_krum_left_out_is_remarked(quadratic: MakeTask) -> None:
+def test_clients_that_krum_left_out_get_a_remark(quadratic: MakeTask) -> None:
     server = first_round(configure('method.combine={kind="krum", byzantine=1}'), quadratic(LINE, [1] * 5))
     assert server.result.remarks == dict.fromkeys((0, 2, 3, 4), "left out by krum")
     assert len(server.result.reports) == 5
 
 
-def test_a_round_with_too_few_replies_changes_nothing_and_says_so(quadratic: MakeTask) -> None:
+def test_a_round_with_too_few_replies_changes_nothing_and_is_recorded(quadratic: MakeTask) -> None:
     server = first_round(configure('method.combine={kind="krum", byzantine=1}'), quadratic(LINE, [1] * 5), without=(1,))
     assert weights_of(server) == [0.0, 0.0, 0.0]
     assert server.result.failures[1] == "gone"
@@ -221,7 +221,7 @@ def test_too_few_clients_are_refused_at_the_start(
         ("fedavg", 'method.combine={kind="trimmed-mean", trim=0.5}', r"trim: got 0\.5; input should be less than 0\.5"),
     ],
 )
-def test_what_does_not_go_together_is_named(method: str, override: str, message: str) -> None:
+def test_choices_that_exclude_each_other_are_named(method: str, override: str, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         read_config(method, [override])
 
@@ -236,7 +236,7 @@ def test_length_and_shortening() -> None:
 
 
 @pytest.mark.parametrize("uplink", ["method.uplink=fp32", CODED])
-def test_long_updates_are_clipped_and_remarked(quadratic: MakeTask, uplink: str) -> None:
+def test_long_updates_are_clipped_with_a_remark(quadratic: MakeTask, uplink: str) -> None:
     # updates [3, 0, 4] of norm 5 and [300, 0, 400] of 500: the second becomes [3, 0, 4]
     task = quadratic([[6.0, 0.0, 8.0], [600.0, 0.0, 800.0]], [1, 1])
     server = first_round(configure("method.norm_bound.limit=5.0", uplink, clients=2), task)
@@ -261,7 +261,7 @@ def test_remarks_are_part_of_the_history(quick_config: MakeConfig, tmp_path: Pat
 # Attacks
 
 
-def test_a_fraction_of_the_clients_is_hostile_and_the_seed_says_which() -> None:
+def test_a_fraction_of_the_clients_selected_by_the_seed_is_hostile() -> None:
     chosen = hostile_clients(Attack(fraction=0.2), 10, 3)
     assert len(chosen) == 2
     assert hostile_clients(Attack(fraction=0.2), 10, 3) == chosen

@@ -1,4 +1,4 @@
-"""A node without Flower: the same bytes as in process, whatever is lost, repeated or late on the way."""
+"""Nodes without Flower: the same bytes as in process, whatever is lost, repeated or late."""
 
 import runpy
 import shutil
@@ -293,7 +293,7 @@ def test_own_data_needs_the_flower_engine(quick_config: MakeConfig, tmp_path: Pa
         ({"partition-id": 0, "state-dir": "x", "data": 3}, "data is 3"),
     ],
 )
-def test_a_node_config_that_is_wrong_says_which_key(settings: dict[str, str | int], error: str) -> None:
+def test_the_wrong_key_of_a_node_config_is_named(settings: dict[str, str | int], error: str) -> None:
     with pytest.raises(ConfigError, match=error):
         Node.read(settings)
 

@@ -224,10 +224,10 @@ class Server:
         return float(report.examples) if self.config.federation.weighting == "examples" else 1.0
 
     def _context(self, client: ClientId, request: Request) -> CodingContext:
-        """Return the coding context of a client's reply: its round, and the model from which it began."""
-        began = flatten(self.state.slots["weights"]) if self.has_model else None
-        base = began if self.protocol.sends_deltas and request.brings_model else None
-        return CodingContext(self.protocol.run, self.result.round, client, known_model=began, base_model=base)
+        """Return the coding context of a client's reply: its round, and the model from which it started."""
+        start_model = flatten(self.state.slots["weights"]) if self.has_model else None
+        base = start_model if self.protocol.sends_deltas and request.brings_model else None
+        return CodingContext(self.protocol.run, self.result.round, client, known_model=start_model, base_model=base)
 
     def _history(self, request: Request) -> ChangeHistory | None:
         """Return the history of changes of each value, which both sides know; None for none."""
