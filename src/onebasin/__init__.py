@@ -1,4 +1,11 @@
-"""Train one model across many devices that each start from their own weights, and count every byte it costs."""
+"""Train one model across many devices that each start from their own weights, and count every byte that is sent.
+
+The names in `__all__` are the public interface; docs/api/onebasin.md describes them. `run` runs a federation;
+`find_permutations`, `match`, `merge` and `repair` align and merge models without one.
+
+Packages import in one direction: core <- wire <- codecs <- networks <- symmetry <- learning, alignment <- methods <-
+federation <- results <- report <- apps. Each package describes its files in its docstring.
+"""
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
@@ -20,7 +27,7 @@ if TYPE_CHECKING:
     from onebasin.symmetry.find import find_permutations
     from onebasin.symmetry.spec import PermutationSpec
 
-_HOMES = {
+_MODULES = {
     "ConfigError": "core.settings",
     "Dataset": "learning.data.examples",
     "ModelFileError": "results.exports.rebuilding",
@@ -67,10 +74,10 @@ __version__ = "0.1.0"
 
 
 def __getattr__(name: str) -> Any:
-    """Import what is asked for when it is asked for, so that ``import onebasin`` does not wait for torch."""
-    if name not in _HOMES:
+    """Import a public name when it is first used, so that ``import onebasin`` does not load torch."""
+    if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"onebasin.{_HOMES[name]}"), name)
+    return getattr(import_module(f"onebasin.{_MODULES[name]}"), name)
 
 
 def __dir__() -> list[str]:

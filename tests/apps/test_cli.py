@@ -1,4 +1,4 @@
-"""What people bring and what they type: own data and models, the command, mistakes."""
+"""Users' own data and models, the command, and mistakes in both."""
 
 import json
 import os
@@ -33,13 +33,13 @@ MakeConfig = Callable[..., RunConfig]
 
 @pytest.fixture
 def own(monkeypatch: pytest.MonkeyPatch) -> Mapping[str, Any]:
-    """A task made of the user's own factories."""
+    """Return a task with the factories of a user."""
     monkeypatch.syspath_prepend(str(HERE))
     monkeypatch.setenv("PYTHONPATH", str(HERE))
     return {"dataset": "user_code:dataset", "model": {"kind": "user_code:network"}, "clients": 3, "partition": "iid"}
 
 
-def test_own_data_and_model_train_in_every_engine(own: Mapping[str, Any], tmp_path: Path) -> None:
+def test_a_users_data_and_model_train_in_every_engine(own: Mapping[str, Any], tmp_path: Path) -> None:
     base = {"method": "fedavg", "task": dict(own), "federation": {"rounds": 4}, "training": {"epochs": 3}}
     single = ob.run(base, out=tmp_path / "single")
     pool = ob.run(base, ["engine.kind=pool", "engine.workers=2"], out=tmp_path / "pool")
@@ -50,7 +50,7 @@ def test_own_data_and_model_train_in_every_engine(own: Mapping[str, Any], tmp_pa
     assert all(torch.equal(a, b) for a, b in pairs), "dropout, BatchNorm and convolutions agree to the bit"
 
 
-def test_a_cut_run_of_an_own_model_goes_on_to_the_same_bits(own: Mapping[str, Any], tmp_path: Path) -> None:
+def test_an_interrupted_run_of_a_users_model_resumes_to_the_same_bits(own: Mapping[str, Any], tmp_path: Path) -> None:
     base = {"method": "diloco", "task": dict(own), "federation": {"rounds": 4}}
     whole = ob.run(base, out=tmp_path / "whole")
     with pytest.raises(Stop):
@@ -62,7 +62,7 @@ def test_a_cut_run_of_an_own_model_goes_on_to_the_same_bits(own: Mapping[str, An
     assert all(torch.equal(a, b) for a, b in pairs)
 
 
-def test_tied_frozen_and_odd_buffers(own: Mapping[str, Any], tmp_path: Path) -> None:
+def test_tied_and_frozen_weights_and_buffers_of_every_type(own: Mapping[str, Any], tmp_path: Path) -> None:
     task = {**own, "model": {"kind": "user_code:Tied"}}
     base = {"method": "fedprox", "task": task, "federation": {"rounds": 3}, "training": {"weight_decay": 0.1}}
     single = ob.run(base, out=tmp_path / "single")
@@ -124,7 +124,7 @@ def test_an_empty_client_is_a_recorded_failure(quick_config: MakeConfig) -> None
     assert sorted(server.result.reports) == [1, 2, 3]
 
 
-def test_one_class_a_client_and_one_client_alone(quick_config: MakeConfig, tmp_path: Path) -> None:
+def test_one_class_per_client_and_a_single_client(quick_config: MakeConfig, tmp_path: Path) -> None:
     skewed = quick_config("fedavg", 'task.partition={kind="classes-per-client", classes=1}', "task.clients=10")
     assert len(ob.run(skewed, out=tmp_path / "skewed").history) == 3
     alone = quick_config("adopt-one", "task.clients=1", "task.partition=iid")
@@ -162,7 +162,7 @@ def test_broken_replies_are_failures_and_change_nothing(quick_config: MakeConfig
     assert all(torch.equal(before[name], w) for name, w in server.state.slots["weights"].items())
 
 
-def test_broken_orders_are_failures_and_change_nothing(quick_config: MakeConfig) -> None:
+def test_broken_requests_are_failures_and_change_nothing(quick_config: MakeConfig) -> None:
     config = quick_config("scaffold")
     task = load_task(config)
     server, engine = Server(config, task), InProcess(Client(config, task))
@@ -195,7 +195,7 @@ def test_the_command(tmp_path: Path) -> None:
         assert "error: " in failed.output
 
 
-def test_comparing_skips_what_is_done(tmp_path: Path) -> None:
+def test_compare_skips_finished_runs(tmp_path: Path) -> None:
     study = tmp_path / "study.toml"
     arms = '[[arm]]\nlabel = "a"\nmethod = "fedavg"\n[[arm]]\nlabel = "b"\nmethod = "fedprox"\n'
     study.write_text(f'title = "small"\n[base.federation]\nrounds = 2\n[base.task]\nclients = 3\n{arms}')
@@ -223,7 +223,7 @@ def test_comparing_skips_what_is_done(tmp_path: Path) -> None:
     assert "is not a result file" in damaged.output
 
 
-def test_comparing_says_how_many_replies_failed(tmp_path: Path) -> None:
+def test_compare_prints_how_many_replies_failed(tmp_path: Path) -> None:
     study = tmp_path / "study.toml"
     common = 'title = "rates"\n[base.federation]\nrounds = 3\n[base.task]\nclients = 3\n'
     study.write_text(

@@ -1,4 +1,4 @@
-"""`onebasin merge` as a user types it."""
+"""The command `onebasin merge`."""
 
 import json
 from collections.abc import Mapping
@@ -69,7 +69,7 @@ def test_two_orders_of_one_model_merge_into_it(files: list[str], tmp_path: Path)
     assert not (tmp_path / "merged.png").exists(), "the loss needs labels"
 
 
-def test_labels_give_scores_and_the_picture(files: list[str], tmp_path: Path) -> None:
+def test_a_data_set_gives_scores_and_the_picture(files: list[str], tmp_path: Path) -> None:
     out = tmp_path / "merged.safetensors"
     data = ("--data", "user_code:dataset", "--model", "user_code:network")
     runs = []
@@ -106,7 +106,7 @@ def test_labels_give_scores_and_the_picture(files: list[str], tmp_path: Path) ->
         (["--inputs", "inputs.txt"], "No such file"),
     ],
 )
-def test_mistakes_are_named_and_nothing_is_written(
+def test_wrong_arguments_are_named_and_nothing_is_written(
     change: list[str], message: str, files: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)

@@ -1,4 +1,4 @@
-"""Whole runs on the embedded data: bytes that a spy counts, resuming, failing, other engines."""
+"""Whole runs on the embedded data: independent counts of bytes, resuming, failures, other engines."""
 
 import csv
 import json
@@ -52,7 +52,7 @@ class Spy:
 
 @pytest.fixture
 def spies(monkeypatch: pytest.MonkeyPatch) -> list[Spy]:
-    """Put a spy around the engine of every run that follows."""
+    """Wrap the engine of every later run in a `Spy`."""
     made: list[Spy] = []
     open_engine = launch.open_engine
 
@@ -65,7 +65,7 @@ def spies(monkeypatch: pytest.MonkeyPatch) -> list[Spy]:
 
 
 def from_own(*choices: str) -> tuple[str, ...]:
-    """Settings of a method in which every client starts from its own weights."""
+    """Return settings of a method in which every client starts from its own initialisation."""
     return ("method.start=local", *(f"method.{choice}" for choice in choices))
 
 
@@ -106,7 +106,7 @@ VARIANTS = [
 
 
 @pytest.mark.parametrize(("method", "overrides"), VARIANTS)
-def test_the_ledger_is_what_a_spy_counts(
+def test_the_ledger_equals_an_independent_count(
     method: str, overrides: tuple[str, ...], quick_config: MakeConfig, spies: list[Spy], tmp_path: Path
 ) -> None:
     result = ob.run(quick_config(method, *overrides), out=tmp_path / "run")
@@ -121,7 +121,7 @@ def test_the_ledger_is_what_a_spy_counts(
 
 
 def test_fedavg_costs_its_closed_form(quick_config: MakeConfig, spies: list[Spy], tmp_path: Path) -> None:
-    """LeNet5 takes digits no more than an MLP does here: 64*64+64 + 64*10+10 = 4,810 parameters at 4 bytes."""
+    """The MLP has 64*64+64 + 64*10+10 = 4,810 parameters of 4 bytes each."""
     result = ob.run(quick_config("fedavg"), out=tmp_path / "run")
     messages = 2 * 3 * 4
     payload = messages * 4 * 4810
@@ -163,7 +163,7 @@ def test_the_pool_and_the_single_process_give_the_same_bits(quick_config: MakeCo
         ("fedpfn", "pool"),
     ],
 )
-def test_a_resumed_run_equals_one_never_stopped(
+def test_a_resumed_run_equals_an_uninterrupted_one(
     method: str, engine: str, quick_config: MakeConfig, tmp_path: Path
 ) -> None:
     config = quick_config(method, f"engine.kind={engine}", "engine.workers=2", "federation.rounds=4")
@@ -190,7 +190,7 @@ class RaiseAt:
 
 
 @pytest.mark.parametrize("engine", ["single", "pool"])
-def test_a_killed_run_goes_on_to_the_same_end(engine: str, quick_config: MakeConfig, tmp_path: Path) -> None:
+def test_a_killed_run_resumes_to_the_same_result(engine: str, quick_config: MakeConfig, tmp_path: Path) -> None:
     config = quick_config("scaffold", f"engine.kind={engine}", "engine.workers=2", "federation.rounds=60")
     whole = ob.run(config, out=tmp_path / "whole")
     killed = tmp_path / "killed"
@@ -207,7 +207,7 @@ def test_a_killed_run_goes_on_to_the_same_end(engine: str, quick_config: MakeCon
     assert_same_run(whole.directory, killed)
 
 
-def test_half_written_lines_are_taken_back(quick_config: MakeConfig, tmp_path: Path) -> None:
+def test_half_written_lines_are_removed(quick_config: MakeConfig, tmp_path: Path) -> None:
     config = quick_config("fedavg")
     whole = ob.run(config, out=tmp_path / "whole")
     with pytest.raises(Stop):
@@ -222,7 +222,7 @@ def test_half_written_lines_are_taken_back(quick_config: MakeConfig, tmp_path: P
     assert not list((tmp_path / "cut").glob(".*.partial"))
 
 
-def test_a_directory_is_not_written_over_or_mistaken(quick_config: MakeConfig, tmp_path: Path) -> None:
+def test_a_directory_is_not_overwritten_or_resumed_with_another_run(quick_config: MakeConfig, tmp_path: Path) -> None:
     ob.run(quick_config("fedavg"), out=tmp_path / "run")
     with pytest.raises(RunDirectoryError, match="already holds a run"):
         ob.run(quick_config("fedavg"), out=tmp_path / "run")
@@ -232,7 +232,7 @@ def test_a_directory_is_not_written_over_or_mistaken(quick_config: MakeConfig, t
         ob.run(resume=tmp_path / "nothing")
 
 
-def test_a_directory_in_use_is_left_alone(quick_config: MakeConfig, tmp_path: Path) -> None:
+def test_a_directory_in_use_is_not_touched(quick_config: MakeConfig, tmp_path: Path) -> None:
     path = tmp_path / "run"
 
     class Intruder:
@@ -245,7 +245,7 @@ def test_a_directory_in_use_is_left_alone(quick_config: MakeConfig, tmp_path: Pa
     assert len(ob.run(quick_config("fedavg"), out=path, observers=[Intruder()]).history) == 3
 
 
-def test_what_cannot_start_leaves_no_directory(quick_config: MakeConfig, tmp_path: Path) -> None:
+def test_a_run_that_cannot_start_leaves_no_directory(quick_config: MakeConfig, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="clients"):
         ob.run(quick_config("fedavg", "task.clients=100000"), out=tmp_path / "run")
     assert not (tmp_path / "run").exists()
@@ -260,7 +260,7 @@ def test_a_damaged_checkpoint_is_named(quick_config: MakeConfig, tmp_path: Path)
         ob.run(resume=tmp_path / "run")
 
 
-def test_a_run_of_a_version_with_other_messages_is_not_gone_on_with(quick_config: MakeConfig, tmp_path: Path) -> None:
+def test_a_run_of_a_version_with_other_messages_is_not_resumed(quick_config: MakeConfig, tmp_path: Path) -> None:
     with pytest.raises(Stop):
         ob.run(quick_config("fedavg"), out=tmp_path / "run", observers=[StopWithin(2)])
     manifest = tmp_path / "run" / "checkpoint" / "manifest.json"
@@ -271,7 +271,7 @@ def test_a_run_of_a_version_with_other_messages_is_not_gone_on_with(quick_config
         ob.run(resume=tmp_path / "run")
 
 
-def test_what_is_missing_or_foreign_is_not_papered_over(quick_config: MakeConfig, tmp_path: Path) -> None:
+def test_missing_or_foreign_files_are_named(quick_config: MakeConfig, tmp_path: Path) -> None:
     path = ob.run(quick_config("scaffold"), out=tmp_path / "run").directory
     text = (path / "config.toml").read_text()
     (path / "config.toml").write_text(text.replace("lr = 0.05", "lr = 0.06"))
@@ -296,20 +296,20 @@ def test_what_is_missing_or_foreign_is_not_papered_over(quick_config: MakeConfig
     assert (path / "history.jsonl").read_bytes() == history
 
 
-def test_references_are_not_dropped_and_claim_no_bytes_to_target(quick_config: MakeConfig, tmp_path: Path) -> None:
+def test_references_have_no_dropouts_and_no_bytes_to_target(quick_config: MakeConfig, tmp_path: Path) -> None:
     config = quick_config("centralised", "federation.dropout=0.9", "tracking.targets=[0.1, 0.875, 0.88]")
     summary = ob.run(config, out=tmp_path / "run").summary
     assert summary["failures"] == 0
     assert summary["bytes_to_target"] == {"0.10": None, "0.875": None, "0.88": None}
 
 
-def test_pooled_data_in_a_federated_method_end_with_the_common_model(quick_config: MakeConfig, tmp_path: Path) -> None:
+def test_pooled_data_in_a_federated_method_end_with_the_global_model(quick_config: MakeConfig, tmp_path: Path) -> None:
     result = ob.run(quick_config("fedavg", "method.data=pooled"), out=tmp_path / "run")
     assert result.model is not None
     assert evaluate(result.model, load_task(result.config).dataset.test).accuracy == result.summary["accuracy"]["final"]
 
 
-def test_nan_losses_are_recorded_and_the_run_goes_on(quick_config: MakeConfig, tmp_path: Path) -> None:
+def test_nan_losses_are_recorded_and_the_run_continues(quick_config: MakeConfig, tmp_path: Path) -> None:
     result = ob.run(quick_config("fedavg", "training.lr=1e30", "training.momentum=0.9"), out=tmp_path / "run")
     assert len(result.history) == 3
     failures = result.history[0]["failures"]
@@ -330,7 +330,7 @@ def test_dropouts_are_recorded_charged_and_repeatable(quick_config: MakeConfig, 
     assert first.summary["bytes"]["total"] == 24 * order + (24 - dropped) * reply
 
 
-def test_clients_are_sampled_anew_each_round(quick_config: MakeConfig, tmp_path: Path) -> None:
+def test_another_cohort_is_sampled_in_each_round(quick_config: MakeConfig, tmp_path: Path) -> None:
     result = ob.run(quick_config("fedavg", "federation.cohort=2", "federation.rounds=8"), out=tmp_path / "run")
     rows = list(csv.DictReader((tmp_path / "run" / "ledger.csv").open()))
     cohorts = [{r["client"] for r in rows if r["round"] == str(n) and r["direction"] == "up"} for n in range(1, 9)]
@@ -339,7 +339,7 @@ def test_clients_are_sampled_anew_each_round(quick_config: MakeConfig, tmp_path:
     assert result.summary["bytes"]["init"] == 4 * (4 * 4810 + 4 + 1 + 3), "each client's first model"
 
 
-def test_batchnorm_statistics_travel_and_are_charged(quick_config: MakeConfig, tmp_path: Path) -> None:
+def test_batchnorm_statistics_are_sent_and_charged(quick_config: MakeConfig, tmp_path: Path) -> None:
     plain = ob.run(quick_config("fedavg"), out=tmp_path / "plain")
     normed = ob.run(quick_config("fedavg", "task.model.norm=batch"), out=tmp_path / "normed")
     saved = safetensors.torch.load_file(normed.directory / "model.safetensors")
@@ -352,7 +352,7 @@ def test_batchnorm_statistics_travel_and_are_charged(quick_config: MakeConfig, t
     assert per_message == extra + statistics
 
 
-def test_run_directory_has_what_is_promised(quick_config: MakeConfig, tmp_path: Path) -> None:
+def test_the_run_directory_has_the_documented_files(quick_config: MakeConfig, tmp_path: Path) -> None:
     result = ob.run(quick_config("fedavg"), out=tmp_path / "run")
     summary = json.loads((tmp_path / "run" / "summary.json").read_text())
     assert summary == result.summary

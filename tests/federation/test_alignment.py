@@ -1,4 +1,4 @@
-"""Clients that start from their own weights, in a federation: frames, joins, what travels, what is kept."""
+"""Federations of clients with own initialisations: neuron orders, joins, messages, client states."""
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
@@ -59,7 +59,7 @@ def permuted_task(clients: int = 4) -> Task:
 
 
 def still(*overrides: str, rounds: int = 1) -> RunConfig:
-    """Training that hardly moves."""
+    """Return a configuration whose training hardly changes the weights."""
     return read_config(
         {
             "method": {"name": "fedavg", "start": "local"},
@@ -99,25 +99,25 @@ EXPECTED = forward(network(1), network(1).state_dict(), INPUTS)
         ("method.frame=weights", "method.combine=least-squares", "method.combine.targets=mean", "method.probes=noise"),
     ],
 )
-def test_models_that_differ_in_order_alone_become_that_model(choices: tuple[str, ...]) -> None:
+def test_models_that_differ_only_in_neuron_order_merge_into_that_model(choices: tuple[str, ...]) -> None:
     server, _ = play(still(*choices), permuted_task())
     torch.testing.assert_close(outputs(server), EXPECTED, rtol=1e-2, atol=2e-3)
 
 
-def test_clients_statistics_are_of_their_own_inputs() -> None:
-    """They differ a little from those on the server's probes, and so does what is restored."""
+def test_clients_measure_statistics_on_their_own_examples() -> None:
+    """They differ a little from those on the probe inputs, and so do the repaired models."""
     told = ("method.repair=rescale", "method.repair_targets=clients", "method.probes=noise")
     server, _ = play(still("method.frame=weights", *told), permuted_task())
     torch.testing.assert_close(outputs(server), EXPECTED, rtol=0.1, atol=0.05)
 
 
-def test_without_a_frame_they_become_something_else() -> None:
+def test_without_alignment_they_merge_into_another_model() -> None:
     server, _ = play(still(), permuted_task())
     assert float((outputs(server) - EXPECTED).norm()) > 0.3 * float(EXPECTED.norm())
 
 
 @pytest.mark.parametrize("frame", ["weights", "activations", "signatures"])
-def test_who_joins_later_is_brought_into_the_common_order(frame: str) -> None:
+def test_a_model_that_joins_later_is_brought_into_the_common_order(frame: str) -> None:
     config = still(f"method.frame={frame}", "federation.late=1", "federation.join_round=3", rounds=4)
     server, engine = play(config, permuted_task())
     torch.testing.assert_close(outputs(server), EXPECTED, rtol=1e-2, atol=2e-3)
@@ -126,8 +126,8 @@ def test_who_joins_later_is_brought_into_the_common_order(frame: str) -> None:
     assert "weights" not in engine.state_of(3).slots
 
 
-def test_a_joiner_counts_by_its_examples() -> None:
-    """Two veterans at one model; a joiner with as many examples as both, at another: halfway, by hand."""
+def test_a_model_that_joins_is_weighted_by_its_examples() -> None:
+    """Two clients have one model; a third, with as many examples as both, joins with another: the mean is halfway."""
     task = permuted_task(4)
     task.parts[:] = [torch.arange(20), torch.arange(20, 40), torch.arange(40, 80)]
     config = still("method.frame=weights", "federation.late=1", "federation.join_round=2", "task.clients=3", rounds=2)
@@ -146,7 +146,7 @@ def test_a_joiner_counts_by_its_examples() -> None:
         torch.testing.assert_close(value, (before[name] + joiner[name]) / 2, rtol=1e-4, atol=1e-5)
 
 
-def test_alignment_costs_to_the_byte(quick_config: MakeConfig, tmp_path: Path) -> None:
+def test_the_bytes_of_alignment_are_exact(quick_config: MakeConfig, tmp_path: Path) -> None:
     local = ("method.start=local", "federation.rounds=1")
     plain = ob.run(quick_config("fedavg", *local), out=tmp_path / "plain").summary["bytes"]
     assert plain["align"] == 0
@@ -162,7 +162,7 @@ def test_alignment_costs_to_the_byte(quick_config: MakeConfig, tmp_path: Path) -
     assert repaired["align"] == 4 * (1 + 2 + 4 + 2 * 64 * 4)
 
 
-def test_what_a_client_remembers_moves_with_its_neurons() -> None:
+def test_a_clients_state_is_permuted_with_its_neurons() -> None:
     config = still("method.frame=weights", "training.keep_optimizer=true")
     framing = Server(config, permuted_task()).protocol.neurons
     weights = dict(network(3).state_dict())
@@ -180,8 +180,8 @@ def test_what_a_client_remembers_moves_with_its_neurons() -> None:
     assert moved.facts == {"note": 1}
 
 
-def test_momenta_follow_their_model_into_the_common_order() -> None:
-    """With the weights' frame the permutations come with the next order; then momenta are where the weights are."""
+def test_momenta_are_permuted_into_the_common_order() -> None:
+    """With ``frame="weights"`` the next request has the permutations, which the client applies to its momenta."""
     keep = ("training.keep_optimizer=true", "training.momentum=0.9", "training.lr=0.01")
     config = still("method.frame=weights", *keep, rounds=2)
     task = permuted_task()
@@ -201,7 +201,7 @@ def test_momenta_follow_their_model_into_the_common_order() -> None:
     assert engine.state_of(0).facts[FRAME] == 1
 
 
-def test_a_frame_that_comes_twice_is_taken_on_once() -> None:
+def test_a_neuron_order_that_is_sent_twice_is_applied_once() -> None:
     config = still("method.frame=signatures")
     task = permuted_task()
     client, server = Client(config, task), Server(config, task)
@@ -215,7 +215,7 @@ def test_a_frame_that_comes_twice_is_taken_on_once() -> None:
     assert not torch.equal(kept.slots["weights"]["0.weight"], after.slots["weights"]["0.weight"])
 
 
-def test_a_client_that_vanishes_between_signature_and_model_tries_again() -> None:
+def test_a_client_that_drops_out_between_signature_and_model_joins_in_a_later_round() -> None:
     config = still("method.frame=signatures", rounds=2)
     task = permuted_task()
     server, engine = Server(config, task), InProcess(Client(config, task))
@@ -243,7 +243,7 @@ def test_a_client_that_vanishes_between_signature_and_model_tries_again() -> Non
         ("single", ("frame=weights",)),
     ],
 )
-def test_a_resumed_run_equals_one_never_stopped(
+def test_a_resumed_run_equals_an_uninterrupted_one(
     engine: str, choices: tuple[str, ...], quick_config: MakeConfig, tmp_path: Path
 ) -> None:
     settings = (f"engine.kind={engine}", "engine.workers=2", "training.keep_optimizer=true", "training.momentum=0.5")
@@ -277,7 +277,7 @@ def test_reused_phases_change_nothing(
     assert len(list((tmp_path / "reuse").iterdir())) == 24
 
 
-def test_warm_up_has_epochs_of_its_own() -> None:
+def test_warm_up_has_its_own_number_of_epochs() -> None:
     task = permuted_task()
     config = still("method.frame=weights", "training.warmup=3", "training.batch=10", rounds=2)
     server, engine = Server(config, task), InProcess(Client(config, task))
@@ -287,13 +287,13 @@ def test_warm_up_has_epochs_of_its_own() -> None:
     assert {report.steps for report in server.result.reports.values()} == {1}
 
 
-def test_what_comes_later_is_all_that_is_left_then() -> None:
+def test_later_examples_replace_the_earlier_ones() -> None:
     task = replace(permuted_task(), later=0.1)
     for client, part in enumerate(task.parts):
-        first, second = task.examples(client, alone=True), task.examples(client, alone=False)
+        first, second = task.examples(client, own_model=True), task.examples(client, own_model=False)
         assert (len(first), len(second)) == (27, 3)
         assert torch.equal(torch.cat([first, second]).sort().values, part)
-        assert torch.equal(task.examples(client, alone=True), first)
+        assert torch.equal(task.examples(client, own_model=True), first)
     config = still("method.frame=weights", "training.batch=9", rounds=3)
     config = config.model_copy(update={"training": config.training.model_copy(update={"steps": None})})
     server, engine = Server(config, task), InProcess(Client(config, task))
@@ -305,20 +305,20 @@ def test_what_comes_later_is_all_that_is_left_then() -> None:
 
 
 @pytest.mark.parametrize(("size", "sizes"), [(0, (0, 0)), (1, (0, 1)), (2, (1, 1)), (30, (1, 29))])
-def test_who_has_two_examples_has_some_at_each_time(size: int, sizes: tuple[int, int]) -> None:
+def test_a_client_with_two_examples_has_one_at_each_time(size: int, sizes: tuple[int, int]) -> None:
     task = replace(permuted_task(), later=0.99)
     task = replace(task, parts=[part[:size] for part in task.parts])
-    assert (len(task.examples(0, alone=True)), len(task.examples(0, alone=False))) == sizes
+    assert (len(task.examples(0, own_model=True)), len(task.examples(0, own_model=False))) == sizes
 
 
-def test_pooled_data_is_all_there(quick_config: MakeConfig) -> None:
+def test_pooled_data_have_all_examples(quick_config: MakeConfig) -> None:
     task = load_task(quick_config("centralised", "task.later=0.1"))
-    assert len(task.examples(0, alone=True)) == len(task.dataset.train)
+    assert len(task.examples(0, own_model=True)) == len(task.dataset.train)
     task = load_task(quick_config("fedavg", "task.later=0.1"))
-    assert 0 < len(task.examples(0, alone=False)) < 0.2 * len(task.parts[0]) + 1
+    assert 0 < len(task.examples(0, own_model=False)) < 0.2 * len(task.parts[0]) + 1
 
 
-def test_references_score_the_best_and_all_together(quick_config: MakeConfig, tmp_path: Path) -> None:
+def test_references_score_the_best_client_and_the_ensemble(quick_config: MakeConfig, tmp_path: Path) -> None:
     one = ("federation.rounds=1",)
     mean, best, together = (
         ob.run(quick_config(method, *one), out=tmp_path / method).summary["accuracy"]["final"]
@@ -340,7 +340,7 @@ REPLY_KINDS = still(
 
 @given(st.data())
 def test_altered_sections_are_failures_or_harmless(data: st.DataObject) -> None:
-    """Sections with another content, in whole messages: every kind that alignment adds, in both of its exchanges."""
+    """Well-formed messages with changed bodies: all sections that alignment adds, in both exchanges."""
     task = permuted_task()
     server, engine = Server(REPLY_KINDS, task), InProcess(Client(REPLY_KINDS, task))
 
@@ -366,7 +366,7 @@ def test_altered_sections_are_failures_or_harmless(data: st.DataObject) -> None:
     assert all(bool(torch.isfinite(w).all()) for w in server.state.slots["weights"].values())
 
 
-def test_a_frame_is_read_whatever_the_last_message_left_in_the_workspace() -> None:
+def test_a_neuron_order_is_decoded_whatever_the_workspace_has() -> None:
     keep = ("training.keep_optimizer=true", "training.momentum=0.9")
     config, task = still("method.frame=weights", *keep, rounds=2), permuted_task()
     server, engine = Server(config, task), InProcess(Client(config, task))
@@ -414,7 +414,7 @@ def test_altered_permutations_are_failures_and_change_nothing(data: st.DataObjec
         ),
     ],
 )
-def test_choices_that_do_not_fit_are_named(overrides: tuple[str, ...], message: str) -> None:
+def test_choices_that_exclude_each_other_are_named(overrides: tuple[str, ...], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         read_config("fedavg", overrides)
 
@@ -427,7 +427,7 @@ def test_data_that_cannot_be_sketched_and_models_without_neurons_are_named(tmp_p
         ob.run("fedavg", ["task.public=5000"], out=tmp_path / "b")
 
 
-def test_public_examples_belong_to_nobody() -> None:
+def test_no_client_has_the_public_examples() -> None:
     config = read_config("fedavg", ["task.public=37", "task.partition=iid"])
     task = load_task(config)
     assert task.public is not None
@@ -437,7 +437,7 @@ def test_public_examples_belong_to_nobody() -> None:
     assert sum(tuple(row.flatten().tolist()) in known for row in task.public) <= 1  # scans may repeat
 
 
-def test_frames_go_round() -> None:
+def test_neuron_orders_are_decoded_as_they_were_encoded() -> None:
     framing = Server(still("method.frame=weights"), permuted_task()).protocol.neurons
     perms = framing.spec.random(4)
     body = framing.write_permutations(NewOrder(7, perms))
@@ -448,7 +448,7 @@ def test_frames_go_round() -> None:
 
 
 def test_least_squares_can_stop_after_some_rounds(quick_config: Callable[..., RunConfig], tmp_path: Path) -> None:
-    """Its first round is that of least squares in all rounds; one that never serves would be the average."""
+    """As many rounds as it is used for equal those of a run that always uses it; the later ones differ."""
     choose = ("method.combine=least-squares", "method.probes=noise", "method.probes.count=50")
     weights = {}
     for rounds in (0, 1, 2):
@@ -459,8 +459,8 @@ def test_least_squares_can_stop_after_some_rounds(quick_config: Callable[..., Ru
     assert weights[1][1] != weights[0][1]
 
 
-def test_least_squares_can_serve_meetings_alone(quick_config: Callable[..., RunConfig], tmp_path: Path) -> None:
-    """All meet in round 1 and one comes in round 3; in rounds 2 and 4 models have begun from one point."""
+def test_least_squares_can_be_limited_to_new_models(quick_config: Callable[..., RunConfig], tmp_path: Path) -> None:
+    """All clients join in round 1 but one, which joins in round 3; in rounds 2 and 4 there are no new models."""
     own = ("method.start=local", "method.frame=weights", "method.probes=noise", "method.probes.count=50")
     late = ("federation.late=1", "federation.join_round=3", "federation.rounds=4", "method.combine=least-squares")
     ways = {"meetings": "meetings", "all": "0", "first": "1"}
@@ -478,7 +478,7 @@ def test_least_squares_can_serve_meetings_alone(quick_config: Callable[..., RunC
     assert found[0] == pytest.approx(found[1], rel=1e-6)
 
 
-def test_a_balanced_merge_says_the_same_and_is_trained_on_from_elsewhere(
+def test_a_balanced_merge_has_the_same_outputs_and_other_weights(
     quick_config: Callable[..., RunConfig], tmp_path: Path
 ) -> None:
     choose = ("method.combine=least-squares", "method.probes=noise", "method.probes.count=50", "federation.rounds=2")

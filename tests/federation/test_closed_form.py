@@ -35,7 +35,7 @@ def configure(method: str, steps: int = 1, rounds: int = 2, *overrides: str) -> 
 
 
 def play(config: RunConfig, task: Task, start: float = 0.0) -> tuple[Server, InProcess, list[list[float]]]:
-    """Play all rounds; return the weights after each."""
+    """Run all rounds, and return the weights after each."""
     server, engine = Server(config, task), InProcess(Client(config, task))
     if server.has_model:
         server.state.slots["weights"] = {"w": torch.full((3,), start)}
@@ -48,19 +48,19 @@ def play(config: RunConfig, task: Task, start: float = 0.0) -> tuple[Server, InP
     return server, engine, trace
 
 
-def test_fedavg_averages_what_changed(quadratic: MakeTask) -> None:
+def test_fedavg_averages_the_updates(quadratic: MakeTask) -> None:
     # one step: client i is at t_i / 2; the mean is [2, 4, -4]; the next round halves the way to [4, 8, -8]
     *_, trace = play(configure("fedavg"), quadratic(TARGETS, [1, 1]))
     assert trace == [[2.0, 4.0, -4.0], [3.0, 6.0, -6.0]]
 
 
-def test_fedavg_weighs_by_examples(quadratic: MakeTask) -> None:
+def test_fedavg_weights_clients_by_examples(quadratic: MakeTask) -> None:
     config = configure("fedavg", 1, 1, "federation.weighting=examples")
     *_, trace = play(config, quadratic(TARGETS, [3, 1]))
     assert trace == [[3.0, 2.0, -4.0]]
 
 
-def test_fedprox_pulls_back_to_what_was_received(quadratic: MakeTask) -> None:
+def test_fedprox_pulls_towards_the_received_model(quadratic: MakeTask) -> None:
     # mu = 1: first step as before, w = t/2; second: gradient (w - t) + (w - 0) = 0, so it stays at t/2
     config = configure("fedprox", 2, 1, "method.objective.mu=1.0")
     *_, trace = play(config, quadratic(TARGETS, [1, 1]))
@@ -82,7 +82,7 @@ def test_scaffold_by_hand(quadratic: MakeTask) -> None:
     assert engine.state_of(1).slots["control"]["w"].tolist() == [3.0, -9.0, 1.5]
 
 
-def test_scaffold_counts_the_absent(quadratic: MakeTask) -> None:
+def test_scaffold_divides_by_all_clients_and_not_by_the_cohort(quadratic: MakeTask) -> None:
     # one of two clients a round: c moves by |S|/N = 1/2 of its change
     config = configure("scaffold", 1, 1, "federation.cohort=1")
     server, _engine, trace = play(config, quadratic([TARGETS[0], TARGETS[0]], [1, 1]))
@@ -115,7 +115,7 @@ def test_diloco_outer_step_by_hand(quadratic: MakeTask) -> None:
 
 @pytest.mark.parametrize("method", ["fedavgm", "diloco", "fedadam"])
 def test_a_fragment_s_optimiser_steps_when_the_fragment_is_sent(quadratic: MakeTask, method: str) -> None:
-    """One value a round, in turn: it moves as in rounds of all values; the others and their memory stand still."""
+    """One value per round, in turn: it changes as in rounds of all values; the others, and their memory, do not."""
     overrides = {
         "fedavgm": ("method.combine.beta=0.5",),
         "diloco": ("method.combine.beta=0.5", "method.combine.rate=1.0", "training.keep_optimizer=false"),
@@ -151,7 +151,7 @@ def test_fedyogi_by_hand(quadratic: MakeTask) -> None:
     assert trace[0] == pytest.approx([0.5, 4 / (8**0.5 + 2), -4 / (8**0.5 + 2)], rel=1e-6)
 
 
-def test_own_starts_are_averaged_naively(quadratic: MakeTask) -> None:
+def test_own_initialisations_are_averaged_naively(quadratic: MakeTask) -> None:
     config = configure("fedavg", 1, 1, "method.start=local")
     task = quadratic(TARGETS, [1, 1])
     _server, _engine, trace = play(config, task)
@@ -176,6 +176,6 @@ def test_adopt_one_takes_the_client_with_most_examples_and_fetches_only_its_mode
 
 
 def _own_start(config: RunConfig, task: Task, client: int) -> float:
-    """The value that all three of the client's own initial parameters have."""
+    """Return the value of all three parameters of a client's own initialisation."""
     model = task.build_model(derive(config.seed, "own-init", client))
     return parameters_of(model)["w"].tolist()[0]

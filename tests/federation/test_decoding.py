@@ -1,4 +1,4 @@
-"""Values are decoded to what was coded, which is counted; where both sides know different things, it is noticed."""
+"""Values are decoded exactly as the sender meant them, and counted; differences between both sides are detected."""
 
 import struct
 import zlib
@@ -28,7 +28,7 @@ MakeConfig = Callable[..., RunConfig]
 MASKED = ("fedpm", "klms", "bicompfl", "fedmrn", "fedmask", "zampling", "fedpfn")
 
 
-def test_a_body_says_which_values_its_receiver_is_to_hold() -> None:
+def test_a_body_has_a_check_of_the_values_that_its_receiver_must_decode() -> None:
     one = {"w": torch.ones(1)}
     codec = make_fixed_length_codec("fp32", Layout.of(one))
     body = codec.encode(one)
@@ -44,7 +44,7 @@ def test_zero_has_one_sign() -> None:
 
 
 @pytest.mark.parametrize("chain", ["random-k 0.5 | fp32", "mrc 8", "masked-noise 0.1 mask=signed"])
-def test_what_the_other_side_draws_or_holds_otherwise_is_noticed(chain: str) -> None:
+def test_different_draws_or_models_of_the_two_sides_are_detected(chain: str) -> None:
     values = {"w": torch.randn(200, generator=torch.Generator().manual_seed(0))}
     coding, held = Chain(chain, Layout.of(values)), torch.zeros(200)
     body, sent = coding.send(values, CodingContext(1, 2, 3, known_model=held))
@@ -65,7 +65,7 @@ def test_every_mask_of_a_run_is_decoded_to_that_of_its_client(
     assert [record["decoded"]["equal"] for record in result.history] == [4, 8, 12]
 
 
-def test_the_count_goes_on_with_the_run(quick_config: MakeConfig, tmp_path: Path) -> None:
+def test_the_count_continues_when_a_run_is_resumed(quick_config: MakeConfig, tmp_path: Path) -> None:
     config = quick_config("fedpm")
     with pytest.raises(Stop):
         ob.run(config, out=tmp_path / "run", observers=[StopAfter(2)])
@@ -76,7 +76,7 @@ def test_clients_that_send_no_model_are_not_counted(quick_config: MakeConfig, tm
     assert ob.run(quick_config("local-only"), out=tmp_path / "run").summary["decoded"] == {"equal": 0, "different": 0}
 
 
-def test_a_server_with_another_model_than_its_clients_takes_nothing_of_them(quick_config: MakeConfig) -> None:
+def test_a_server_refuses_the_replies_of_clients_with_another_model(quick_config: MakeConfig) -> None:
     config = quick_config("klms")
     task = load_task(config)
     played = Played(config, task)
@@ -95,10 +95,10 @@ def test_a_server_with_another_model_than_its_clients_takes_nothing_of_them(quic
 
 @pytest.mark.parametrize("start", ["shared-seed", "broadcast"])
 @pytest.mark.parametrize("forgotten", ["held", "moved"])
-def test_a_client_that_holds_something_else_is_told_the_whole_model(
+def test_a_client_with_another_model_or_history_receives_the_whole_model(
     start: str, forgotten: str, quick_config: MakeConfig
 ) -> None:
-    """Another model under the same changes; or another memory of what moved, by which masks are coded."""
+    """The client has another model, or another history of changes, by which masks are coded."""
     chain = "error-feedback | top-k 0.05 | sign"
     chains = (f"method.uplink={chain}", f"method.downlink={chain}", f"method.start={start}")
     config = quick_config("fedavg", *chains, "federation.rounds=5")
@@ -124,7 +124,7 @@ def test_a_client_that_holds_something_else_is_told_the_whole_model(
     assert sizes[1] == sizes[0]
 
 
-def test_a_server_whose_model_is_another_takes_no_change_to_it(quick_config: MakeConfig) -> None:
+def test_a_server_with_another_model_refuses_updates(quick_config: MakeConfig) -> None:
     chain = "error-feedback | top-k 0.05 | sign"
     config = quick_config("fedavg", f"method.uplink={chain}", f"method.downlink={chain}")
     played = Played(config, load_task(config))
@@ -138,13 +138,13 @@ def test_a_server_whose_model_is_another_takes_no_change_to_it(quick_config: Mak
     assert played.server.state.facts["holds"] == holds, "who wrote such a reply had read its order"
 
 
-def test_what_is_finite_and_coded_as_infinite_is_not_sent() -> None:
+def test_finite_values_that_would_be_encoded_as_infinite_are_not_sent() -> None:
     most = {"w": torch.tensor([torch.finfo(torch.float32).max, 0.0])}
     with pytest.raises(NotFinite, match="w has 1 values"):
         make_fixed_length_codec("int8", Layout.of(most)).encode(most)
 
 
-def test_numbers_of_one_byte_are_sent_as_they_are() -> None:
+def test_floats_of_one_byte_are_sent_exactly() -> None:
     values = {"b": torch.tensor([1.0, -0.0, 3.0]).to(torch.float8_e4m3fn)}
     codec = Exact(Layout.of(values))
     assert torch.equal(codec.decode(codec.encode(values))["b"].float(), values["b"].float())

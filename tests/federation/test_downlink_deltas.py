@@ -1,4 +1,4 @@
-"""Chains in both directions, over whole rounds: what clients hold, what the ledger counts, who is caught up how."""
+"""Chains in both directions, over whole rounds: the clients' models, the ledger, catch-up."""
 
 import math
 from collections.abc import Callable
@@ -67,8 +67,9 @@ def test_error_feedback_in_both_directions_by_hand(quadratic: MakeTask, monkeypa
     """From 0, client i is at t_i / 2 after its step, so the updates are [4, 0, -4] and [0, 8, -4].
 
     top-k 1/3 of three values sends one: 4 (the first of the two largest) and 8. Their mean is [2, 4, 0]; the server
-    says 4 and keeps 2. Round 2 starts from [0, 4, 0]: updates [4, -2, -4] + what was left [0, 0, -4] = [4, -2, -8],
-    sent -8; and [0, 6, -4] + [0, 0, -4] = [0, 6, -8], sent -8. Mean [0, 0, -8], + 2 left at the server: it says -8.
+    sends 4, and its residual is 2. Round 2 starts from [0, 4, 0]. The updates are [4, -2, -4], plus the residual
+    [0, 0, -4] = [4, -2, -8], sent -8; and [0, 6, -4] + [0, 0, -4] = [0, 6, -8], sent -8. Their mean is [0, 0, -8], plus
+    the residual 2: the server sends -8.
     """
     chain = "error-feedback | top-k 0.34 | fp32"
     task = quadratic(TARGETS, [1, 1])
@@ -79,13 +80,13 @@ def test_error_feedback_in_both_directions_by_hand(quadratic: MakeTask, monkeypa
     assert played.server.state.slots["downlink/error-feedback"]["w"].tolist() == [2.0, 0.0, 0.0]
     played.round(2)
     assert played.weights[1] == [0.0, 4.0, -8.0]
-    assert played.holds(0) == played.holds(1) == [0.0, 4.0, 0.0]  # what they had when they answered
+    assert played.holds(0) == played.holds(1) == [0.0, 4.0, 0.0]  # the model that they had when they replied
 
 
 def test_ternary_fedavg_costs_its_closed_form(quadratic: MakeTask) -> None:
     """Three rounds, both directions ternary: a float, a bit that says whether symbols are counted, three symbols.
 
-    32 bits, 1 bit, and at most 3 log2(3) = 4.8 bits (told without counts): 38 bits are two words of the coder.
+    32 bits, 1 bit, and at most 3 log2(3) = 4.8 bits (without counts): 38 bits are two words of the coder.
     """
     played = Played(configure("ternary", "ternary"), quadratic(TARGETS, [1, 1]))
     for number in (1, 2, 3):
@@ -102,7 +103,7 @@ def test_ternary_fedavg_costs_its_closed_form(quadratic: MakeTask) -> None:
     assert totals["total_multicast"] == 2 * 3 * reply + first + 2 * later
 
 
-def test_clients_hold_the_servers_model_bit_for_bit(quick_config: Callable[..., RunConfig], tmp_path: Path) -> None:
+def test_clients_have_the_servers_model_bit_for_bit(quick_config: Callable[..., RunConfig], tmp_path: Path) -> None:
     chain = "error-feedback | small 64 | top-k 0.05 | sign"
     config = quick_config("fedavg", f"method.uplink={chain}", f"method.downlink={chain}", "federation.rounds=4")
     result = ob.run(config, out=tmp_path / "run")
@@ -115,7 +116,7 @@ def test_clients_hold_the_servers_model_bit_for_bit(quick_config: Callable[..., 
 
 
 @pytest.mark.parametrize("start", ["broadcast", "shared-seed"])
-def test_who_was_away_hears_what_was_said_meanwhile(quick_config: Callable[..., RunConfig], start: str) -> None:
+def test_an_absent_client_catches_up_with_deltas(quick_config: Callable[..., RunConfig], start: str) -> None:
     config = quick_config("fedavg", "method.downlink=top-k 0.01 | sign", f"method.start={start}", "federation.rounds=9")
     config = config.model_copy(update={"federation": config.federation.model_copy(update={"cohort": 1})})
     played = Played(config, load_task(config))
@@ -143,7 +144,7 @@ def test_the_whole_model_is_sent_where_that_is_shorter(quadratic: MakeTask) -> N
     assert played.server.state.facts["since"] == min(map(int, log)) - 1
 
 
-def test_a_client_that_lost_its_state_is_given_the_whole_model(quadratic: MakeTask) -> None:
+def test_a_client_that_lost_its_state_receives_the_whole_model(quadratic: MakeTask) -> None:
     played = Played(configure("fp32", "ternary", 4), quadratic(TARGETS, [1, 1]))
     played.round(1)
     played.round(2)

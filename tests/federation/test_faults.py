@@ -1,4 +1,4 @@
-"""What breaks, and what is hostile: a recorded reason, and the round goes on as if the sender had not answered."""
+"""Faults and hostile messages: the reason is recorded, and the round continues as if the sender had not replied."""
 
 import errno
 import math
@@ -65,7 +65,7 @@ class Federation:
         self.honest = {client: reply for client, reply in replies.items() if isinstance(reply, bytes)}
 
     def close(self, **forged: bytes) -> None:
-        """Close the round with the honest replies but for those given, such as ``c1=b"..."``."""
+        """Close the round with honest replies, except for those given, such as ``c1=b"..."``."""
         replies: list[Reply] = [(c, forged.get(f"c{c}", reply)) for c, reply in self.honest.items()]
         assert not self.server.close(replies)
 
@@ -74,7 +74,7 @@ class Federation:
         return self.server.protocol.write(round, client, [said, Section(Kind.UPDATE, "update", body)])
 
     def update(self, *values: float) -> bytes:
-        """The body of an update that no honest codec writes, NaN included."""
+        """Return the body of an update that no codec writes, with NaN."""
         w = torch.tensor(values, dtype=torch.float32)
         return Fp32(Layout.of({"w": w}))._head({"w": w}, CodingContext()) + struct.pack("<3f", *values)
 
@@ -94,7 +94,7 @@ WITHOUT_1 = [3.0, 1.0, -1.0]  # the mean of half of targets 0 and 2
 
 
 def forged(made: Federation) -> dict[str, tuple[bytes, str]]:
-    """A client's hostile replies, and what is recorded of each."""
+    """Return hostile replies of a client, with the reason that is recorded for each."""
     w2 = Layout.of({"w": torch.zeros(2)})
     foreign = Federation(made.engine._client.task, "training.lr=0.25")
     foreign.open(1)
@@ -132,7 +132,7 @@ def test_hostile_replies_are_refused_with_their_reasons(federation: Federation) 
         assert set(before.result.reports) == {0, 2}
 
 
-def test_a_reply_that_comes_a_round_late_is_refused(federation: Federation) -> None:
+def test_a_reply_that_arrives_a_round_late_is_refused(federation: Federation) -> None:
     late = federation.honest.pop(1)
     federation.close()
     assert federation.weights == WITHOUT_1
@@ -150,7 +150,7 @@ def test_the_second_of_two_replies_is_not_read(federation: Federation) -> None:
 
 
 @pytest.mark.parametrize("combine", ["average", "momentum", "adam", "median"])
-def test_a_round_whose_numbers_make_no_sense_does_not_count(quadratic: MakeTask, combine: str) -> None:
+def test_a_round_whose_result_is_not_finite_does_not_count(quadratic: MakeTask, combine: str) -> None:
     made = Federation(quadratic(TARGETS, [1, 1, 1]), f"method.combine={combine}")
     kept: list[list[float]] = [made.weights]
     for round in (1, 2):  # 3e38 is a float32; twice as much, or its square, is not
@@ -164,7 +164,7 @@ def test_a_round_whose_numbers_make_no_sense_does_not_count(quadratic: MakeTask,
     assert all(math.isfinite(value) for value in made.weights)
 
 
-def test_a_merge_that_has_no_finite_weights_does_not_count(
+def test_a_merge_without_finite_weights_does_not_count(
     quick_config: MakeConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def overflow(*_: object, **__: object) -> None:
@@ -180,7 +180,7 @@ def test_a_merge_that_has_no_finite_weights_does_not_count(
     assert not server.has_model
 
 
-def test_a_whole_model_that_no_merge_can_take_is_left_out(quick_config: MakeConfig) -> None:
+def test_a_whole_model_with_extreme_values_is_left_out(quick_config: MakeConfig) -> None:
     config = quick_config("fedavg", "method.start=local", "method.frame=weights")
     task = load_task(config)
     server, engine = Server(config, task), InProcess(Client(config, task))
@@ -220,7 +220,7 @@ def test_an_infinite_statistic_is_refused(quick_config: MakeConfig) -> None:
 # Orders that a client must not follow
 
 
-def test_an_order_of_the_past_is_refused_by_whoever_remembers(quadratic: MakeTask) -> None:
+def test_a_request_of_an_earlier_round_is_refused_by_clients_with_a_state(quadratic: MakeTask) -> None:
     made = Federation(quadratic(TARGETS, [1, 1, 1]), "method.uplink=error-feedback | top-k 0.34 | fp32")
     made.open(1)
     replayed = made.orders[0]
@@ -233,7 +233,7 @@ def test_an_order_of_the_past_is_refused_by_whoever_remembers(quadratic: MakeTas
     assert made.engine.read_state(0) == before
 
 
-def test_a_client_does_and_tells_nothing_that_its_method_has_no_use_for(federation: Federation) -> None:
+def test_a_client_refuses_requests_that_its_method_does_not_have(federation: Federation) -> None:
     protocol, client = federation.server.protocol, federation.engine._client
     weights = Section(Kind.UPDATE, "weights", protocol.fp32.encode({"w": torch.zeros(3)}))
     for sections, reason in (
@@ -250,15 +250,15 @@ def test_a_client_does_and_tells_nothing_that_its_method_has_no_use_for(federati
         assert reason in str(error.value)
 
 
-def test_a_seed_beyond_what_seeds_can_be_is_refused(quadratic: MakeTask) -> None:
+def test_a_seed_of_more_than_63_bits_is_refused(quadratic: MakeTask) -> None:
     made = Federation(quadratic(TARGETS, [1, 1, 1]), "method.start=shared-seed")
     order = made.server.protocol.write(1, SERVER, [write_request(Request.TRAIN), write_seed(1 << 63)])
     with pytest.raises(WireError, match="it has 63 bits"):
         made.engine._client.begin(0, State(), order)
 
 
-def test_bombs_are_no_larger_than_their_bytes(quadratic: MakeTask) -> None:
-    """What a body makes a reader allocate depends on the model alone, and rounds are counted once."""
+def test_decoding_allocates_no_more_than_the_model_needs(quadratic: MakeTask) -> None:
+    """The memory that decoding takes depends on the model alone, and each round can occur only once."""
     made = Federation(quadratic(TARGETS, [1, 1, 1]), "method.downlink=ternary", "method.start=shared-seed")
     protocol, client = made.server.protocol, made.engine._client
     mark = protocol.downlink.body({"w": torch.zeros(3)}, CodingContext())[:4]
@@ -310,7 +310,7 @@ def test_a_disk_that_is_full_ends_the_run_and_loses_nothing(
     assert models[0] == models[1]
 
 
-def test_a_state_that_is_damaged_while_a_run_goes_on_is_named(quick_config: MakeConfig, tmp_path: Path) -> None:
+def test_a_state_that_is_damaged_during_a_run_is_named(quick_config: MakeConfig, tmp_path: Path) -> None:
     class Vandal:
         def on_reply(self, round: int, answered: int, asked: int) -> None:
             pass
@@ -323,7 +323,7 @@ def test_a_state_that_is_damaged_while_a_run_goes_on_is_named(quick_config: Make
         ob.run(quick_config("scaffold"), out=tmp_path / "run", observers=[Vandal()])
 
 
-def test_memory_holds_no_state_that_is_on_the_disk(quick_config: MakeConfig, tmp_path: Path) -> None:
+def test_saved_states_are_not_kept_in_memory(quick_config: MakeConfig, tmp_path: Path) -> None:
     config = quick_config("scaffold")
     engine = InProcess(Client(config, load_task(config)))
     list(engine.exchange(Server(config, load_task(config)).open(1)))

@@ -1,4 +1,4 @@
-"""Masks of clients' own: what they have in common, what comes back to whom, and what a round costs."""
+"""Personal masks: the overlap, the server's signs, the clients' scores, and the bytes of a round."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -48,13 +48,13 @@ class FourWeights(Task):
 
 @pytest.fixture
 def four(monkeypatch: pytest.MonkeyPatch) -> tuple[Server, InProcess, Client]:
-    """A server and four clients who, wherever they begin, learn the same."""
+    """Return a server and four clients whose training has a fixed result, whatever its start."""
 
     def learned(identity: str, model: nn.Module, start: Start, *_: object) -> Trained:
         scores = torch.tensor(LEARNED[int(identity.split()[-1])]).view(2, 2)
         return Trained({NAME: scores}, start.buffers, {}, 1, 0.0)
 
-    monkeypatch.setattr("onebasin.federation.client.local_phase.train_or_recall", learned)
+    monkeypatch.setattr("onebasin.federation.client.local_phase.train_or_reuse", learned)
     split = Split(torch.eye(2).repeat(4, 1), torch.tensor([0, 1] * 4))
     dataset = Dataset("four", split, split, ("a", "b"), (), 0, "test")
     task = FourWeights(dataset, list(torch.arange(8).split(2)), "four", {})
@@ -64,7 +64,7 @@ def four(monkeypatch: pytest.MonkeyPatch) -> tuple[Server, InProcess, Client]:
 
 
 def play(server: Server, engine: InProcess, round: int) -> tuple[dict[int, bytes], dict[int, bytes]]:
-    """Play a round; return its orders and replies."""
+    """Run a round, and return its requests and replies."""
     orders = dict(server.open(round))
     replies = dict(in_order(orders, engine.exchange(orders)))
     assert not server.close(iter(replies.items()))
@@ -73,7 +73,7 @@ def play(server: Server, engine: InProcess, round: int) -> tuple[dict[int, bytes
 
 
 def test_rounds_of_four_weights_by_hand(four: tuple[Server, InProcess, Client]) -> None:
-    """Three keep the first weight, two the second, one the third: kept by all, dropped by all, that one's own."""
+    """Three clients keep the first weight, two the second, one the third: kept by all, dropped by all, personal."""
     server, engine, client = four
     first, replies = play(server, engine, 1)
     assert server.state.slots["weights"][NAME].flatten().tolist() == [1, -1, 0, 0]
@@ -100,7 +100,7 @@ def test_rounds_of_four_weights_by_hand(four: tuple[Server, InProcess, Client]) 
     assert [len(one) for one in [*replies.values(), *later.values()]] == [reply, reply, reply, reply - 4] * 2
 
 
-def test_where_all_replies_were_lost_nothing_is_in_common(four: tuple[Server, InProcess, Client]) -> None:
+def test_without_replies_every_weight_is_undecided(four: tuple[Server, InProcess, Client]) -> None:
     server, engine, client = four
     dict(engine.exchange(server.open(1)))
     server.close((each, Failure("lost")) for each in range(4))
@@ -108,7 +108,7 @@ def test_where_all_replies_were_lost_nothing_is_in_common(four: tuple[Server, In
     assert began[NAME].flatten().tolist() == LEARNED[0]
 
 
-def test_an_order_without_a_seed_is_refused(four: tuple[Server, InProcess, Client]) -> None:
+def test_a_request_without_a_seed_is_refused(four: tuple[Server, InProcess, Client]) -> None:
     server, engine, client = four
     play(server, engine, 1)
     order = decode_message(server.open(2)[0])
@@ -124,14 +124,14 @@ def test_all_weights_are_kept_at_first() -> None:
 
 
 @given(st.lists(st.sampled_from([-1.0, 0.0, 1.0]), min_size=6, max_size=6))
-def test_the_downlink_says_signs_exactly(signs: list[float]) -> None:
+def test_the_downlink_encodes_signs_exactly(signs: list[float]) -> None:
     sent = {"a": torch.tensor(signs[:2]), "b": torch.tensor(signs[2:]).view(2, 2)}
     coding = make_codec("ternary", Layout.of(sent))
     received = coding.receive(coding.body(sent, CodingContext()), CodingContext())
     assert all(torch.equal(received[name], value) for name, value in sent.items())
 
 
-def test_clients_are_served_by_their_own_masks(quick_config: MakeConfig, tmp_path: Path) -> None:
+def test_clients_are_scored_with_their_own_masks(quick_config: MakeConfig, tmp_path: Path) -> None:
     run = ob.run(quick_config("fedmask", *SKEWED), out=tmp_path / "run")
     assert run.model is None, "every client has its own"
     task = load_task(run.config)
@@ -146,7 +146,7 @@ def test_clients_are_served_by_their_own_masks(quick_config: MakeConfig, tmp_pat
     assert common.summary["accuracy"]["final"] < 0.7, "what is common to all serves nobody"
 
 
-def test_a_run_goes_on_as_if_never_stopped(quick_config: MakeConfig, tmp_path: Path) -> None:
+def test_a_resumed_run_equals_an_uninterrupted_one(quick_config: MakeConfig, tmp_path: Path) -> None:
     config = quick_config("fedmask", "federation.rounds=4", "federation.cohort=2", "training.keep_optimizer=true")
     whole = ob.run(config, out=tmp_path / "whole")
     with pytest.raises(Stop):
@@ -162,7 +162,7 @@ def test_a_run_goes_on_as_if_never_stopped(quick_config: MakeConfig, tmp_path: P
     assert sum(name.startswith("client") for name in states[0]) >= 3
 
 
-def test_replies_that_are_lost_leave_nobody_behind(quick_config: MakeConfig, tmp_path: Path) -> None:
+def test_clients_continue_after_lost_replies(quick_config: MakeConfig, tmp_path: Path) -> None:
     run = ob.run(quick_config("fedmask", "federation.rounds=6", "federation.dropout=0.4"), out=tmp_path / "run")
     reasons = [failure["reason"] for record in run.history for failure in record["failures"]]
     assert reasons
@@ -190,6 +190,6 @@ def test_replies_that_are_lost_leave_nobody_behind(quick_config: MakeConfig, tmp
         (["method.score=fine-tuned"], "clients that keep theirs have 'personal'"),
     ],
 )
-def test_what_does_not_go_with_own_masks(overrides: list[str], message: str) -> None:
+def test_choices_that_do_not_go_with_personal_masks_are_refused(overrides: list[str], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         read_config("fedmask", overrides)

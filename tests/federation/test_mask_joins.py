@@ -1,4 +1,4 @@
-"""Clients that join with a model which is a mask over their own random weights."""
+"""Clients whose own models, masks over their own random weights, are merged into the global model."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -24,7 +24,7 @@ OWN = ("method.start=local", "method.models=masked", "task.partition=iid")
 MASKS = (*OWN, "training.warmup=8", "training.warmup_optimizer=adam", "training.warmup_lr=0.1")
 
 
-def test_a_seed_and_a_mask_are_all_weights(quick_config: MakeConfig) -> None:
+def test_a_seed_and_a_mask_determine_all_weights(quick_config: MakeConfig) -> None:
     masks = SeedAndMask(load_task(quick_config("fedavg", *OWN)))
     scores = {name: torch.randn(value.shape) for name, value in parameters_of(masks.model(5)).items()}
     weights = masks.weights(masks.model(5), scores)
@@ -43,7 +43,7 @@ def test_a_seed_and_a_mask_are_all_weights(quick_config: MakeConfig) -> None:
 
 
 @pytest.mark.parametrize("frame", ["weights", "activations"])
-def test_masked_networks_are_merged_and_then_trained_as_they_are(
+def test_masked_networks_are_merged_and_then_all_their_weights_are_trained(
     frame: str, quick_config: MakeConfig, tmp_path: Path
 ) -> None:
     run = ob.run(
@@ -60,14 +60,14 @@ def test_masked_networks_are_merged_and_then_trained_as_they_are(
     assert all((layer.bias != 0).any() for layer in run.model.modules() if isinstance(layer, Maskable))
 
 
-def test_one_that_joins_late_is_merged(quick_config: MakeConfig, tmp_path: Path) -> None:
+def test_a_client_that_joins_late_is_merged(quick_config: MakeConfig, tmp_path: Path) -> None:
     late = ("federation.late=1", "federation.join_round=2", "method.frame=weights")
     run = ob.run(quick_config("fedavg", *MASKS, *late), out=tmp_path / "run")
     assert [record["replies"] for record in run.history] == [3, 4, 4]
     assert not any(record["failures"] for record in run.history)
 
 
-def test_momenta_of_weights_are_none_of_scores(quick_config: MakeConfig) -> None:
+def test_momenta_of_weights_are_not_used_for_scores(quick_config: MakeConfig) -> None:
     config = quick_config("fedavg", *MASKS, "method.frame=weights", "training.keep_optimizer=true")
     task = load_task(config)
     server, client = Server(config, task), Client(config, task)
@@ -85,11 +85,11 @@ def test_momenta_of_weights_are_none_of_scores(quick_config: MakeConfig) -> None
         "method.parametrization=low-rank",
     ],
 )
-def test_where_masks_cannot_be_said_they_are_refused(override: str) -> None:
+def test_choices_that_cannot_send_masks_are_refused(override: str) -> None:
     with pytest.raises(ConfigError, match="models='masked'"):
         read_config("fedavg", [*MASKS, override])
 
 
-def test_forged_weights_are_no_masks() -> None:
+def test_attacks_on_weights_are_refused_with_masks() -> None:
     with pytest.raises(ConfigError, match="every forged mask would keep all"):
         read_config("fedavg", [*MASKS, "method.frame=weights", "federation.attack=sign-flip"])

@@ -1,4 +1,4 @@
-"""Masks of whole neurons and filters: a score, and a bit, of all weights into one; trained, sent and exported."""
+"""Masks of whole neurons and filters: one score, and one bit, for all incoming weights; trained, sent and exported."""
 
 import math
 from collections.abc import Callable
@@ -59,7 +59,7 @@ def small(seed: int = 0) -> nn.Module:
     )
 
 
-def test_a_layer_has_one_score_a_neuron_or_filter_and_classes_are_not_dropped() -> None:
+def test_a_layer_has_one_score_per_neuron_or_filter_and_no_class_is_dropped() -> None:
     def lenet5() -> nn.Module:
         return built_in("lenet5", (1, 28, 28), 10, {})
 
@@ -106,7 +106,7 @@ def test_the_neurons_with_the_highest_scores_are_kept() -> None:
     assert int((model[1].weight != 0).sum()) == 4, "of the last layer's 8 weights"
 
 
-def test_a_backbones_neuron_is_dropped_but_for_its_bias() -> None:
+def test_a_dropped_neuron_of_a_backbone_keeps_its_bias() -> None:
     model = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 1))
     with torch.no_grad():
         model[0].weight.copy_(torch.tensor([[2.0, -3.0], [5.0, 7.0]]))
@@ -148,7 +148,7 @@ def test_a_transposed_convolution_is_refused_unless_it_is_the_last_layer(chosen:
 
 
 @pytest.mark.parametrize("chosen", NEURONS, ids=name_of)
-def test_a_mask_over_weights_keeps_the_name_of_its_runs(chosen: Parametrization) -> None:
+def test_masks_over_weights_keep_the_identity_of_their_runs(chosen: Parametrization) -> None:
     method = "piggyback" if isinstance(chosen, BackboneMask) else "fedpm"
     task = [f"task.weights={{file='x', digest='{'0' * 32}'}}"] if method == "piggyback" else []
     before = read_config(method, task)
@@ -190,7 +190,7 @@ def file_of(model: nn.Module, seed: int, backbone: str = "") -> SeedMask:
 
 
 @given(st.integers(0, 2**32), st.sampled_from(["", "0" * 32]))
-def test_a_file_has_a_flag_a_neuron_and_is_read_as_it_was_written(seed: int, backbone: str) -> None:
+def test_a_file_has_a_flag_per_neuron_and_is_read_as_it_was_written(seed: int, backbone: str) -> None:
     file = file_of(small(), seed, backbone)
     shapes = {"0.weight": (4, 1, 1, 1), "4.weight": (5, 1)} | ({} if backbone else {"6.weight": (3, 5)})
     assert file.description.flags == shapes
@@ -213,7 +213,7 @@ def test_a_seeds_neurons_are_kept_as_a_whole() -> None:
     assert b'"supermask":{"over":"neurons"}' in file.to_bytes()
 
 
-def test_every_truncation_and_every_bit_flip_is_noticed() -> None:
+def test_every_truncation_and_every_bit_flip_is_detected() -> None:
     every_damage_is_noticed(file_of(small(), 2).to_bytes())
 
 

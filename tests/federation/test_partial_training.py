@@ -1,4 +1,4 @@
-"""Training of what is sent, and nothing else."""
+"""Training only the values that are sent in a round."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -24,7 +24,7 @@ CHAIN = "random-k 0.1 shared=true spread=tensors | uniform 4"
 
 
 @pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
-def test_what_is_not_free_does_not_move(quick_config: MakeConfig, optimizer: str) -> None:
+def test_values_that_are_not_trained_do_not_change(quick_config: MakeConfig, optimizer: str) -> None:
     settings = ("training.momentum=0.9",) if optimizer == "sgd" else ()
     config = quick_config("fedavg", f"training.optimizer={optimizer}", "training.weight_decay=0.1", *settings)
     task = load_task(config)
@@ -39,7 +39,7 @@ def test_what_is_not_free_does_not_move(quick_config: MakeConfig, optimizer: str
         assert moved[free[name]].float().mean() > 0.5
 
 
-def test_tensors_send_alike_and_small_ones_all_they_have() -> None:
+def test_tensors_send_equally_many_values_and_small_ones_all() -> None:
     block = ValueBlock(((1000,), (10,), (200,)))
     mask = RandomK(share=0.1, shared=True, spread="tensors").mask(block, CodingContext())
     counts = [int(mask[begin:end].sum()) for begin, end in block.bounds]
@@ -52,7 +52,7 @@ def test_tensors_send_alike_and_small_ones_all_they_have() -> None:
     assert everything.all()
 
 
-def test_a_round_changes_only_what_was_drawn_for_it(quick_config: MakeConfig, tmp_path: Path) -> None:
+def test_a_round_changes_only_the_values_selected_for_it(quick_config: MakeConfig, tmp_path: Path) -> None:
     method = {"name": "fedavg", "start": "shared-seed", "uplink": CHAIN, "downlink": CHAIN, "trains": "sent"}
     result = ob.run(quick_config(method, federation={"rounds": 1}), out=tmp_path / "run")
     config = result.config
@@ -78,12 +78,14 @@ def test_a_round_changes_only_what_was_drawn_for_it(quick_config: MakeConfig, tm
         "small 5 | random-k 0.1 shared=true | sign",
     ],
 )
-def test_what_is_sent_must_be_known_beforehand(uplink: str) -> None:
+def test_the_values_that_are_sent_must_be_known_beforehand(uplink: str) -> None:
     with pytest.raises(ConfigError, match="places that all clients know beforehand"):
         read_config({"method": {"name": "fedavg", "uplink": uplink, "trains": "sent"}})
 
 
 @pytest.mark.parametrize("chain", ["fragment 3 | fp16", "error-feedback | random-k 0.1 shared=true | uniform 3"])
-def test_chains_that_say_beforehand_what_they_send(chain: str, quick_config: MakeConfig, tmp_path: Path) -> None:
+def test_chains_with_values_known_beforehand_can_be_trained(
+    chain: str, quick_config: MakeConfig, tmp_path: Path
+) -> None:
     method = {"name": "fedavg", "start": "shared-seed", "uplink": chain, "trains": "sent"}
     assert ob.run(quick_config(method), out=tmp_path / "run").summary["rounds"] == 3

@@ -1,4 +1,4 @@
-"""How well each client is served: its own model, or the common one, on its own distribution of labels."""
+"""Personal scores: each client's own model, or the global one, on the client's label distribution."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -21,7 +21,7 @@ SKEWED = ('task.partition={kind="classes-per-client", classes=2}', "task.clients
 
 
 def served(task: Task, client: int, weights: Tensors) -> float:
-    """Sum over the client's classes of its share of each times the accuracy on it, counted one by one."""
+    """Return the sum over classes of the client's share of the class times the accuracy on it, computed one by one."""
     model, test = task.workspace(), task.dataset.test
     copy_into(parameters_of(model), weights)
     said = model.eval()(test.inputs).argmax(1)
@@ -33,7 +33,7 @@ def served(task: Task, client: int, weights: Tensors) -> float:
     return accuracy
 
 
-def test_clients_that_keep_their_models_say_how_they_serve_them(quick_config: MakeConfig, tmp_path: Path) -> None:
+def test_clients_that_keep_their_models_report_their_personal_scores(quick_config: MakeConfig, tmp_path: Path) -> None:
     plain = ob.run(quick_config("local-only", *SKEWED), out=tmp_path / "plain")
     run = ob.run(quick_config("local-only", "method.score=personal", *SKEWED), out=tmp_path / "run")
     task = load_task(run.config)
@@ -45,7 +45,7 @@ def test_clients_that_keep_their_models_say_how_they_serve_them(quick_config: Ma
     assert run.summary["bytes"] == plain.summary["bytes"], "no label is counted for the server: the same report"
 
 
-def test_a_common_model_serves_every_client(quick_config: MakeConfig, tmp_path: Path) -> None:
+def test_a_global_model_is_scored_on_the_labels_of_every_client(quick_config: MakeConfig, tmp_path: Path) -> None:
     plain = ob.run(quick_config("fedavg", *SKEWED), out=tmp_path / "plain")
     run = ob.run(quick_config("fedavg", "method.score=personal", *SKEWED), out=tmp_path / "run")
     task = load_task(run.config)
@@ -56,7 +56,7 @@ def test_a_common_model_serves_every_client(quick_config: MakeConfig, tmp_path: 
     assert run.summary["bytes"] == plain.summary["bytes"], "nobody says anything more"
 
 
-def test_clients_say_what_a_local_phase_makes_of_the_common_model(quick_config: MakeConfig, tmp_path: Path) -> None:
+def test_clients_report_the_score_of_the_fine_tuned_global_model(quick_config: MakeConfig, tmp_path: Path) -> None:
     common = ob.run(quick_config("fedavg", "method.score=personal", *SKEWED), out=tmp_path / "common")
     run = ob.run(quick_config("fedavg", "method.score=fine-tuned", *SKEWED), out=tmp_path / "run")
     assert run.summary["accuracy"]["final"] > common.summary["accuracy"]["final"] + 0.2
@@ -64,7 +64,7 @@ def test_clients_say_what_a_local_phase_makes_of_the_common_model(quick_config: 
     assert up[1] - up[0] == 3 * 5 * 8, "an accuracy and a loss in each report"
 
 
-def test_one_without_examples_of_its_own_is_left_out(quick_config: MakeConfig) -> None:
+def test_a_client_without_examples_is_left_out(quick_config: MakeConfig) -> None:
     task = load_task(quick_config("fedavg", *SKEWED))
     task.parts[3] = task.parts[3][:0]
     found = evaluate_by_class(task.workspace(), task.dataset.test, 10)
@@ -80,6 +80,6 @@ def test_one_without_examples_of_its_own_is_left_out(quick_config: MakeConfig) -
         ("fedavg", ["method.score=own"], "method.score: got 'own'"),
     ],
 )
-def test_what_cannot_be_scored_is_said(method: str, overrides: list[str], message: str) -> None:
+def test_scores_that_do_not_go_with_a_method_are_refused(method: str, overrides: list[str], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         read_config(method, overrides)

@@ -1,4 +1,4 @@
-"""Masks over a trained network: one task alone, many clients together, and the file that comes of it."""
+"""Masks over a trained network: one task, many clients, and the exported file."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -35,7 +35,7 @@ MakeConfig = Callable[..., RunConfig]
 
 @pytest.fixture(scope="module")
 def backbone(tmp_path_factory: pytest.TempPathFactory) -> ob.Run:
-    """A perceptron that knows the digits."""
+    """Return a run whose perceptron has learned the digits."""
     return ob.run("centralised", ["federation.rounds=4"], out=tmp_path_factory.mktemp("runs") / "backbone")
 
 
@@ -77,7 +77,7 @@ def test_weights_kept_by_most_clients_are_kept() -> None:
     assert after["1.bias"].tolist() == [1.5]
 
 
-def test_masks_and_what_is_beside_them_go_by_codings_of_their_own() -> None:
+def test_masks_and_the_other_parameters_have_separate_codecs() -> None:
     layout = Layout.of({"a": torch.zeros(3), "s": torch.zeros(1000), "z": torch.zeros(2)})
     coding = SplitCodec(
         layout, lambda n: n == "s", lambda x: make_codec("threshold", x), lambda x: make_fixed_length_codec("fp16", x)
@@ -158,7 +158,7 @@ def test_clients_train_a_mask_together(backbone: ob.Run, quick_config: MakeConfi
     assert again.identity() == config.identity()
 
 
-def test_any_method_can_begin_with_given_weights(backbone: ob.Run, quick_config: MakeConfig, tmp_path: Path) -> None:
+def test_any_method_can_start_from_given_weights(backbone: ob.Run, quick_config: MakeConfig, tmp_path: Path) -> None:
     task = f"task.weights={{file='{backbone.directory}', head='kept'}}"
     config = quick_config("fedavg", "method.start=shared-seed", "training.lr=1e-9", "federation.rounds=1", task)
     run = ob.run(config, out=tmp_path / "run")
@@ -202,7 +202,7 @@ def test_a_backbone_of_another_network_is_refused(tensors: dict[str, torch.Tenso
         known.into(plain())
 
 
-def test_the_head_is_fresh_unless_it_is_to_be_kept() -> None:
+def test_the_last_layer_is_drawn_unless_the_file_s_is_kept() -> None:
     given = plain().state_dict()
     wider = nn.Sequential(nn.Linear(2, 3), nn.BatchNorm1d(3), nn.ReLU(), nn.Linear(3, 7))
     before = wider[3].weight.detach().clone()
@@ -224,7 +224,7 @@ def test_the_head_is_fresh_unless_it_is_to_be_kept() -> None:
         (["method.start=local", "method.downlink=fp32"], "one backbone for all"),
     ],
 )
-def test_what_cannot_be_run_is_said(overrides: list[str], message: str) -> None:
+def test_choices_that_cannot_be_run_are_refused(overrides: list[str], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         read_config("piggyback", overrides)
 
@@ -232,13 +232,13 @@ def test_what_cannot_be_run_is_said(overrides: list[str], message: str) -> None:
 @pytest.mark.parametrize(
     "overrides", [["method.parametrization=low-rank"], ["method.start=local", "method.models=masked"]]
 )
-def test_given_weights_that_would_be_drawn_over_are_refused(overrides: list[str]) -> None:
+def test_given_weights_are_refused_where_others_are_drawn(overrides: list[str]) -> None:
     with pytest.raises(ConfigError, match="draw others from a seed"):
         read_config("fedavg", [*overrides, f"task.weights={{file='x', digest='{'0' * 32}'}}"])
 
 
 @given(st.integers(0, 2**32), st.floats(0, 1), st.floats(0, 1), st.booleans())
-def test_every_mask_is_read_as_it_was_written(seed: int, before: float, after: float, known: bool) -> None:
+def test_every_mask_is_decoded_as_it_was_encoded(seed: int, before: float, after: float, known: bool) -> None:
     draws = torch.Generator().manual_seed(seed)
     common = torch.rand(40, generator=draws) - before
     goal = torch.rand(40, generator=draws) - after

@@ -23,7 +23,7 @@ def test_every_page_is_a_run(method: str) -> None:
 
 
 @pytest.mark.parametrize("method", PAGES.names)
-def test_toml_goes_round(method: str, tmp_path: Path) -> None:
+def test_a_configuration_is_read_from_toml_as_it_was_written(method: str, tmp_path: Path) -> None:
     config = read_config(
         method, ["training.steps=7", 'task.partition={kind="shards", shards=3}', *NEEDED.get(method, [])]
     )
@@ -32,27 +32,27 @@ def test_toml_goes_round(method: str, tmp_path: Path) -> None:
     assert read_config(path) == config
 
 
-def test_overrides_reach_into_what_a_page_says() -> None:
+def test_overrides_change_single_settings_of_a_page() -> None:
     config = read_config("fedavgm", ["method.combine.beta=0.5", "task.partition.alpha=0.1", "training.lr=0.25"])
     assert config.method.combine.model_dump() == {"kind": "momentum", "rate": 1.0, "beta": 0.5}
     assert config.task.partition.options == {"alpha": 0.1}
     assert config.training.lr == 0.25
 
 
-def test_a_choice_of_another_kind_replaces_the_old_one_whole() -> None:
+def test_a_choice_of_another_kind_replaces_all_settings_of_the_old_one() -> None:
     config = read_config("fedavgm", ["method.combine=average", "task.partition=iid"])
     assert config.method.combine.model_dump() == {"kind": "average", "rate": 1.0}
     assert config.task.partition.options == {}
     assert merge({"a": {"kind": "x", "b": 1}}, {"a": {"c": 2}}) == {"a": {"kind": "x", "b": 1, "c": 2}}
 
 
-def test_a_page_asks_for_its_paper_s_settings_and_the_user_has_the_last_word() -> None:
+def test_a_page_has_the_settings_of_its_paper_and_the_user_overrides_them() -> None:
     assert read_config("diloco").training.optimizer == "adamw"
     assert read_config("diloco").federation.weighting == "uniform"
     assert read_config("diloco", ["training.optimizer=sgd"]).training.optimizer == "sgd"
 
 
-def test_identity_is_of_what_matters() -> None:
+def test_identity_depends_only_on_what_affects_the_result() -> None:
     one = read_config("fedavg")
     assert one.identity() == read_config("fedavg", ["label=x", "engine=pool", "tracking.tensorboard=true"]).identity()
     assert one.identity() == read_config("fedavg", ["training.lr=0.05"]).identity(), "a default that is spelled out"
@@ -62,7 +62,7 @@ def test_identity_is_of_what_matters() -> None:
     assert kinds[0] != kinds[1]
 
 
-def test_pooled_data_know_no_partition() -> None:
+def test_the_identity_of_pooled_runs_does_not_depend_on_the_partition() -> None:
     iid = read_config("centralised", ["task.partition=iid", "task.clients=3"])
     assert iid.identity() == read_config("centralised").identity()
 
@@ -100,7 +100,7 @@ def test_pooled_data_know_no_partition() -> None:
         ({"training": {}}, [], r"method: got None; expected a name"),
     ],
 )
-def test_what_is_wrong_is_named(source: str, overrides: list[str], message: str) -> None:
+def test_wrong_settings_are_named(source: str, overrides: list[str], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         read_config(source, overrides)
 
@@ -153,7 +153,7 @@ def test_a_study_is_a_grid(tmp_path: Path) -> None:
     assert all(r.federation.rounds == 2 for r in runs)
 
 
-def test_a_grid_reaches_into_what_the_base_names_by_a_string(tmp_path: Path) -> None:
+def test_a_grid_changes_settings_of_a_choice_that_the_base_names_by_a_string(tmp_path: Path) -> None:
     path = tmp_path / "study.toml"
     path.write_text(
         'title = "t"\n[base.task]\nmodel = "cnn4"\npartition = "quantity"\n[base.method]\ndownlink = "int8"\n'
@@ -167,7 +167,7 @@ def test_a_grid_reaches_into_what_the_base_names_by_a_string(tmp_path: Path) -> 
         assert (run.method.name, run.method.uplink, run.method.downlink) == (name, "fp16", "int8")
 
 
-def test_a_study_has_no_twins_and_no_empty_grids(tmp_path: Path) -> None:
+def test_a_study_with_equal_runs_or_an_empty_grid_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "study.toml"
     arms = '[[arm]]\nlabel = "a"\nmethod = "fedavg"\n'
     path.write_text('title = "t"\n' + arms + arms.replace('"a"', '"b"'))
@@ -178,7 +178,7 @@ def test_a_study_has_no_twins_and_no_empty_grids(tmp_path: Path) -> None:
         read_study(path)
 
 
-def test_a_study_says_which_arm_is_wrong(tmp_path: Path) -> None:
+def test_the_arm_of_a_study_that_is_wrong_is_named(tmp_path: Path) -> None:
     path = tmp_path / "study.toml"
     path.write_text('title = "t"\n[[arm]]\nlabel = "odd"\nmethod = "fedavg"\ntraining = { lr = "x" }\n')
     with pytest.raises(ConfigError, match=r"arm 'odd': training\.lr: got 'x'"):
@@ -189,7 +189,7 @@ def test_a_study_says_which_arm_is_wrong(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", sorted((Path(__file__).parents[2] / "studies").glob("*.toml")), ids=lambda p: p.stem)
-def test_every_study_that_is_described_can_be_read(path: Path) -> None:
+def test_every_study_can_be_read(path: Path) -> None:
     if path.stem == "piggyback":  # its backbones are trained first
         with pytest.raises(ConfigError, match=r"task\.weights: runs/backbones/mnist: No such file"):
             read_study(path)

@@ -38,13 +38,13 @@ def test_a_round_by_hand(quadratic: MakeTask, combine: str, expected: list[float
     assert weights_of(server) == pytest.approx(expected, abs=1e-6)
 
 
-def test_what_krum_left_out_is_remarked(quadratic: MakeTask) -> None:
+def test_clients_that_krum_left_out_get_a_remark(quadratic: MakeTask) -> None:
     server = first_round(configure('method.combine={kind="krum", byzantine=1}'), quadratic(LINE, [1] * 5))
     assert server.result.remarks == dict.fromkeys((0, 2, 3, 4), "left out by krum")
     assert len(server.result.reports) == 5
 
 
-def test_a_round_with_too_few_replies_changes_nothing_and_says_so(quadratic: MakeTask) -> None:
+def test_a_round_with_too_few_replies_changes_nothing_and_is_recorded(quadratic: MakeTask) -> None:
     server = first_round(configure('method.combine={kind="krum", byzantine=1}'), quadratic(LINE, [1] * 5), without=(1,))
     assert weights_of(server) == [0.0, 0.0, 0.0]
     assert server.result.failures[1] == "gone"
@@ -81,6 +81,6 @@ def test_too_few_clients_are_refused_at_the_start(
         ("fedavg", 'method.combine={kind="trimmed-mean", trim=0.5}', r"trim: got 0\.5; input should be less than 0\.5"),
     ],
 )
-def test_what_does_not_go_together_is_named(method: str, override: str, message: str) -> None:
+def test_choices_that_exclude_each_other_are_named(method: str, override: str, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         read_config(method, [override])

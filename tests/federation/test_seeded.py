@@ -1,4 +1,4 @@
-"""Models told as the seed that they began with, and what was learned since."""
+"""Models that are sent as the seed of their initialisation and the change since."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -39,7 +39,7 @@ def configure(*overrides: str) -> RunConfig:
 
 
 def first_replies(task: Task) -> tuple[Played, bytes]:
-    """A run whose one chosen client has just sent its model."""
+    """Return a run in which the adopted client has just sent its model, and the replies."""
     played = Played(configure(), task)
     asked = played.server.close(list(played.engine.exchange(played.server.open(1))))
     ((client, reply),) = played.engine.exchange(asked)
@@ -48,7 +48,7 @@ def first_replies(task: Task) -> tuple[Played, bytes]:
     return played, reply
 
 
-def test_a_model_is_its_seed_and_what_it_learned(quadratic: MakeTask) -> None:
+def test_a_model_is_sent_as_its_seed_and_a_delta(quadratic: MakeTask) -> None:
     played, reply = first_replies(quadratic(TARGETS, [1, 3]))
     message = decode_message(reply)
     assert [(s.name, s.kind) for s in message.sections] == [
@@ -65,7 +65,7 @@ def test_a_model_is_its_seed_and_what_it_learned(quadratic: MakeTask) -> None:
     torch.testing.assert_close(answer.own_model.build(protocol)["w"], halfway)
 
 
-def test_all_go_on_from_the_one_seed(quick_config: MakeConfig) -> None:
+def test_all_clients_continue_from_the_adopted_model_s_seed(quick_config: MakeConfig) -> None:
     config = quick_config({**SEEDED, "uplink": CHAIN, "downlink": CHAIN})
     played = Played(config, load_task(config))
     played.round(1)
@@ -79,7 +79,7 @@ def test_all_go_on_from_the_one_seed(quick_config: MakeConfig) -> None:
     assert max(sum(map(len, orders.values())) for orders in played.orders) < 4 * 0.1 * 4 * 4810
 
 
-def test_own_starts_cost_what_a_shared_seed_does(quick_config: MakeConfig, tmp_path: Path) -> None:
+def test_own_initialisations_cost_as_many_bytes_as_a_shared_seed(quick_config: MakeConfig, tmp_path: Path) -> None:
     chains = {"uplink": CHAIN, "downlink": CHAIN}
     shared = {"name": "fedavg", "start": "shared-seed", **chains}
     totals = {
@@ -99,7 +99,7 @@ def test_models_aligned_by_weights_may_be_seeded(quick_config: MakeConfig, tmp_p
 @pytest.mark.parametrize(
     ("seed", "error"), [((1 << 63).to_bytes(8, "little"), "it has 63 bits"), (b"\0" * 7, "has 7 bytes, not 8")]
 )
-def test_a_seed_that_is_none(seed: bytes, error: str, quadratic: MakeTask) -> None:
+def test_a_malformed_seed_is_refused(seed: bytes, error: str, quadratic: MakeTask) -> None:
     played, reply = first_replies(quadratic(TARGETS, [1, 3]))
     sections = [Section(s.kind, s.name, seed) if s.name == "seed" else s for s in decode_message(reply).sections]
     message = decode_message(reply)
@@ -112,14 +112,16 @@ def test_a_seed_that_is_none(seed: bytes, error: str, quadratic: MakeTask) -> No
 
 
 @pytest.mark.parametrize("override", ["method.start=shared-seed", "method.uplink=fp16", "method.frame=signatures"])
-def test_what_does_not_go_with_seeded_models(override: str) -> None:
+def test_choices_that_do_not_go_with_seeded_models_are_refused(override: str) -> None:
     extra = ["method.frame=none"] if "start" in override else []
     with pytest.raises(ConfigError, match="models='seeded' says what clients learned"):
         configure(override, *extra)
 
 
 @pytest.mark.parametrize("stopped_after", [1, 2])
-def test_onebasin_goes_on_as_if_never_stopped(stopped_after: int, quick_config: MakeConfig, tmp_path: Path) -> None:
+def test_a_resumed_run_equals_an_uninterrupted_one(
+    stopped_after: int, quick_config: MakeConfig, tmp_path: Path
+) -> None:
     config = quick_config("onebasin", "federation.rounds=4", "federation.cohort=3", "training.epochs=1")
     whole = ob.run(config, out=tmp_path / "whole")
     with pytest.raises(Stop):

@@ -1,4 +1,4 @@
-"""The relay: what clients sent goes to all, and everyone makes the same model of it."""
+"""Update forwarding: all clients get all encoded updates, and compute the same model from them."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -23,7 +23,7 @@ from onebasin.wire.message import decode_message
 MakeConfig = Callable[..., RunConfig]
 
 
-def test_clients_make_the_servers_model_of_what_all_sent(quadratic: MakeTask) -> None:
+def test_clients_compute_the_servers_model_from_the_forwarded_updates(quadratic: MakeTask) -> None:
     played = Played(configure("top-k 1.0 | fp32", "relay"), quadratic(TARGETS, [1, 1]))
     start = played.server.state.slots["weights"]["w"].tolist()
     for number in range(1, 4):
@@ -40,7 +40,7 @@ def test_clients_make_the_servers_model_of_what_all_sent(quadratic: MakeTask) ->
     assert 2 * (3 + body) <= len(said) <= 2 * (3 + body + 4)  # of each client its number, its weight, how many bytes
 
 
-def test_masks_relayed_end_in_the_same_model(quick_config: MakeConfig, tmp_path: Path) -> None:
+def test_forwarded_masks_lead_to_the_same_model(quick_config: MakeConfig, tmp_path: Path) -> None:
     result = ob.run(quick_config("bicompfl", "federation.rounds=5"), out=tmp_path / "run")
     (file,) = (tmp_path / "run" / "checkpoint").glob("server-*.safetensors")
     server = State.from_bytes(file.read_bytes())
@@ -56,7 +56,7 @@ def test_masks_relayed_end_in_the_same_model(quick_config: MakeConfig, tmp_path:
     assert result.summary["accuracy"]["final"] > 0.5
 
 
-def test_who_was_away_replays_what_all_sent_meanwhile(quick_config: MakeConfig) -> None:
+def test_an_absent_client_catches_up_with_the_forwarded_updates(quick_config: MakeConfig) -> None:
     config = quick_config("bicompfl", "federation.rounds=7", "federation.cohort=2")
     played = Played(config, load_task(config))
     names: dict[int, list[set[str]]] = {}
@@ -75,7 +75,7 @@ def test_who_was_away_replays_what_all_sent_meanwhile(quick_config: MakeConfig) 
     assert all(later == {"changes"} for heard in names.values() for later in heard[1:])
 
 
-def test_a_run_that_relays_goes_on_as_if_never_stopped(quick_config: MakeConfig, tmp_path: Path) -> None:
+def test_a_resumed_run_equals_an_uninterrupted_one(quick_config: MakeConfig, tmp_path: Path) -> None:
     config = quick_config("klms", "method.downlink=relay", "federation.rounds=4", "federation.cohort=2")
     whole = ob.run(config, out=tmp_path / "whole")
     stopped = tmp_path / "stopped"
@@ -88,7 +88,7 @@ def test_a_run_that_relays_goes_on_as_if_never_stopped(quick_config: MakeConfig,
         assert torch.equal(resumed.model.state_dict()[name], value)
 
 
-def test_what_is_no_relay_is_refused(quadratic: MakeTask) -> None:
+def test_malformed_forwarded_updates_are_refused(quadratic: MakeTask) -> None:
     played = Played(configure("top-k 1.0 | sign", "relay"), quadratic(TARGETS, [1, 1]))
     protocol, before = played.server.protocol, broadcast_model(played.server.state)
     assert before is not None
@@ -117,7 +117,7 @@ def test_what_is_no_relay_is_refused(quadratic: MakeTask) -> None:
         (["method.uplink=relay"], "unknown codec"),
     ],
 )
-def test_what_does_not_go_with_a_relay(overrides: list[str], error: str) -> None:
+def test_choices_that_do_not_go_with_update_forwarding_are_refused(overrides: list[str], error: str) -> None:
     source = {"method": {"name": "fedavg", "start": "shared-seed", "uplink": "top-k 0.1 | sign", "downlink": "relay"}}
     with pytest.raises(ConfigError, match=error):
         read_config(source, overrides)

@@ -1,4 +1,4 @@
-"""First rounds that say more than the others: by hand, caught up with, resumed, refused."""
+"""Other codecs in the first rounds: by hand, with catch-up, resumed, refused."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -26,7 +26,7 @@ ALL, PART = "random-k 1.0 shared=true | fp32", "fragment 3 | fp32"
 FIRST = {"rounds": 2, "uplink": "error-feedback | ternary 1.2", "downlink": "error-feedback | hadamard | eden 1"}
 
 
-def test_a_coding_for_the_first_rounds_and_one_for_the_others() -> None:
+def test_the_first_rounds_have_their_own_codec() -> None:
     tensors = {"w": torch.tensor([3.0, -1.0, 2.0])}
     layout = Layout.of(tensors)
     all_, part = make_codec(ALL, layout), make_codec(PART, layout)
@@ -60,7 +60,7 @@ def test_all_is_trained_first_and_then_a_part_by_hand(quadratic: MakeTask, monke
     assert played.weights[1] == [2.0, 6.0, -4.0]
 
 
-def test_who_was_away_while_it_ended_is_caught_up() -> None:
+def test_a_client_that_was_absent_at_the_change_of_codecs_catches_up() -> None:
     overrides = ("method.models=seeded", "method.start=local", "method.frame=adopt-one", "federation.cohort=2")
     config = read_config(
         {"method": {"name": "onebasin", "opening": FIRST}, "task": {"clients": 4}},
@@ -73,7 +73,7 @@ def test_who_was_away_while_it_ended_is_caught_up() -> None:
     assert played.server.state.facts["version"] == 7
 
 
-def test_it_costs_more_first_and_a_resumed_run_equals_one_never_stopped(
+def test_first_rounds_cost_more_and_a_resumed_run_equals_an_uninterrupted_one(
     quick_config: Callable[..., RunConfig], tmp_path: Path
 ) -> None:
     config = quick_config({"name": "onebasin", "opening": FIRST}, "federation.rounds=5")
@@ -90,7 +90,7 @@ def test_it_costs_more_first_and_a_resumed_run_equals_one_never_stopped(
     assert_same_run(whole.directory, tmp_path / "cut")
 
 
-def test_an_opening_of_the_uplink_alone_bounds_what_noise_can_change(quadratic: MakeTask) -> None:
+def test_a_warm_up_schedule_of_the_uplink_alone_changes_the_magnitude_of_the_noise(quadratic: MakeTask) -> None:
     """Masks over noise of magnitude 0.5 for one round, and of 0.01 from then on; the downlink is a plain codec."""
     opening = "method.opening={rounds=1,uplink='masked-noise 0.5 mask=signed'}"
     config = configure("masked-noise 0.01 mask=signed", "fp32", 3, opening, "method.parametrization=masked-noise")
@@ -122,6 +122,6 @@ def test_an_opening_of_the_uplink_alone_bounds_what_noise_can_change(quadratic: 
         ({"name": "bicompfl", "opening": {"rounds": 1, "uplink": "sign"}}, "'mrc.*' is none"),
     ],
 )
-def test_what_cannot_open_is_refused(changes: dict[str, object], message: str) -> None:
+def test_codecs_that_do_not_go_with_a_warm_up_schedule_are_refused(changes: dict[str, object], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         read_config({"method": {"name": "onebasin"} | changes})

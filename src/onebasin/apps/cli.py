@@ -1,4 +1,4 @@
-"""The command: run, compare, merge, export, report, list. What a command does not need, it does not import."""
+"""The command `onebasin`: run, compare, merge, export, report, list. Each command imports only what it needs."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -28,11 +28,11 @@ def run(
     ] = None,
     overrides: Overrides = None,
     out: Annotated[Optional[Path], typer.Option(help="The run directory [runs/LABEL-HASH].")] = None,  # noqa: UP045
-    resume: Annotated[Optional[Path], typer.Option(help="Go on with the run in this directory.")] = None,  # noqa: UP045
+    resume: Annotated[Optional[Path], typer.Option(help="Resume the run in this directory.")] = None,  # noqa: UP045
 ) -> None:
-    """Train with one method; leave a run directory."""
-    with _clear_errors():
-        from onebasin.apps.terminal import play
+    """Run one configuration, and write a run directory."""
+    with _short_errors():
+        from onebasin.apps.terminal import run_with_display
 
         changes = list(overrides or [])
         if resume and source and "=" in source:
@@ -40,7 +40,7 @@ def run(
             source = None
         if resume and out:
             raise ValueError("--out and --resume exclude each other: a resumed run stays in its directory")
-        play(source, changes, out, resume)
+        run_with_display(source, changes, out, resume)
 
 
 @app.command()
@@ -48,11 +48,11 @@ def compare(
     study: Annotated[Path, typer.Argument(metavar="STUDY.toml", help="A grid of runs.")],
     overrides: Overrides = None,
     out: Annotated[Optional[Path], typer.Option(help="Where the run directories go [runs/STUDY].")] = None,  # noqa: UP045
-    jobs: Annotated[int, typer.Option(min=0, help="Runs at a time; 0 for one a core.")] = 0,
-    results: Annotated[Optional[Path], typer.Option(help="Also write one JSON file a run here.")] = None,  # noqa: UP045
+    jobs: Annotated[int, typer.Option(min=0, help="Runs at the same time; 0 for one per core.")] = 0,
+    results: Annotated[Optional[Path], typer.Option(help="Also write one JSON file per run here.")] = None,  # noqa: UP045
 ) -> None:
-    """Run a study's grid; what is already done is not done again. Ends with a table and a report."""
-    with _clear_errors():
+    """Run the unfinished runs of a study, print a table and write a report."""
+    with _short_errors():
         from onebasin.apps.compare import compare_runs
 
         compare_runs(study, overrides or [], out or Path("runs") / study.stem, jobs, results)
@@ -68,22 +68,22 @@ def merge(
         typer.Option(help="package.module:factory; with --data, a built-in model's name. Run directories know theirs."),
     ] = None,
     out: Annotated[Path, typer.Option(help="The file to write.")] = Path("merged.safetensors"),
-    data: Annotated[Optional[str], typer.Option(help="A data set's name or factory: scores and pictures.")] = None,  # noqa: UP045
+    data: Annotated[Optional[str], typer.Option(help="A data set, for scores and pictures: name or factory.")] = None,  # noqa: UP045
     inputs: Annotated[Optional[Path], typer.Option(help="Unlabelled examples, a .npy array.")] = None,  # noqa: UP045
-    weights: Annotated[Optional[str], typer.Option(help="How much each model counts, such as 3,1.")] = None,  # noqa: UP045
+    weights: Annotated[Optional[str], typer.Option(help="The weights of the models, such as 3,1.")] = None,  # noqa: UP045
     way: Annotated[
         Optional[str],  # noqa: UP045
         typer.Option(help="average, repair, rescale, norm-reset or least-squares [the one that differs least]."),
     ] = None,
-    refine: Annotated[bool, typer.Option(help="Move all models together afterwards; slow.")] = False,
+    refine: Annotated[bool, typer.Option(help="Optimise all permutations jointly afterwards; slow.")] = False,
     picture: Annotated[Optional[Path], typer.Option(help="Where the picture goes [beside OUT].")] = None,  # noqa: UP045
 ) -> None:
-    """Merge models that were trained apart: find their neurons' common order, average, repair."""
-    with _clear_errors():
-        from onebasin.apps.merge import Request, merge_files
+    """Merge models that were trained separately: align their neurons, average, repair."""
+    with _short_errors():
+        from onebasin.apps.merge import MergeRequest, merge_files
         from onebasin.results.model_files import read_weights
 
-        merge_files(Request(files, model, out, data, inputs, read_weights(weights), way, refine, picture))
+        merge_files(MergeRequest(files, model, out, data, inputs, read_weights(weights), way, refine, picture))
 
 
 @app.command()
@@ -93,7 +93,7 @@ def export(
     kind: Annotated[str, typer.Option("--as", metavar="seed-mask|safetensors|onnx", help="What to write.")],
 ) -> None:
     """Write a run's final model as one file: a seed and a mask (supermasks), all weights, or an ONNX graph."""
-    with _clear_errors():
+    with _short_errors():
         from onebasin.results.exports.command import export_run
 
         typer.echo(export_run(run, kind, out))
@@ -108,11 +108,13 @@ def report(
     ] = None,
     text: Annotated[
         Optional[Path],  # noqa: UP045
-        typer.Option(metavar="FOLDER", help="Set this text of your own, with its results.toml, about DIR's folders."),
+        typer.Option(
+            metavar="FOLDER", help="A folder with report.typ or slides.typ, and results.toml: your own text about DIR."
+        ),
     ] = None,
     out: Annotated[
         Optional[Path],  # noqa: UP045
-        typer.Option(help="A folder, or the file to write; a .png is the frontier alone [in DIR, or FOLDER]."),
+        typer.Option(help="A folder, or the file to write; a .png has the frontier alone [DIR, or FOLDER]."),
     ] = None,
     against: Annotated[
         Optional[str],  # noqa: UP045
@@ -120,7 +122,7 @@ def report(
     ] = None,
 ) -> None:
     """Write an HTML page, a PDF and slides about the runs in a folder, or draw one picture of them."""
-    with _clear_errors():
+    with _short_errors():
         if against:
             from onebasin.report.against import write_against
 
@@ -142,15 +144,15 @@ def list_names(
     ],
 ) -> None:
     """List what a configuration can name."""
-    with _clear_errors():
+    with _short_errors():
         from onebasin.apps.list_names import print_names
 
         print_names(what)
 
 
 @contextmanager
-def _clear_errors() -> Iterator[None]:
-    """Say what is wrong in one message; a traceback is for our own mistakes, not for the user's."""
+def _short_errors() -> Iterator[None]:
+    """Print the message of an expected error and exit; only unexpected errors show a traceback."""
     try:
         yield
     except (ValueError, OSError, RuntimeError, ImportError) as error:

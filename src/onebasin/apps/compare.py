@@ -1,4 +1,4 @@
-"""Running a study: every core has a run, what is done is skipped, what was cut off goes on."""
+"""Running a study: one run per core; finished runs are skipped, interrupted ones are resumed."""
 
 import os
 from collections.abc import Sequence
@@ -22,32 +22,43 @@ from onebasin.results.records import RunRecord, load_result, load_run, write_res
 
 
 class StudyError(RuntimeError):
-    """Runs of a study that failed; the others are done."""
+    """Some runs of a study failed; the others are finished. The message has the reasons."""
 
 
 def compare_runs(study_path: Path, overrides: Sequence[str], out: Path, jobs: int, results: Path | None) -> None:
-    """Run what is left of the study, print the table and write the report. `StudyError` if a run failed.
+    """Run the unfinished runs of a study, print a table and write a report.
 
-    results: a folder where each finished run is also kept as one file. A run that is kept there is done: its file is
-    copied to `out`, and counts as its directory would.
+    study_path: the study's file. overrides: changes of every configuration.
+    out: the folder of the run directories.
+    jobs: number of runs at the same time; 0 for one per core.
+    results: a folder to which a JSON file is written for each finished run; None for none. A run whose file is there
+    counts as finished; its file is copied to `out`.
+    Raises StudyError if a run failed; ConfigError if the study cannot be read.
     """
     console = Console()
     study, configs = read_study(study_path, overrides)
-    homes = {config.identity(): find_home(config, out) for config in configs}
-    left = [config for config in configs if not _is_done(config, homes[config.identity()], results, out)]
-    console.print(f"{escape(study.title)}: {len(configs)} runs, {len(configs) - len(left)} done, {len(left)} to go")
-    failed = _run_all(left, homes, jobs or os.cpu_count() or 1, results, console)
-    records = [record for identity, home in homes.items() if (record := _read(home, out / f"{identity}.json"))]
+    directories = {config.identity(): find_directory(config, out) for config in configs}
+    unfinished = [
+        config for config in configs if not _is_finished(config, directories[config.identity()], results, out)
+    ]
+    finished = len(configs) - len(unfinished)
+    console.print(f"{escape(study.title)}: {len(configs)} runs, {finished} done, {len(unfinished)} to go")
+    failed = _run_all(unfinished, directories, jobs or os.cpu_count() or 1, results, console)
+    read = (_read(directory, out / f"{identity}.json") for identity, directory in directories.items())
+    records = [record for record in read if record]
     if records:
         _report(records, out, console)
     if failed:
         raise StudyError("\n".join(f"{label}: {reason}" for label, reason in failed.items()))
 
 
-def _is_done(config: RunConfig, home: Path, results: Path | None, out: Path) -> bool:
-    """Whether this run is done: by its directory, which is then kept, or by a kept file, which is then fetched."""
-    if (home / "summary.json").exists():
-        _keep(home, results)
+def _is_finished(config: RunConfig, directory: Path, results: Path | None, out: Path) -> bool:
+    """Return whether a run is finished: its directory has a summary, or there is a file of its result.
+
+    In the first case, the file of its result is written to `results`; in the second, it is copied to `out`.
+    """
+    if (directory / "summary.json").exists():
+        _write_result(directory, results)
         return True
     name = f"{config.identity()}.json"
     if results and (results / name).exists():
@@ -57,18 +68,18 @@ def _is_done(config: RunConfig, home: Path, results: Path | None, out: Path) -> 
     return (out / name).exists()
 
 
-def _keep(home: Path, results: Path | None) -> None:
-    """Write a finished run's result where results are kept, if they are."""
+def _write_result(directory: Path, results: Path | None) -> None:
+    """Write the result of a finished run as a file in `results`; None for no file."""
     if results:
         results.mkdir(parents=True, exist_ok=True)
-        write_result(load_run(home), results)
+        write_result(load_run(directory), results)
 
 
-def _read(home: Path, result: Path) -> RunRecord | None:
-    """Return a run from its directory or its result, the finished one of both; None where it has not begun."""
-    if result.exists() and not (home / "summary.json").exists():
+def _read(directory: Path, result: Path) -> RunRecord | None:
+    """Return a run from its directory or, if it is not finished there, from the file of its result; None for none."""
+    if result.exists() and not (directory / "summary.json").exists():
         return load_result(result)
-    return load_run(home) if (home / "config.toml").exists() else None
+    return load_run(directory) if (directory / "config.toml").exists() else None
 
 
 def _report(records: Sequence[RunRecord], out: Path, console: Console) -> None:
@@ -79,17 +90,17 @@ def _report(records: Sequence[RunRecord], out: Path, console: Console) -> None:
     console.print(f"report: {write_report(out)}", soft_wrap=True)
 
 
-def find_home(config: RunConfig, out: Path) -> Path:
-    """Return the directory under `out` that has this run, whatever its label was, or the one it will get."""
-    expected = out / default_directory(config).name
-    known = sorted(out.glob(f"*-{config.identity()[:8]}/config.toml"))
-    return known[0].parent if known else expected
+def find_directory(config: RunConfig, out: Path) -> Path:
+    """Return the directory in `out` that has this run, under any label; if there is none, the one to create."""
+    new = out / default_directory(config).name
+    existing = sorted(out.glob(f"*-{config.identity()[:8]}/config.toml"))
+    return existing[0].parent if existing else new
 
 
 def _run_all(
-    configs: Sequence[RunConfig], homes: dict[str, Path], jobs: int, results: Path | None, console: Console
+    configs: Sequence[RunConfig], directories: dict[str, Path], jobs: int, results: Path | None, console: Console
 ) -> dict[str, str]:
-    """Run the configurations, `jobs` at a time, each kept when it ends; return the reasons of those that failed."""
+    """Run the configurations, `jobs` at the same time, and write each result; return the reason of each failure."""
     failed: dict[str, str] = {}
     if not configs:
         return failed
@@ -100,14 +111,14 @@ def _run_all(
     ):
         overall = bar.add_task("comparing", total=len(configs))
         futures: dict[Future[str], RunConfig] = {
-            pool.submit(_run_one, config.to_toml(), homes[config.identity()]): config for config in configs
+            pool.submit(_run_one, config.to_toml(), directories[config.identity()]): config for config in configs
         }
         for future in as_completed(futures):
             config = futures[future]
             name = f"{config.title}, seed {config.seed}"
             try:
                 bar.print(f"{escape(name)}: {future.result()}")
-                _keep(homes[config.identity()], results)
+                _write_result(directories[config.identity()], results)
             except BrokenProcessPool:
                 failed[name] = "its process was killed; run the same command again to go on from the last checkpoint"
             except Exception as error:
@@ -118,7 +129,7 @@ def _run_all(
 
 
 def _end_with_parent() -> None:
-    """Let this worker die when its parent does, however that was killed: nobody would hear of what it still does."""
+    """End this worker process when its parent ends, even if the parent is killed: its results would be lost."""
 
     def watch(sentinel: int) -> None:
         wait([sentinel])
@@ -129,13 +140,13 @@ def _end_with_parent() -> None:
         Thread(target=watch, args=(parent.sentinel,), daemon=True).start()
 
 
-def _run_one(toml: str, home: Path) -> str:
-    """Run or resume one configuration in this worker process; return a line about it."""
+def _run_one(toml: str, directory: Path) -> str:
+    """Run or resume one configuration in this worker process; return a line on its result."""
     import tomllib
 
-    started = (home / "config.toml").exists()
+    exists = (directory / "config.toml").exists()
     source = tomllib.loads(toml)
-    result = run(source, resume=home) if started else run(source, out=home)
+    result = run(source, resume=directory) if exists else run(source, out=directory)
     accuracy = result.summary["accuracy"]["final"]
     score = "not scored" if accuracy is None else f"{accuracy:.1%}"
     line = f"{score} for {byte_text(result.summary['bytes']['total'])}"

@@ -1,4 +1,4 @@
-"""The names that a configuration can use, with a line on each."""
+"""The names that a configuration can use, with a line on each (`onebasin list`)."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -12,7 +12,7 @@ from onebasin.core.registry import Registry, announced
 
 
 def print_names(what: str) -> None:
-    """Print the names of one kind; `ValueError` naming the kinds."""
+    """Print the names of one kind. Raises ValueError, which lists the kinds, for an unknown one."""
     table = Table(box=None, show_header=False, padding=(0, 2))
     for name, line in names(what).items():
         table.add_row(f"[bold]{escape(name)}[/]", escape(line))
@@ -22,7 +22,7 @@ def print_names(what: str) -> None:
 
 
 def names(what: str) -> Mapping[str, str]:
-    """Return name -> line of one kind (a key of `KINDS`)."""
+    """Return a line on each name of one kind, by name. what: a key of `KINDS`."""
     if what not in KINDS:
         raise ValueError(f"list: got {what!r}; expected {', '.join(list(KINDS)[:-1])} or {list(KINDS)[-1]}")
     return KINDS[what]()
@@ -127,4 +127,4 @@ KINDS: Mapping[str, Callable[[], Mapping[str, str]]] = {
     "optimizers": _optimizers,
     "engines": _engines,
 }
-"""What `onebasin list` can show."""
+"""The kinds of names that `onebasin list` can print."""

@@ -10,9 +10,9 @@ from torch import nn
 
 from onebasin.core.settings import ConfigError
 from onebasin.core.state import State
-from onebasin.federation.dropout import Dropping
+from onebasin.federation.dropout import DropoutEngine
 from onebasin.federation.engine import Engine
-from onebasin.federation.engines.flower import MARK_FILE, Link
+from onebasin.federation.engines.flower import DIGEST_FILE, Link
 from onebasin.federation.read_config import Source, read_config
 from onebasin.federation.round_loop import Observer, federate
 from onebasin.federation.run_config import RunConfig
@@ -30,7 +30,15 @@ from onebasin.wire.ledger import Ledger
 
 @dataclass(frozen=True)
 class Run:
-    """A finished run. model: the common model (the pooled one of centralised training); None where there is none."""
+    """A finished run.
+
+    directory: the run directory.
+    config: the configuration.
+    history: the records of all rounds.
+    summary: the content of `summary.json`.
+    ledger: totals of all bytes.
+    model: the global model, or that of centralised training; None if each client has its own.
+    """
 
     directory: Path
     config: RunConfig
@@ -49,29 +57,33 @@ def run(
     observers: Sequence[Observer] = (),
     link: Link | None = None,
 ) -> Run:
-    """Run a configuration to its end, in a new run directory, and return the result.
+    """Run a configuration to its end in a new run directory, or resume a run, and return the result.
 
-    source: a RunConfig, a mapping, a TOML file's path or a method's name. out: the run directory (default:
-    ``runs/<label>-<hash>``). resume: go on with the run in this directory instead; `source` may then be left out, or
-    must describe the same run (the engine may differ). link: the SuperLink, for the Flower engine. Errors:
-    `ConfigError`, `RunDirectoryError`, those of the task, `EngineError`.
+    source: a RunConfig, a mapping, the path of a TOML file, or the name of a method.
+    overrides: changes, such as ``"training.lr=0.1"``.
+    out: the run directory; None for ``runs/<label>-<hash>``.
+    resume: the directory of a run to continue instead. `source` may then be left out, or must describe the same run;
+    the engine may differ.
+    observers: informed of replies and rounds.
+    link: the connection to a SuperLink, for the Flower engine.
+    Errors: `ConfigError`, `RunDirectoryError`, `EngineError`, those of the task.
     """
     config = configure(source, overrides, resume)
     check_trackers(config)
     task = load_task(config)
     server, ledger, checkpoint = Server(config, task), Ledger(), None
-    with ExitStack() as held:
+    with ExitStack() as resources:
         if resume is None:
             path = Path(out) if out else default_directory(config)
             directory = RunDirectory.create(path, config, task.holdings())
         else:
             directory, checkpoint = reopen(Path(resume), config)
-        held.callback(directory.close)
+        resources.callback(directory.close)
         trackers = open_trackers(config, directory.path)
         for tracker in trackers:
-            held.callback(tracker.close)
+            resources.callback(tracker.close)
         engine = open_engine(config, task, link)
-        held.callback(engine.close)
+        resources.callback(engine.close)
         if checkpoint:
             server.state, ledger = checkpoint.server, checkpoint.ledger
             engine.restore(directory.path / "checkpoint", checkpoint.clients)
@@ -87,7 +99,7 @@ def run(
 
 
 def configure(source: Source | None, overrides: Iterable[str], resume: str | Path | None) -> RunConfig:
-    """Return the configuration of `source`, or else of the run that is to be resumed."""
+    """Return the configuration in `source`; without one, that of the run to resume. Errors: as in `run`."""
     if source is None:
         if resume is None:
             raise ConfigError("nothing to run: give a method's name or a configuration, or a run to resume")
@@ -96,40 +108,40 @@ def configure(source: Source | None, overrides: Iterable[str], resume: str | Pat
 
 
 def reopen(path: Path, config: RunConfig) -> tuple[RunDirectory, Checkpoint | None]:
-    """Return the directory and its checkpoint; `RunDirectoryError` if it holds another run than `config`."""
+    """Open the directory of a run, and return it with its last checkpoint, None for none.
+
+    Raises RunDirectoryError if the directory has another run than `config`, or client states of another engine.
+    """
     stored = read_config(RunDirectory.config_path(path))
     if stored.identity() != config.identity():
         raise RunDirectoryError(f"{path} holds another run ({stored.identity()}) than this ({config.identity()})")
     directory, checkpoint = RunDirectory.reopen(path, config)
     for name in checkpoint.clients.values() if checkpoint else ():
-        if name.startswith(MARK_FILE) != (config.engine.kind == "flower"):
+        if name.startswith(DIGEST_FILE) != (config.engine.kind == "flower"):
             directory.close()
-            kept = "on Flower's nodes" if name.startswith(MARK_FILE) else "in the run directory"
+            where = "on Flower's nodes" if name.startswith(DIGEST_FILE) else "in the run directory"
             raise RunDirectoryError(
-                f"{path}: what clients remember is {kept}; engine={config.engine.kind!r} has no way there"
+                f"{path}: what clients remember is {where}; engine={config.engine.kind!r} has no way there"
             )
     return directory, checkpoint
 
 
 def default_directory(config: RunConfig) -> Path:
-    """Return ``runs/<label>-<hash>``, the label in lower case with dashes."""
+    """Return ``runs/<label>-<hash>``, with the label in lower case and dashes."""
     words = "".join(c if c.isalnum() else " " for c in config.title.lower()).split()
     return Path("runs") / f"{'-'.join(words)}-{config.identity()[:8]}"
 
 
 def open_engine(config: RunConfig, task: Task, link: Link | None = None) -> Engine:
-    """Return the engine that the configuration names, with its dropouts."""
+    """Return the engine of a configuration, with simulated dropouts if it has any. link: as in `run`."""
     engine = config.engine.open(config, task, link)
     if config.federation.dropout and config.method.federated:
-        return Dropping(engine, config.federation.dropout, config.seed)
+        return DropoutEngine(engine, config.federation.dropout, config.seed)
     return engine
 
 
 def final_model(server: Server, engine: Engine, task: Task) -> nn.Module | None:
-    """Return the common model, or the one client's of pooled training; None where every client has its own.
-
-    Its weights are those that a parametrization stands for.
-    """
+    """Return the global model, or that of centralised training, as a plain module; None if each client has its own."""
     slots = server.state.slots
     if server.method.data == "pooled" and not server.method.federated:
         slots = State.from_bytes(engine.read_state(0)).slots

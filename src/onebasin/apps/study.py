@@ -1,11 +1,11 @@
 """A study: a grid of runs in one TOML file.
 
-title = "..."              what the report is called
-seeds = [0, 1, 2]
-[base]                     beneath every arm: any tables of a run's configuration
-[grid]                     "a.b" = [values]: every arm is run with each
-[[arm]]                    label, method, any tables of a run's configuration
-[arm.grid]                 the same, for this arm alone; the label says which
+title = "..."              the title of the report
+seeds = [0, 1, 2]          each arm is run with each seed
+[base]                     tables of a run's configuration, the defaults of every arm
+[grid]                     "a.b" = [values]: every arm is run with each combination of values
+[[arm]]                    label, method, and tables of a run's configuration
+[arm.grid]                 likewise, for this arm alone; its values become part of the label
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -25,7 +25,7 @@ Grid = dict[str, list[Any]]
 
 
 class Arm(BaseModel):
-    """One row of the comparison; what is not label, seeds or grid belongs to its configuration."""
+    """One row of the comparison. All keys except label, seeds and grid belong to the configuration."""
 
     model_config = ConfigDict(frozen=True, extra="allow", strict=True)
 
@@ -35,11 +35,12 @@ class Arm(BaseModel):
 
     @property
     def settings(self) -> dict[str, Any]:
+        """The arm's part of the configuration."""
         return dict(self.__pydantic_extra__ or {})
 
 
 class Study(BaseModel):
-    """The whole file."""
+    """The content of a study's file."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
@@ -51,7 +52,11 @@ class Study(BaseModel):
 
 
 def read_study(path: Path, overrides: Iterable[str] = ()) -> tuple[Study, list[RunConfig]]:
-    """Return the study and its runs, each configuration once; `ConfigError` names the arm that cannot be run."""
+    """Return a study and the configurations of all its runs.
+
+    overrides: changes of every configuration, such as ``"task.clients=5"``.
+    Raises ConfigError, which names the arm, if a configuration cannot be run, or if two arms are the same run.
+    """
     study = validate(Study, read_toml(path))
     runs: dict[str, RunConfig] = {}
     for arm in study.arm:
@@ -67,15 +72,18 @@ def read_study(path: Path, overrides: Iterable[str] = ()) -> tuple[Study, list[R
 
 
 def _variants(study: Study, arm: Arm) -> Iterator[tuple[str, dict[str, Any]]]:
-    for seed, common, own in product(arm.seeds or study.seeds, _points(study.grid), _points(arm.grid)):
+    """Yield label and configuration of each run of an arm."""
+    grids = product(arm.seeds or study.seeds, _combinations(study.grid), _combinations(arm.grid))
+    for seed, common_values, own_values in grids:
         raw = merge(study.base, arm.settings)
-        for key, value in {**common, **own}.items():
+        for key, value in {**common_values, **own_values}.items():
             raw = _set(raw, key.split("."), value)
-        label = " ".join([arm.label, *(f"{key.split('.')[-1]}={value}" for key, value in own.items())])
+        label = " ".join([arm.label, *(f"{key.split('.')[-1]}={value}" for key, value in own_values.items())])
         yield label, {**raw, "label": label, "seed": seed}
 
 
-def _points(grid: Grid) -> list[dict[str, Any]]:
+def _combinations(grid: Grid) -> list[dict[str, Any]]:
+    """Return all combinations of a grid's values, by key."""
     for key, values in grid.items():
         if not values:
             raise ConfigError(f"grid: {key!r} has no values")
@@ -83,5 +91,5 @@ def _points(grid: Grid) -> list[dict[str, Any]]:
 
 
 def _set(table: Mapping[str, Any], keys: list[str], value: Any) -> dict[str, Any]:
-    """Return the table with one more value in it."""
+    """Return a copy of a table with a value at a path of keys."""
     return merge(table, reduce(lambda inner, key: {key: inner}, reversed(keys), value))

@@ -1,4 +1,4 @@
-"""The live display of one run, and its last words."""
+"""The live display of one run on the terminal, and the table of its result."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,7 +16,7 @@ from onebasin.results.records import load_run
 
 
 class Display:
-    """An observer that draws: the round, who has answered, accuracy, bytes; failures as lines above."""
+    """A progress bar with round, replies, accuracy and bytes; failures are printed as lines above it."""
 
     def __init__(self, console: Console, title: str, rounds: int) -> None:
         self._bar = Progress(
@@ -52,30 +52,33 @@ class Display:
             self._bar.print(f"[yellow]round {record['round']}, client {failure['client']}: {reason}[/]")
 
 
-def play(source: str | None, overrides: Sequence[str], out: Path | None, resume: Path | None) -> None:
-    """Run with a display on the terminal, and print what came of it."""
+def run_with_display(source: str | None, overrides: Sequence[str], out: Path | None, resume: Path | None) -> None:
+    """Run or resume a configuration with a display on the terminal, and print its result.
+
+    With ``engine=flower``, the run is submitted to a SuperLink. Arguments and errors: as in `apps.run.run`.
+    """
     console = Console()
     config = configure(source, overrides, resume)
     if config.engine.kind == "flower":
-        hand_over(config, resume or out or default_directory(config), console)
+        _submit(config, resume or out or default_directory(config), console)
         return
     with Display(console, config.title, config.federation.rounds) as display:
         result = run(config, out=out, resume=resume, observers=[display])
-    console.print(outcome_table(result.summary))
+    console.print(summary_table(result.summary))
     console.print(f"run directory: {result.directory}", soft_wrap=True)
 
 
-def hand_over(config: RunConfig, directory: Path, console: Console) -> None:
-    """Have a SuperLink play the run, and print what came of it, if that is on this machine."""
+def _submit(config: RunConfig, directory: Path, console: Console) -> None:
+    """Submit the run to a SuperLink, follow it to its end, and print its result if it is on this machine."""
     from onebasin.apps.flower.submit import submit
 
     submit(config, directory)
     if (directory / "summary.json").exists():
-        console.print(outcome_table(load_run(directory).summary))
+        console.print(summary_table(load_run(directory).summary))
 
 
-def outcome_table(summary: dict[str, Any]) -> Table:
-    """Return a run's summary as a table."""
+def summary_table(summary: dict[str, Any]) -> Table:
+    """Return the content of `summary.json` as a table."""
     table = Table(
         title=f"{escape(summary['label'])} on {summary['dataset']}, seed {summary['seed']}", show_header=False
     )
@@ -92,10 +95,10 @@ def outcome_table(summary: dict[str, Any]) -> Table:
         table.add_row(f"bytes to {target_text(target)}", "not reached" if needed is None else byte_text(needed))
     if "privacy" in summary:
         spent = summary["privacy"]
-        worth = (
+        budget = (
             "no noise" if spent["epsilon"] is None else f"epsilon {spent['epsilon']:.3g} at delta {spent['delta']:g}"
         )
-        table.add_row("privacy of a client", f"{worth}, after {spent['rounds']} rounds; noise at the {spent['noise']}")
+        table.add_row("privacy of a client", f"{budget}, after {spent['rounds']} rounds; noise at the {spent['noise']}")
     if summary["failures"]:
         table.add_row("failures", str(summary["failures"]))
     table.add_row("seconds", f"{summary['seconds']:.1f}")

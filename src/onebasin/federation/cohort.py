@@ -14,11 +14,14 @@ if TYPE_CHECKING:
 
 
 def cohort(config: RunConfig, clients: int, round: int) -> list[ClientId]:
-    """Return the clients of a round: a random draw from those that are there, or all. clients: how many the run has."""
+    """Return the clients of a round, sorted: a random sample of those that have joined, or all of them.
+
+    clients: the number of clients of the run. round: from 1.
+    """
     federation = config.federation
-    there = clients if round >= federation.join_round else clients - federation.late
+    joined = clients if round >= federation.join_round else clients - federation.late
     size = federation.cohort
-    if not size or size >= there or not config.method.federated:
-        return list(range(there))
-    draw = torch.randperm(there, generator=generator(config.seed, "cohort", round))
-    return sorted(int(client) for client in draw[:size])
+    if not size or size >= joined or not config.method.federated:
+        return list(range(joined))
+    order = torch.randperm(joined, generator=generator(config.seed, "cohort", round))
+    return sorted(int(client) for client in order[:size])

@@ -45,9 +45,11 @@ RESIDUALS = "downlink/"
 
 @dataclass(frozen=True)
 class VersionedModel:
-    """A global model as all clients at a version have it.
+    """The global model of one version, equal bit for bit at the server and at all clients of this version.
 
-    change_history: for each value [n], bit 1 is set if it changed in the last round, bit 0 if in the one before.
+    version: the round that made it; 0 for the initial model.
+    weights: by parameter.
+    change_history: for each value, uint8 [n]: bit 1 is set if it changed in the last round, bit 0 if in the one before.
     """
 
     version: int
@@ -55,7 +57,7 @@ class VersionedModel:
     change_history: ChangeHistory
 
     def changed(self, round: int, weights: Tensors) -> VersionedModel:
-        """Return the next version, which has other weights."""
+        """Return the version that a round makes, with new weights."""
         now = flatten(weights).numpy() != flatten(self.weights).numpy()
         return VersionedModel(round, weights, (now * 2 + (self.change_history >> 1)).astype(np.uint8))
 
@@ -64,7 +66,7 @@ class VersionedModel:
         return {name: value + delta[name] for name, value in self.weights.items()}
 
     def into(self, state: State) -> None:
-        """Write it to a state; `broadcast_model` reads it."""
+        """Write the version to a state, from which `broadcast_model` reads it."""
         state.slots["held"] = self.weights
         state.slots["moved"] = {"moved": torch.from_numpy(self.change_history)}
         state.facts["version"] = self.version
@@ -77,42 +79,42 @@ def first_version(version: int, weights: Tensors) -> VersionedModel:
 
 
 def broadcast_model(state: State) -> VersionedModel | None:
-    """Return the global model that a state has a version of, if it has one."""
+    """Return the version of the global model that a state has; None if it has none."""
     if "held" not in state.slots:
         return None
     return VersionedModel(state.facts["version"], state.slots["held"], state.slots["moved"]["moved"].numpy())
 
 
 def advance_version(protocol: Protocol, state: State, round: int, raw_updates: Sequence[RawUpdate] = ()) -> None:
-    """Encode the step from the last version to the server's weights; make the decoded model the server's own.
+    """Encode the delta from the last version to the server's weights; make the decoded model the server's own.
 
-    raw_updates: the round's updates, where they are forwarded.
+    raw_updates: the round's encoded updates, where they are forwarded.
     """
-    goal, before = state.slots["weights"], broadcast_model(state)
+    target, before = state.slots["weights"], broadcast_model(state)
     try:
         if before is None:
             now = None
         elif protocol.forwards_updates:
             _append_to_log(protocol, state, round, write_updates(raw_updates))
-            now = before.changed(round, goal)  # clients compute the same from the updates
+            now = before.changed(round, target)  # clients compute the same from the updates
         else:
-            now = _encode_delta(protocol, state, before, goal, round)
+            now = _encode_delta(protocol, state, before, target, round)
     except NotFinite:  # nothing can be encoded; the next requests will fail, with the reason
         now = None
     if now is None:
-        now = start_versions(state, round, goal)
+        now = start_versions(state, round, target)
     else:
         now.into(state)
     state.slots["weights"] = now.weights
 
 
 def _encode_delta(
-    protocol: Protocol, state: State, before: VersionedModel, goal: Tensors, round: int
+    protocol: Protocol, state: State, before: VersionedModel, target: Tensors, round: int
 ) -> VersionedModel:
-    """Encode the delta to a model into the log; return the version that it decodes to. The state gets the residual."""
+    """Append the encoded delta to the log, and the residual to the state; return the version that it decodes to."""
     residuals = read_residuals(state.slots, RESIDUALS)
     context = CodingContext(protocol.run, round, SERVER, residuals, base_model=flatten(before.weights))
-    delta = {name: value - before.weights[name] for name, value in goal.items()}
+    delta = {name: value - before.weights[name] for name, value in target.items()}
     body, received = protocol.downlink.send(delta, context, before.change_history)
     state.slots = with_residuals(state.slots, RESIDUALS, context.next_residuals, protocol.parameters)
     _append_to_log(protocol, state, round, body)
@@ -120,7 +122,7 @@ def _encode_delta(
 
 
 def _append_to_log(protocol: Protocol, state: State, round: int, body: bytes) -> None:
-    """Add a round's body to the log; drop the oldest ones while the log is longer than a model."""
+    """Append an encoded delta to the log; drop the oldest ones while the log is longer than a whole model."""
     log = {**state.slots["log"], str(round): torch.frombuffer(bytearray(body), dtype=torch.uint8)}
     while log and sum(map(len, log.values())) > protocol.fp32.most_bytes + _SLACK:
         oldest = min(log, key=int)
@@ -130,7 +132,7 @@ def _append_to_log(protocol: Protocol, state: State, round: int, body: bytes) ->
 
 
 def start_versions(state: State, version: int, weights: Tensors) -> VersionedModel:
-    """Begin with a model that no client has; the log becomes empty."""
+    """Make a model the current version, and clear the log: no client has this version yet."""
     now = first_version(version, weights)
     now.into(state)
     state.slots["log"] = {}
@@ -141,9 +143,11 @@ def start_versions(state: State, version: int, weights: Tensors) -> VersionedMod
 def catch_up(
     protocol: Protocol, state: State, now: VersionedModel, version: int | None, seed: int | None
 ) -> list[Section]:
-    """Return what brings a client from its version (None: it has no model) to the current one.
+    """Return the sections from which a client gets the current version: deltas or the whole model, the shorter one.
 
-    That is the shorter of two: the deltas since, or the whole model. seed: of version 0, if a seed can replace it.
+    now: the current version.
+    version: the client's; None if it has no model, `DIVERGED` if it has another model than the server.
+    seed: of version 0; None if no seed determines it.
     """
     if version == DIVERGED:
         return _whole_model(protocol, now, first=False)
@@ -163,6 +167,7 @@ def _size(sections: list[Section]) -> int:
 
 
 def _whole_model(protocol: Protocol, now: VersionedModel, first: bool) -> list[Section]:
+    """Return the sections of a whole model. first: the client has never received one."""
     out = SymbolWriter()
     out.symbols(now.change_history.astype(np.int32), HISTORIES)
     kind = Kind.INIT if first else Kind.UPDATE
@@ -184,9 +189,10 @@ def _deltas_since(state: State, version: int) -> Section:
 
 
 def apply_downlink(protocol: Protocol, message: Message, before: VersionedModel | None) -> VersionedModel | None:
-    """Return the model that a client has after a request; None if the request does not bring one by deltas.
+    """Return the version that a client has after a request; None if the request has no versioned model.
 
-    before: the model that the client has. `WireError` when the request continues from another.
+    before: the version that the client has; None for none.
+    Raises WireError if the request is malformed, or if its deltas continue from a version that the client lacks.
     """
     if message.section("version") is not None:
         body = message.require("version")
@@ -207,7 +213,10 @@ def apply_downlink(protocol: Protocol, message: Message, before: VersionedModel 
 def _apply_deltas(
     protocol: Protocol, now: VersionedModel, body: bytes, round: int, at: int, end: int
 ) -> VersionedModel:
-    """Return the model after the deltas that begin at `at` in a body, each of a later round and all before `end`."""
+    """Return the version after the deltas that start at `at` in a body.
+
+    round: of the version from which they continue; each delta is of a later round, and all are of rounds before `end`.
+    """
     while at < len(body):
         later, at = read_number(body, at)
         size, at = read_number(body, at)
@@ -223,7 +232,7 @@ def _apply_deltas(
 
 
 def _apply_delta(protocol: Protocol, now: VersionedModel, body: bytes, round: int) -> Tensors:
-    """Return the weights after the delta, or the forwarded updates, of one round."""
+    """Return the weights after the delta, or after the forwarded updates, of one round."""
     if protocol.forwards_updates:
         return forwarded_model(protocol, body, round, now.weights, now.change_history)
     context = CodingContext(protocol.run, round, SERVER, base_model=flatten(now.weights))

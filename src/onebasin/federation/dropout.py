@@ -1,4 +1,4 @@
-"""Simulated dropouts: clients that take an order and are not heard of again in that round."""
+"""Simulated dropouts: clients that receive a request and do not reply in that round."""
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -11,23 +11,27 @@ from onebasin.federation.engine import Engine
 from onebasin.wire.message import decode_message
 
 
-class Dropping:
-    """Another engine, with clients that vanish with probability `rate`, by (seed, round, client)."""
+class DropoutEngine:
+    """Wraps an engine: each client drops out of a round with a probability.
+
+    Which clients drop out follows from the seed, the round and the client.
+    """
 
     def __init__(self, engine: Engine, rate: float, seed: int) -> None:
+        """Wrap an engine. rate: the probability that a client drops out of a round."""
         self._engine = engine
         self._rate = rate
         self._seed = seed
 
-    def exchange(self, orders: Mapping[ClientId, bytes]) -> Iterator[Reply]:
-        gone = {client for client, order in orders.items() if self._vanishes(client, order)}
-        for client in gone:
+    def exchange(self, requests: Mapping[ClientId, bytes]) -> Iterator[Reply]:
+        dropped = {client for client, request in requests.items() if self._drops_out(client, request)}
+        for client in dropped:
             yield client, Failure("dropped out")
-        yield from self._engine.exchange({client: o for client, o in orders.items() if client not in gone})
+        yield from self._engine.exchange({client: r for client, r in requests.items() if client not in dropped})
 
-    def _vanishes(self, client: ClientId, order: bytes) -> bool:
-        draw = generator(self._seed, "dropout", decode_message(order).round, client)
-        return bool(torch.rand((), generator=draw) < self._rate)
+    def _drops_out(self, client: ClientId, request: bytes) -> bool:
+        draws = generator(self._seed, "dropout", decode_message(request).round, client)
+        return bool(torch.rand((), generator=draws) < self._rate)
 
     def save(self, folder: Path, stamp: str) -> dict[ClientId, str]:
         return self._engine.save(folder, stamp)

@@ -1,4 +1,4 @@
-"""Engines: how requests reach clients and replies come back. They carry bytes and know nothing of methods."""
+"""The base of engines, which carry requests to clients and replies back, as bytes. They know nothing of methods."""
 
 from __future__ import annotations
 
@@ -19,30 +19,36 @@ if TYPE_CHECKING:
 
 
 class EngineError(RuntimeError):
-    """The engine itself broke; the run can be resumed from its checkpoint."""
+    """The engine failed, rather than a client. The run can be resumed from its checkpoint."""
 
 
 class Engine(Protocol):
-    """One call a round, and the clients' states at a checkpoint."""
+    """What the round loop needs of an engine: one call per exchange, and the clients' states at a checkpoint."""
 
-    def exchange(self, orders: Mapping[ClientId, bytes]) -> Iterator[Reply]:
-        """Deliver the orders; yield one reply or failure for each, in any order, as they come."""
+    def exchange(self, requests: Mapping[ClientId, bytes]) -> Iterator[Reply]:
+        """Deliver requests, and yield one reply or failure for each client as they arrive, in any order.
+
+        Raises EngineError if the engine fails.
+        """
         ...
 
     def save(self, folder: Path, stamp: str) -> dict[ClientId, str]:
-        """Write each client's state that changed since the last `save` into `folder`; return the file names."""
+        """Write the client states that changed since the last call to a folder; return the file names by client.
+
+        stamp: a part of the file names, different in each call.
+        """
         ...
 
     def restore(self, folder: Path, files: Mapping[ClientId, str]) -> None:
-        """Give the clients the states in these files, and the others an empty one."""
+        """Restore the client states from these files; clients without a file get an empty state."""
         ...
 
     def read_state(self, client: ClientId) -> bytes:
-        """Return one client's state as it would be saved."""
+        """Return the state of one client, serialised as in `save`."""
         ...
 
     def close(self) -> None:
-        """Let go of processes and memory."""
+        """End processes and free memory."""
         ...
 
 
@@ -53,23 +59,28 @@ class EngineSettings(Choice):
     """
 
     reads_client_state: ClassVar[bool] = True
-    """Whether the server's process can read what clients remember."""
+    """Whether the server's process can read the clients' states."""
     clients_bring_data: ClassVar[bool] = False
-    """Whether each client can bring examples of its own (`task.partition="own"`)."""
+    """Whether each client can have examples of its own (`task.partition="own"`)."""
 
     @model_validator(mode="before")
     @classmethod
     def _without_foreign_settings(cls, value: Any) -> Any:
-        """Drop settings of other built-in engines: a run's engine may be changed by its name alone."""
+        """Ignore the settings of other built-in engines, so that a run's engine can be changed by its name alone."""
         if not isinstance(value, dict):
             return value
-        return {key: each for key, each in value.items() if key not in SETTINGS_OF_ENGINES - cls.model_fields.keys()}
+        foreign = BUILT_IN_SETTINGS - cls.model_fields.keys()
+        return {key: setting for key, setting in value.items() if key not in foreign}
 
     def open(self, config: RunConfig, task: Task, link: Any) -> Engine:
-        """Return the engine of a run. link: what the caller passed to `onebasin.run`, for engines that need one."""
+        """Create the engine of a run.
+
+        link: the connection that the caller passed to `onebasin.run`, for engines that need one; else None.
+        """
         raise NotImplementedError
 
     def run_needs(self, config: Any) -> Any:
+        """Yield a sentence for each setting of the run (`RunConfig`) that does not go with the engine."""
         if not self.reads_client_state and (config.method.data == "pooled" or config.method.score == "together"):
             yield (
                 f"engine={self.kind!r} cannot run method={config.method.name!r}, which looks into what clients "
@@ -79,8 +90,8 @@ class EngineSettings(Choice):
             yield "task.partition='own': examples are on the clients' machines; use engine='flower'"
 
 
-SETTINGS_OF_ENGINES = frozenset({"workers", "superlink", "deadline", "quorum", "patience", "poll"})
-"""The settings that built-in engines have, each its own; configurations of version 0.1 spell out all of them."""
+BUILT_IN_SETTINGS = frozenset({"workers", "superlink", "deadline", "quorum", "patience", "poll"})
+"""The settings of all built-in engines; configurations written by version 0.1 have all of them."""
 
 ENGINES: Registry[EngineSettings] = Registry("engine", EngineSettings, "onebasin.federation.engines")
 AnyEngine = Annotated[SerializeAsAny[EngineSettings], OpenChoice(ENGINES)]

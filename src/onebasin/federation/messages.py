@@ -1,4 +1,4 @@
-"""The messages of a run: what a request asks for, the sections of every request and reply, and their small bodies.
+"""The messages of a run: what a request asks for, the sections of requests and replies, and the short bodies.
 
 | request asks for | the reply has |
 |---|---|
@@ -11,8 +11,9 @@
 | SCORE | two more numbers in `report` |
 | KEEP_MODEL | nothing: the client keeps its model |
 
-A request has `do` (what it asks for), and, to train on the global model, `seed`, `weights` or `changes` (with `buffers`
-and `version`); the sections of hooks; and `permutation`, the neuron order that the client is to take.
+A request has the section `do`, which says what it asks for. If the client is to train on the global model, the request
+has this model: `seed`, `weights` or `changes`, perhaps with `buffers` and `version`. It may have sections of hooks, and
+`permutation`, the neuron order that the client must take.
 """
 
 from __future__ import annotations
@@ -52,13 +53,17 @@ class Request(IntFlag):
 
     @property
     def brings_model(self) -> bool:
-        """Whether it is to train on the global model: the reply is the delta to it."""
+        """Whether the client trains the global model, which the request brings; the reply is then an update to it."""
         return Request.TRAIN in self and not self & (Request.SEND_MODEL | Request.KEEP_MODEL)
 
 
 @dataclass(frozen=True)
 class Report:
-    """A client's numbers: its examples, its local steps, its training loss, its model's score (NaN if unasked)."""
+    """The numbers that a client reports.
+
+    examples: the number of its examples. steps: the number of local steps. loss: mean training loss in nats.
+    accuracy, test_loss: of its model; NaN if the request did not ask for a score.
+    """
 
     examples: int
     steps: int
@@ -69,10 +74,13 @@ class Report:
 
 @dataclass(frozen=True)
 class SectionTable:
-    """Which requests a run has, which sections they may have, and which each reply must have.
+    """What the requests of a run may ask for, and the sections that requests may have and replies must have.
 
-    allowed: all that requests may ask for. of_requests: the names of their sections. model: the sections of a client's
-    whole model. with_buffers: models have buffers. of_training: the sections that hooks add to replies to them.
+    allowed: everything that requests may ask for.
+    of_requests: the sections that requests may have.
+    model: the sections of a client's whole model.
+    with_buffers: models have buffers.
+    of_training: the sections that hooks add to replies to a request to train.
     """
 
     allowed: Request
@@ -83,15 +91,15 @@ class SectionTable:
 
     @classmethod
     def of(cls, method: Method, with_buffers: bool, sends_deltas: bool, hooks: Iterable[Hook]) -> SectionTable:
-        """Return the table of a method. sends_deltas: requests encode how the global model changed."""
+        """Return the table of a method with its hooks. sends_deltas: requests encode the global model as deltas."""
         sections = {hook.section: hook.in_replies for hook in hooks if hook.section}
         model = frozenset({"seed", "update"} if method.models in ("seeded", "masked") else {"weights"})
-        names = _of_requests(method, sends_deltas) | sections.keys()
+        names = _request_sections(method, sends_deltas) | sections.keys()
         of_replies = frozenset(section for section, in_replies in sections.items() if in_replies)
-        return cls(_requests(method), names, model, with_buffers, of_replies)
+        return cls(_allowed_requests(method), names, model, with_buffers, of_replies)
 
     def of_reply(self, request: Request) -> frozenset[str]:
-        """Return the names of the sections that answer a request."""
+        """Return the sections that the reply to a request must have."""
         names = {"report"}
         if Request.SEND_UPDATE in request:
             names.add("update")
@@ -110,7 +118,7 @@ class SectionTable:
         return frozenset(names)
 
 
-def _requests(method: Method) -> Request:
+def _allowed_requests(method: Method) -> Request:
     if not method.federated:
         return Request.TRAIN | Request.KEEP_MODEL | Request.SCORE
     allowed = Request.TRAIN | Request.SEND_UPDATE
@@ -127,7 +135,7 @@ def _requests(method: Method) -> Request:
     return allowed
 
 
-def _of_requests(method: Method, sends_deltas: bool) -> frozenset[str]:
+def _request_sections(method: Method, sends_deltas: bool) -> frozenset[str]:
     names = {"do"}
     if method.federated:
         names |= {"weights", "buffers"}
@@ -146,7 +154,11 @@ def write_request(request: Request) -> Section:
 
 
 def read_request(message: Message, allowed: Request) -> Request:
-    """Return what a request asks for; `WireError` for nothing, or for what no request of this run asks for."""
+    """Return what a request asks for.
+
+    allowed: everything that requests of the run may ask for.
+    Raises WireError if the request asks for nothing, or for something else.
+    """
     asked = Request(_unpack(_REQUEST, message, "do")[0])
     if not asked:
         raise WireError("the order asks for nothing")
@@ -156,12 +168,12 @@ def read_request(message: Message, allowed: Request) -> Request:
 
 
 def write_seed(seed: int) -> Section:
-    """Return the section of a seed, 8 bytes."""
+    """Return the section of a seed; its body has 8 bytes."""
     return Section(Kind.INIT, "seed", _SEED.pack(seed))
 
 
 def read_seed(message: Message) -> int:
-    """Return the seed; `WireError` when there is none, or it has more than 63 bits."""
+    """Return the seed of a message. Raises WireError if there is none, or if it has more than 63 bits."""
     seed: int = _unpack(_SEED, message, "seed")[0]
     if seed >> 63:
         raise WireError(f"a seed is {seed}; it has 63 bits")
@@ -169,7 +181,7 @@ def read_seed(message: Message) -> int:
 
 
 def write_report(report: Report) -> Section:
-    """Return the section of a client's numbers."""
+    """Return the section of a report."""
     body = write_number(report.examples) + write_number(report.steps) + _LOSS.pack(report.loss)
     if not math.isnan(report.accuracy):
         body += _SCORE.pack(report.accuracy, report.test_loss)
@@ -177,7 +189,7 @@ def write_report(report: Report) -> Section:
 
 
 def read_report(message: Message) -> Report:
-    """Return a client's numbers; `WireError` where they are of another length, or infinite."""
+    """Return the report of a reply. Raises WireError if its length is wrong, or if a number is infinite."""
     body = message.require("report")
     examples, at = read_number(body, 0)
     steps, at = read_number(body, at)

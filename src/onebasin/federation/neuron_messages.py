@@ -1,4 +1,4 @@
-"""Messages about neurons: how both sides encode neuron orders, signatures, sketches and statistics."""
+"""Sections about neurons and inputs: the encoding of neuron orders, signatures, sketches and statistics."""
 
 from __future__ import annotations
 
@@ -32,20 +32,28 @@ from onebasin.wire.error import WireError
 from onebasin.wire.permutations import decode_permutations, encode_permutations
 
 MARK_BYTES = 4
+"""Length of the digest by which a body shows that it is of this model's groups and settings."""
 
 _NUMBER = struct.Struct("<I")
 
 
 @dataclass(frozen=True)
 class NewOrder:
-    """A neuron order that a client is to take: the round in which it was found, and the permutations to it."""
+    """A neuron order that a client must take.
+
+    number: the round in which it was found. perms: the permutations to it, by group.
+    """
 
     number: int
     perms: Perms
 
 
 class NeuronMessages:
-    """A run's neurons. Both sides find the same when they first need them: they follow from the configuration alone."""
+    """Encodes and decodes what clients and server send about neurons and inputs.
+
+    Both sides compute permutation groups, probe inputs and forms from the configuration alone, when they first need
+    them.
+    """
 
     def __init__(self, config: RunConfig, task: Task, model: nn.Module) -> None:
         self._method: Method = config.method
@@ -53,10 +61,10 @@ class NeuronMessages:
         self._seed = derive(config.seed, "probes")
 
     def require_probes(self) -> None:
-        """Raise `ConfigError` for probe inputs that this task's data cannot give."""
+        """Raise ConfigError if the method's probe inputs cannot be made for the task's data."""
         dataset = self._task.dataset
-        tokens = dataset.sequence and not dataset.train.inputs.is_floating_point()
-        if self._method.probes.kind == "generated" and not tokens:
+        is_text = dataset.sequence and not dataset.train.inputs.is_floating_point()
+        if self._method.probes.kind == "generated" and not is_text:
             raise ConfigError(
                 f"method.probes='generated' is text that language models write; {dataset.name} has none: use "
                 "'sketch' or 'noise'"
@@ -64,9 +72,9 @@ class NeuronMessages:
 
     @cached_property
     def spec(self) -> PermutationSpec:
-        """The model's permutations; `ConfigError` if it has none.
+        """The permutation groups of the model. Raises ConfigError if it has none.
 
-        They are found on first weights, not on those that the last message left in a workspace, which may be NaN.
+        They are found on initial weights, since those in a used workspace may be NaN.
         """
         spec = find_permutations(self._task.workspace(), self.synthetic(2))
         if not spec.groups:
@@ -76,14 +84,14 @@ class NeuronMessages:
 
     @cached_property
     def responses(self) -> Responses:
-        """Where neurons are watched, and the probes that they are asked with."""
+        """The responses of neurons to probe inputs, which signatures and activations consist of."""
         alignment = self._method.alignment
         inputs = self.synthetic(alignment.features) if alignment.probes == "noise" else self._public(alignment.features)
         return Responses(self.spec, self._model, inputs, alignment.features, self._seed)
 
     @cached_property
     def form(self) -> SketchForm:
-        """The form of the clients' sketches; `ConfigError` if their inputs are no real numbers."""
+        """The settings of the clients' sketches. Raises ConfigError if their inputs are not real numbers."""
         inputs = self._task.dataset.train.inputs
         if not inputs.is_floating_point():
             raise ConfigError(
@@ -95,22 +103,23 @@ class NeuronMessages:
 
     @property
     def most_bytes(self) -> int:
-        """Bytes that a reply of this run may have beyond a model."""
-        signed = self._method.frame == "signatures"
-        signatures = coded_bytes(self.responses.spec, self._method.alignment.bits) if signed else 0
+        """The size of signatures and sketch in a reply, as far as the method uses them."""
+        sends_signatures = self._method.frame == "signatures"
+        signatures = coded_bytes(self.responses.spec, self._method.alignment.bits) if sends_signatures else 0
         return signatures + (self.form.coded_bytes if self._method.sketched else 0)
 
     def synthetic(self, count: int) -> Tensor:
-        """Return inputs for the model from the run's seed and the shape of its data alone."""
+        """Return `count` inputs [count, ...] that follow from the run's seed and the shape of its data."""
         inputs = self._task.dataset.train.inputs
         if inputs.is_floating_point():
             return probes.noise(tuple(inputs.shape[1:]), count, self._seed)
         return probes.tokens(inputs.shape[1], self._task.dataset.classes, count, self._seed)
 
     def probes(self, sketches: Mapping[int, Sketch], states: Sequence[Tensors]) -> Tensor:
-        """Return the inputs that the server asks models with.
+        """Return the probe inputs [n, ...] on which the server runs models.
 
-        sketches: those it knows, by client. states: the models that are to be combined.
+        sketches: by client, as far as the server has them; used if `method.probes` is `sketch`.
+        states: the models that will be merged; used if it is `generated`.
         """
         chosen = self._method.probes
         if chosen.kind == "generated":
@@ -128,7 +137,7 @@ class NeuronMessages:
         return self._task.public[:count]
 
     def write_permutations(self, order: NewOrder) -> bytes:
-        """Return a client's new neuron order: its number, then its permutations, group by group."""
+        """Encode a neuron order: its number, then its permutations, group by group."""
         rows = [
             row
             for group in self.spec.groups
@@ -137,8 +146,8 @@ class NeuronMessages:
         return self._mark("permutations", self.spec) + _NUMBER.pack(order.number) + encode_permutations(rows)
 
     def read_permutations(self, body: bytes) -> NewOrder:
-        """Return the neuron order in `body`; `WireError` when it is not one of this model's groups."""
-        rest = self._unmarked("permutations", self.spec, body)
+        """Decode a neuron order. Raises WireError if it is malformed, or not of this model's groups."""
+        rest = self._without_mark("permutations", self.spec, body)
         if len(rest) < _NUMBER.size:
             raise WireError("the permutations have no number")
         shapes = {group: self.spec.shape(group) for group in self.spec.groups}
@@ -151,45 +160,45 @@ class NeuronMessages:
         return NewOrder(_NUMBER.unpack_from(rest)[0], perms)
 
     def write_signatures(self, state: Tensors) -> bytes:
-        """Return what the neurons of a model say to the probes, in a few bits each."""
-        answers = self.responses
-        return self._mark("signatures", answers.spec) + encode_signatures(
-            answers.of(state), self._method.alignment.bits
+        """Encode the signatures of a model's neurons: their responses to probe inputs, in a few bits each."""
+        responses = self.responses
+        return self._mark("signatures", responses.spec) + encode_signatures(
+            responses.of(state), self._method.alignment.bits
         )
 
     def read_signatures(self, body: bytes) -> Tensors:
-        """Return the responses in `body`; `WireError` when they are not of this model."""
+        """Decode signatures to responses. Raises WireError if they are malformed, or not of this model."""
         spec = self.responses.spec
         try:
-            return decode_signatures(self._unmarked("signatures", spec, body), spec, self._method.alignment.bits)
+            return decode_signatures(self._without_mark("signatures", spec, body), spec, self._method.alignment.bits)
         except AlignmentError as error:
             raise WireError(str(error)) from None
 
     def write_sketch(self, inputs: Tensor, targets: Tensor) -> bytes:
-        """Return what a client says about its inputs."""
+        """Encode the sketch of a client's examples. inputs: [n, ...]. targets: [n, ...]."""
         return sketch(inputs, targets, self.form).to_bytes()
 
     def read_sketch(self, body: bytes) -> Sketch:
-        """Return the sketch in `body`; `WireError` when it is not of this data's form."""
+        """Decode a sketch. Raises WireError if it is malformed, or not of this task's data."""
         try:
             return Sketch.from_bytes(self.form, body)
         except AlignmentError as error:
             raise WireError(str(error)) from None
 
     def write_statistics(self, state: Tensors, inputs: Tensor) -> bytes:
-        """Return two numbers for each hidden neuron: its mean and deviation on a client's inputs."""
+        """Encode the statistics of a model: mean and standard deviation of each hidden neuron on a client's inputs."""
         return self._statistics_codec.encode(statistics(self._model, state, inputs))
 
     def read_statistics(self, body: bytes) -> Statistics:
-        """Return the statistics in `body`; `WireError` when they are not of this model."""
-        found = self._statistics_codec.decode(body)
-        if any(bool((each[1] < 0).any()) for each in found.values()):
+        """Decode statistics, [2, neurons] by layer. Raises WireError if they are malformed, or not of this model."""
+        decoded = self._statistics_codec.decode(body)
+        if any(bool((layer[1] < 0).any()) for layer in decoded.values()):
             raise WireError("a standard deviation is negative")
-        return found
+        return decoded
 
     @cached_property
     def statistics_spec(self) -> PermutationSpec:
-        """How permutations act on statistics."""
+        """How permutations of the model's groups act on its statistics."""
         return statistics_spec(self.spec, self._model, self.synthetic(2))
 
     @cached_property
@@ -197,9 +206,9 @@ class NeuronMessages:
         return Fp32(Layout.of(statistics(self._model, dict(self._model.state_dict()), self.synthetic(2))))
 
     def permuted(self, state: State, perms: Perms) -> State:
-        """Return what a client remembers, with its neurons in another order: weights, buffers, momenta, residuals.
+        """Return a client's state in another neuron order: weights, buffers, momenta and residuals are permuted.
 
-        What it holds of the common model is in the common order already.
+        The global model that the client keeps (`held`) is in the common order already.
         """
         slots = {
             slot: tensors
@@ -218,7 +227,7 @@ class NeuronMessages:
         return self.spec.tensors[name].shape
 
     def _mark(self, what: str, spec: PermutationSpec) -> bytes:
-        """4 bytes that differ, in all likelihood, between models and settings."""
+        """Return a digest of the groups and, for signatures, of the settings, 4 bytes."""
         shapes = [f"{group} {list(spec.shape(group))}" for group in spec.groups]
         lines = [what, *shapes]
         if what == "signatures":
@@ -226,7 +235,8 @@ class NeuronMessages:
             lines.append(str(self._method.alignment.bits))
         return blake2b("\n".join(lines).encode(), digest_size=MARK_BYTES).digest()
 
-    def _unmarked(self, what: str, spec: PermutationSpec, body: bytes) -> bytes:
+    def _without_mark(self, what: str, spec: PermutationSpec, body: bytes) -> bytes:
+        """Return the body after its mark. Raises WireError if the mark is of another model or of other settings."""
         if body[:MARK_BYTES] != self._mark(what, spec):
             raise WireError(f"the {what} are not of this model's {len(spec.groups)} groups of neurons")
         return body[MARK_BYTES:]

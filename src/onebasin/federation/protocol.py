@@ -1,4 +1,4 @@
-"""The protocol: what both sides of a run know before the first message, and how they read each other's messages."""
+"""The protocol: what server and clients know before the first message, and how they read and write messages."""
 
 from __future__ import annotations
 
@@ -37,15 +37,29 @@ def _seed_and_mask(task: Task) -> SeedAndMask:
 
 
 class Protocol:
-    """A run's number, the layouts of parameters and buffers, the codecs of both directions, the table of sections.
+    """What server and clients derive alike from the configuration: layouts, codecs, sections and hooks.
 
-    run: 64 bits that follow from the configuration. number: the upper half, which messages have. uplink, downlink: the
-    codecs of updates and of the global model. fp32: of parameters, exact. exact: of buffers. whole_models: of clients'
-    own models. sends_deltas: requests encode how the global model changed. sections: the table of sections.
-    hooks: what the method's choices add to a round. `ValueError` for a model that the codecs cannot encode.
+    run: 64 bits that identify the run, from its configuration.
+    number: the upper 32 bits of `run`, which every message has.
+    parameters, buffers: their layouts.
+    exact: codec of buffers.
+    fp32: codec of parameters by their exact values.
+    uplink: codec of updates.
+    downlink: codec of the global model, or of its deltas.
+    whole_models: codec of clients' own models by their values.
+    seed_and_mask: codec of clients' own models by a seed and a mask; None if they are sent otherwise.
+    sends_seeds: clients' own models are sent as a seed and a delta.
+    sends_deltas: requests encode the global model as deltas, or as forwarded updates.
+    forwards_updates: requests have the encoded updates of all clients.
+    rule: the aggregation rule.
+    rounds, clients: their numbers.
+    hooks: what the method's choices add to a round.
+    sections: the table of sections.
+    limit: no message of the run has more bytes.
     """
 
     def __init__(self, config: RunConfig, task: Task, model: nn.Module) -> None:
+        """Derive the protocol. model: of the task. Raises ValueError for a model that the codecs cannot encode."""
         method = config.method
         self.config, self._task, self._model = config, task, model
         self.run = int(config.identity(), 16)
@@ -71,26 +85,32 @@ class Protocol:
 
     @cached_property
     def neurons(self) -> NeuronMessages:
-        """Return what both sides know about the model's neurons; imported where a method uses it."""
+        """The encoding of neuron orders, signatures, sketches and statistics; loaded only if a method needs it."""
         from onebasin.federation.neuron_messages import NeuronMessages
 
         return NeuronMessages(self.config, self._task, self._model)
 
     def sent_mask(self, round: int) -> Tensors | None:
-        """Return which values the replies of a round encode, booleans, alike for all clients; None for any value."""
+        """Return which values the updates of a round contain, if all clients know that beforehand.
+
+        Booleans by parameter, the same for all clients; None if an update may contain any value.
+        """
         return self.uplink.sent_mask(CodingContext(self.run, round, 0))
 
     def initial_model(self, seed: int) -> tuple[Tensors, Tensors]:
-        """Return the weights and buffers that a model begins with."""
+        """Return the initial weights and buffers of the model of a seed."""
         model = self._task.build_model(seed)
         return clone(parameters_of(model)), clone(buffers_of(model))
 
     def write(self, round: int, sender: int, sections: list[Section]) -> bytes:
-        """Return a message of this run."""
+        """Encode a message of this run."""
         return encode_message(self.number, round, sender, sections)
 
     def read(self, data: bytes, sender: int) -> Message:
-        """Return the message in `data`; `WireError` when it is damaged, too long, of another run, sender, no round."""
+        """Decode a message of this run from a sender.
+
+        Raises WireError if it is damaged, too long, of another run or sender, or of a round that the run has not.
+        """
         message = decode_message(data, self.limit)
         if message.run != self.number:
             raise WireError(f"the message is of run {message.run:08x}, not of {self.number:08x}")
@@ -101,7 +121,7 @@ class Protocol:
         return message
 
     def _check_types(self, model_name: str) -> None:
-        """Raise `ValueError` for parameters and buffers of types that no codec encodes."""
+        """Raise ValueError for parameters or buffers of types that no codec encodes."""
         foreign = [e for e in self.parameters.entries if str(e.dtype) != "torch.float32"]
         if foreign or not len(self.parameters):
             what = f"{foreign[0].name} is {foreign[0].dtype}" if foreign else "it has no parameters"
@@ -132,7 +152,7 @@ class Protocol:
         return WarmupSchedule(first.rounds, make_codec(first.downlink, self.parameters), codec)
 
     def _most_bytes(self, method: Method) -> int:
-        """Return more bytes than any message of the run has."""
+        """Return an upper bound on the size of a message."""
         coded = self.uplink.most_bytes + self.downlink.most_bytes if method.federated else 0
         coded += self.seed_and_mask.most_bytes if self.seed_and_mask is not None else 0
         neurons = self.neurons.most_bytes if method.frame == "signatures" or method.sketched else 0

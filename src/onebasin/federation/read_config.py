@@ -1,4 +1,4 @@
-"""Reading a configuration: TOML or a method's name, what the method's page says beneath it, `a.b=c` above it."""
+"""Reading a configuration: a TOML file or a method's name, completed by the method's page, changed by `a.b=c`."""
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -15,16 +15,19 @@ Source = RunConfig | Mapping[str, Any] | str | Path
 
 
 def read_config(source: Source, overrides: Iterable[str] = ()) -> RunConfig:
-    """Return the configuration in `source`, changed by `overrides` such as ``"training.lr=0.1"``.
+    """Return the configuration of a run.
 
-    source: a RunConfig, a mapping, the path of a TOML file, or the name of a method. `ConfigError` if it cannot be run.
+    source: a RunConfig, a mapping, the path of a TOML file, or the name of a method. Keys that it lacks have the
+    defaults of the method's page.
+    overrides: changes, such as ``"training.lr=0.1"``.
+    Raises ConfigError if the configuration cannot be run; the message names each key that is wrong.
     """
     raw = apply_overrides(_raw(source), overrides)
     return _with_digest(validate(RunConfig, with_method_page(raw)))
 
 
 def _with_digest(config: RunConfig) -> RunConfig:
-    """Return the configuration with the digest of the weights that it begins with; `ConfigError` without them."""
+    """Return the configuration with the digest of the initial weights. Raises ConfigError if these cannot be read."""
     weights = config.task.weights
     if weights is None or weights.digest:
         return config
@@ -37,13 +40,16 @@ def _with_digest(config: RunConfig) -> RunConfig:
 
 
 def with_method_page(raw: Mapping[str, Any]) -> dict[str, Any]:
-    """Return `raw` with the defaults, and above them what the named method's page says, filled in beneath it."""
+    """Return `raw` completed by the settings of the method's page, and by the default task.
+
+    Raises ConfigError if `raw` names no known method.
+    """
     choices = named(raw.get("method"), "name")
     if not isinstance(choices, Mapping) or not isinstance(choices.get("name"), str):
         raise ConfigError(f"method: got {choices!r}; expected a name, or a table with a name")
     page = load_page(choices["name"])
-    beneath = merge({"task": TaskSettings().model_dump()}, page.settings)
-    return merge(merge(beneath, {"method": page.method.model_dump()}), {**raw, "method": choices})
+    defaults = merge({"task": TaskSettings().model_dump()}, page.settings)
+    return merge(merge(defaults, {"method": page.method.model_dump()}), {**raw, "method": choices})
 
 
 def _raw(source: Source) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""What a round came to: its reports, failures and remarks."""
+"""The result of a round: reports, failures and remarks."""
 
 from __future__ import annotations
 
@@ -14,9 +14,12 @@ from onebasin.wire.ledger import Decoded
 
 @dataclass
 class RoundResult:
-    """What the clients of a round reported, which failed and why, and remarks on replies that were taken.
+    """The result of a round.
 
-    decoded: how many replies decoded to the values that their clients encoded, and how many did not.
+    reports: by client, of the replies that were accepted.
+    failures: by client, the reason why there is no usable reply.
+    remarks: by client, on a reply that was changed, left out or not read.
+    decoded: the number of replies that decoded to the values that their clients encoded, and of those that did not.
     """
 
     round: int
@@ -26,7 +29,7 @@ class RoundResult:
     decoded: Decoded = field(default_factory=Decoded)
 
     def mean(self, number: Callable[[Report], float]) -> float | None:
-        """Return the plain mean of a report's number over the clients that have it; None if none has."""
+        """Return the unweighted mean of a number over the reports that have it; None if none has."""
         known = [value for report in self.reports.values() if not math.isnan(value := number(report))]
         return sum(known) / len(known) if known else None
 
@@ -42,14 +45,14 @@ class RoundResult:
 
     @classmethod
     def from_facts(cls, facts: dict[str, Any]) -> RoundResult:
-        """Return the result that `to_facts` described."""
+        """Return the result from its JSON values."""
         reports = {client: _report(numbers) for client, numbers in facts["reports"]}
         failures, remarks = dict(facts["failures"]), dict(facts["remarks"])
         return cls(facts["round"], reports, failures, remarks, Decoded(**facts["decoded"]))
 
 
 def _numbers(report: Report) -> dict[str, float | None]:
-    """Return a report's fields; JSON has no NaN."""
+    """Return the fields of a report, with None for NaN, which JSON has not."""
     return {name: None if math.isnan(number) else number for name, number in asdict(report).items()}
 
 

@@ -1,4 +1,4 @@
-"""What a run is made of: frozen settings. `federation/read_config.py` makes them from files, names and overrides."""
+"""The configuration of a run, as frozen settings; `read_config.py` reads it from files, names and overrides."""
 
 from __future__ import annotations
 
@@ -24,10 +24,17 @@ from onebasin.methods.method import Method
 
 
 class Federation(Settings):
-    """The rounds: how many, who takes part, how replies weigh, how often the model is scored on the test set.
+    """Settings of the rounds (table `federation`).
 
-    cohort: clients a round, 0 for all. dropout: the probability that a client does not answer its request. late: how
-    many clients, the last by number, are not there before round `join_round`. attack: what some of them send.
+    rounds: their number.
+    cohort: number of clients that take part in a round; 0 for all.
+    late: number of clients, the last by number, that join only in round `join_round`.
+    join_round: the round in which they join, from 1.
+    weighting: a client's weight in means. `examples`: its number of examples; `uniform`: the same for all clients.
+    dropout: the probability that a client does not reply to a request.
+    attack: forged updates of some clients, for studies; None for none.
+    evaluate_every: number of rounds from one evaluation on the test set to the next; the last round is always
+    evaluated.
     """
 
     rounds: Count = 20
@@ -41,7 +48,11 @@ class Federation(Settings):
 
 
 class Tracking(Settings):
-    """What is kept beside the run directory. targets: accuracies for bytes-to-target; empty for the data set's own."""
+    """Settings of trackers and summaries (table `tracking`).
+
+    tensorboard, mlflow: whether to write the history for these trackers, too.
+    targets: accuracies for bytes-to-target; empty for those of the data set.
+    """
 
     tensorboard: bool = False
     mlflow: bool = False
@@ -49,7 +60,14 @@ class Tracking(Settings):
 
 
 class RunConfig(Settings):
-    """One run. Two configurations with equal `identity` give the same bytes and the same weights."""
+    """The configuration of one run.
+
+    Runs with equal `identity` send equal messages and end with equal weights, bit for bit, except for privacy noise
+    from a secret.
+    label: the name in tables and legends; empty for the method's name.
+    seed: of all random choices of the run.
+    method, task, training, federation, engine, tracking: the tables of a configuration.
+    """
 
     label: str = ""
     seed: Annotated[int, Field(ge=0, lt=1 << 63)] = 0
@@ -71,24 +89,25 @@ class RunConfig(Settings):
 
     @property
     def title(self) -> str:
-        """Return the run's label, or its method's name where it has none."""
+        """The label, or the name of the method if there is no label."""
         return self.label or self.method.name
 
     def identity(self) -> str:
-        """Return 16 hex digits that name all that the result depends on: not the label, the engine or the tracking.
+        """Return a digest of everything that the result depends on, 16 hex digits.
 
-        Values that equal their default are left out, so a setting that is added later renames no run of before. Code
-        from outside the package is named with a digest of its source.
+        Label, engine and tracking are not part of it. Values that equal their default are left out, so that a setting
+        which is added later does not change the identity of older runs. Code from outside the package counts with a
+        digest of its source.
         """
         parts = ("method", "task", "training", "federation")
-        kept: dict[str, Any] = {part: _significant(getattr(self, part)) for part in parts}
+        settings: dict[str, Any] = {part: _significant(getattr(self, part)) for part in parts}
         if self.method.data == "pooled":
-            del kept["task"]["partition"], kept["task"]["clients"]
+            del settings["task"]["partition"], settings["task"]["clients"]
         if self.task.weights is not None:
-            del kept["task"]["weights"]["file"]  # the digest says what is in it
+            del settings["task"]["weights"]["file"]  # the digest identifies its content
         code = self.outside_code()
-        kept |= {"code": code} if code else {}
-        return sha256(json.dumps(kept | {"seed": self.seed}, sort_keys=True).encode()).hexdigest()[:16]
+        settings |= {"code": code} if code else {}
+        return sha256(json.dumps(settings | {"seed": self.seed}, sort_keys=True).encode()).hexdigest()[:16]
 
     def outside_code(self) -> dict[str, str]:
         """Return name -> digest of the source of each choice, hook, stage, partition and optimiser from outside."""
@@ -104,12 +123,12 @@ class RunConfig(Settings):
         return outside_sources(used)
 
     def to_toml(self) -> str:
-        """Return the configuration as TOML, every value spelled out."""
+        """Return the configuration as TOML, with every value."""
         return tomli_w.dumps(self.model_dump(mode="json", exclude_none=True))
 
 
 def cohort_needs(config: RunConfig) -> list[str]:
-    """Return a sentence for each setting by which no cohort can be formed."""
+    """Return a sentence if the federation's settings need more clients than the task has."""
     federation, clients = config.federation, config.task.clients
     if clients and federation.late >= clients:
         return [f"federation.late={federation.late} leaves none of task.clients={clients} to begin with"]
@@ -119,27 +138,27 @@ def cohort_needs(config: RunConfig) -> list[str]:
 
 
 def weights_needs(config: RunConfig) -> list[str]:
-    """Return a sentence for each choice that does not go with given weights, or with none."""
-    trained, weights = config.method.parametrization, config.task.weights
-    if trained.needs_weights and weights is None:
+    """Return a sentence if the parametrization does not go with `task.weights`, or needs it."""
+    parametrization, weights = config.method.parametrization, config.task.weights
+    if parametrization.needs_weights and weights is None:
         return [
-            f"method.parametrization={trained.kind!r} masks a trained network: say which with task.weights, a "
+            f"method.parametrization={parametrization.kind!r} masks a trained network: say which with task.weights, a "
             ".safetensors file or the directory of a finished run"
         ]
-    if weights is not None and (not trained.begins_with_weights or config.method.models == "masked"):
+    if weights is not None and (not parametrization.begins_with_weights or config.method.models == "masked"):
         return [
             f"task.weights begin a model whose weights are trained or masked; method.parametrization="
-            f"{trained.kind!r} and models={config.method.models!r} draw others from a seed"
+            f"{parametrization.kind!r} and models={config.method.models!r} draw others from a seed"
         ]
     return []
 
 
 def _significant(model: BaseModel) -> dict[str, Any]:
-    """Return the values that differ from their defaults; names of variants, and the partition, always."""
-    kept: dict[str, Any] = dict(model.__pydantic_extra__ or {})
+    """Return the values that differ from their defaults, and always the names of choices, partition and clients."""
+    significant: dict[str, Any] = dict(model.__pydantic_extra__ or {})
     for name, field in type(model).model_fields.items():
         value = getattr(model, name)
         if name not in ("kind", "name", "partition", "clients") and value == field.default:
             continue
-        kept[name] = _significant(value) if isinstance(value, BaseModel) else value
-    return kept
+        significant[name] = _significant(value) if isinstance(value, BaseModel) else value
+    return significant

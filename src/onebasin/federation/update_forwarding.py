@@ -23,7 +23,7 @@ from onebasin.wire.numbers import read_number, write_number
 
 @dataclass(frozen=True)
 class RawUpdate:
-    """A client's update as it was sent, with its weight in the mean."""
+    """A client's encoded update, and its weight in the mean."""
 
     client: ClientId
     weight: float
@@ -31,7 +31,7 @@ class RawUpdate:
 
 
 def write_updates(raw_updates: Sequence[RawUpdate]) -> bytes:
-    """Return the updates of a round: of each its client, its weight, its number of bytes, and those."""
+    """Encode the updates of a round: for each its client, weight and length (varints), then its bytes."""
     return b"".join(
         write_number(one.client) + write_number(int(one.weight)) + write_number(len(one.body)) + one.body
         for one in raw_updates
@@ -39,12 +39,15 @@ def write_updates(raw_updates: Sequence[RawUpdate]) -> bytes:
 
 
 def forwarded_model(protocol: Protocol, body: bytes, round: int, weights: Tensors, history: ChangeHistory) -> Tensors:
-    """Return the weights after a round, from those before it and the updates that all clients sent in it.
+    """Return the weights after a round, from those before it and the updates of all its clients.
 
-    history: what both sides know of each value. `WireError` when the body has no updates of this model.
+    body: from `write_updates`.
+    weights: before the round.
+    history: of the changes of each value before the round.
+    Raises WireError if the body is malformed, or if it has no updates.
     """
     mean, at, last, count = WeightedMean(protocol.parameters), 0, -1, 0
-    began = flatten(weights)
+    before = flatten(weights)
     while at < len(body):
         client, at = read_number(body, at)
         weight, at = read_number(body, at)
@@ -58,7 +61,7 @@ def forwarded_model(protocol: Protocol, body: bytes, round: int, weights: Tensor
                 f"a relayed update is of client {client}, after that of {last}, of {protocol.clients} clients"
             )
         last = client
-        context = CodingContext(protocol.run, round, client, known_model=began, base_model=began)
+        context = CodingContext(protocol.run, round, client, known_model=before, base_model=before)
         mean.add(protocol.uplink.receive(body[at : at + size], context, history), float(weight))
         at += size
         count += 1

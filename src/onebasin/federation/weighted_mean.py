@@ -10,10 +10,12 @@ from onebasin.core.layout import Layout, Tensors
 
 
 class WeightedMean:
-    """A running weighted mean of the tensors of one layout, in float64; integer tensors keep their maximum.
+    """A running weighted mean of the tensors of one layout, in float64; of integer tensors it is the maximum.
 
-    The same values added in the same order give the same bits. Memory: one model, however many are added.
-    weight: the sum of the weights that were added. sums: the weighted sums by name; {} before the first.
+    Equal values, added in the same order, give equal bits. It takes the memory of one model, whatever the number of
+    values that are added.
+    weight: the sum of the weights so far.
+    sums: the weighted sums by name; {} before the first value.
     """
 
     def __init__(self, layout: Layout) -> None:
@@ -22,12 +24,12 @@ class WeightedMean:
         self.weight = 0.0
 
     def add(self, tensors: Tensors, weight: float) -> None:
-        """Add one sender's tensors; `weight` is positive."""
+        """Add the tensors of one client. weight: above 0."""
         for entry in self._layout.entries:
             value = tensors[entry.name]
             if not value.is_floating_point():
-                known = self.sums.get(entry.name, value)
-                self.sums[entry.name] = torch.maximum(known, value)
+                largest = self.sums.get(entry.name, value)
+                self.sums[entry.name] = torch.maximum(largest, value)
             elif entry.name in self.sums:
                 self.sums[entry.name].add_(value, alpha=weight)
             else:
@@ -35,12 +37,12 @@ class WeightedMean:
         self.weight += weight
 
     def change(self, change: Callable[[Tensors], Tensors]) -> None:
-        """Replace the sums by what `change` makes of them, if there are any."""
+        """Replace the sums by `change(sums)`, if anything was added."""
         if self.weight:
             self.sums = change(self.sums)
 
     def result(self) -> Tensors:
-        """Return the mean, in the layout's types; `ValueError` when nothing was added."""
+        """Return the mean, in the types of the layout. Raises ValueError if nothing was added."""
         if self.weight <= 0:
             raise ValueError("the mean of no replies")
         return {

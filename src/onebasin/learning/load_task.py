@@ -1,4 +1,4 @@
-"""Loading a task: the data set, its partition over the clients, and the weights that a model begins with."""
+"""Loading a task: the data set, its partition over the clients, and the initial weights if a file gives them."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from onebasin.learning.pretrained import read_pretrained
 from onebasin.learning.task import Task, TaskSettings
 
 
-class _Learning(Protocol):
-    """What a method says about learning."""
+class _LearningSettings(Protocol):
+    """The settings of a method that a task depends on."""
 
     @property
     def data(self) -> str: ...
@@ -28,7 +28,7 @@ class _Learning(Protocol):
 
 
 class TaskSource(Protocol):
-    """What a task is loaded from: a run's configuration."""
+    """The part of a run's configuration from which a task is loaded."""
 
     @property
     def seed(self) -> int: ...
@@ -37,13 +37,18 @@ class TaskSource(Protocol):
     def task(self) -> TaskSettings: ...
 
     @property
-    def method(self) -> _Learning: ...
+    def method(self) -> _LearningSettings: ...
 
 
 def load_task(config: TaskSource) -> Task:
-    """Return the run's task. Errors: those of `load_dataset`, `partition`, `build_model` and `read_pretrained`."""
+    """Load the task of a run.
+
+    With ``method.data="pooled"``, one client gets all training examples.
+    Errors: those of `load_dataset`, `partition`, `build_model` and `read_pretrained`; ValueError if `task.public`
+    leaves no training examples.
+    """
     chosen = config.task
-    dataset, public = _set_aside(load_dataset(chosen.dataset), chosen.public, derive(config.seed, "public"))
+    dataset, public = _split_off_public(load_dataset(chosen.dataset), chosen.public, derive(config.seed, "public"))
     if config.method.data == "pooled":
         parts = [torch.arange(len(dataset.train))]
     else:
@@ -63,15 +68,18 @@ def load_task(config: TaskSource) -> Task:
     )
 
 
-def _set_aside(dataset: Dataset, count: int, seed: int) -> tuple[Dataset, Tensor | None]:
-    """Take some inputs out of the training split; `ValueError` if that leaves nothing to train on."""
+def _split_off_public(dataset: Dataset, count: int, seed: int) -> tuple[Dataset, Tensor | None]:
+    """Move `count` random inputs from the training split to a public set [count, ...]; None if `count` is 0.
+
+    Raises ValueError if no training examples are left.
+    """
     if not count:
         return dataset, None
     train = dataset.train
     if count >= len(train):
         raise ValueError(f"task.public={count} leaves none of {len(train)} training examples")
     order = torch.randperm(len(train), generator=torch.Generator().manual_seed(seed))
-    chosen, rest = order[:count].sort().values, order[count:].sort().values
+    public, rest = order[:count].sort().values, order[count:].sort().values
     owners = None if train.owners is None else train.owners[rest]
-    left = Split(train.inputs[rest], train.targets[rest], owners)
-    return replace(dataset, train=left), train.inputs[chosen]
+    private = Split(train.inputs[rest], train.targets[rest], owners)
+    return replace(dataset, train=private), train.inputs[public]

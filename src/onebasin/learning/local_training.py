@@ -1,4 +1,4 @@
-"""The local loop: some epochs or steps of an optimiser over one client's examples."""
+"""Local training: some epochs, or steps, of an optimiser on one client's examples."""
 
 from __future__ import annotations
 
@@ -28,12 +28,23 @@ if TYPE_CHECKING:
 
 
 class Training(Settings):
-    """Local optimisation: what a client does in one round. `steps`, where given, replaces `epochs`.
+    """Settings of the local phase, the training that a client does in one round (table `training`).
 
-    optimizer: `sgd`, `adam`, `adamw`, or ``package.module:Name`` such as ``torch.optim:RMSprop``; optimizer_options:
-    its other arguments. lr_decay multiplies the rate after every round. keep_optimizer: the optimiser's state stays
-    with the client between rounds. warmup: epochs of the phase that a client starts from its own weights, where they
-    differ from `epochs`; warmup_optimizer (without momentum) and warmup_lr: likewise.
+    optimizer: `sgd`, `adam`, `adamw`, or ``package.module:Name``, such as ``torch.optim:RMSprop``.
+    optimizer_options: further arguments of the optimiser.
+    lr: the learning rate in round 1.
+    lr_decay: the factor by which the learning rate is multiplied after each round.
+    momentum: of `sgd`, or of an optimiser from outside that takes it.
+    weight_decay: of any optimiser.
+    batch: examples per step.
+    epochs: passes over the client's examples.
+    steps: number of steps; if given, it replaces `epochs`.
+    warmup: epochs of the phase in which a client trains its own initialisation (``method.start="local"``); None: as in
+    other rounds.
+    warmup_optimizer: the optimiser of that phase, without momentum and options; None: `optimizer`.
+    warmup_lr: the learning rate of that phase; None: `lr`.
+    clip: the largest norm of a gradient; None for no limit.
+    keep_optimizer: whether clients keep the state of the optimiser, such as momenta, between rounds.
     """
 
     optimizer: OptimizerName = "sgd"
@@ -83,17 +94,17 @@ class Training(Settings):
         return self.model_copy(update=changes)
 
     def rate(self, round: int) -> float:
-        """Return the learning rate of a round, which counts from 1."""
+        """Return the learning rate of a round; rounds count from 1."""
         return self.lr * self.lr_decay ** (round - 1)
 
 
 class TrainingFailed(RuntimeError):
-    """A client's training that cannot go on: no examples, or a loss that is NaN or infinite."""
+    """A client cannot train: it has no examples, its loss is NaN or infinite, or its model raises an error."""
 
 
 @dataclass(frozen=True)
 class Start:
-    """Where a local phase begins.
+    """The starting point of a local phase.
 
     optimizer: the optimiser's state, from `Trained`. memory: what the objective kept after the client's last phase.
     correction: what the objective's exchange brought for this phase; {} for nothing. trainable: which values are
@@ -112,10 +123,13 @@ class Start:
 
 @dataclass(frozen=True)
 class Trained:
-    """Where a local phase ended.
+    """The result of a local phase.
 
-    loss: the model's mean loss over the examples of all steps. optimizer: the optimiser's state, {} unless the recipe
-    keeps it. memory: what the objective keeps for the client's next phase.
+    weights, buffers: of the model, by name.
+    optimizer: the optimiser's state; {} unless `Training.keep_optimizer` is set.
+    steps: number of steps.
+    loss: mean loss of the model over the examples of all steps, in nats; without the objective's additional terms.
+    memory: the tensors that the objective keeps for the client's next phase.
     """
 
     weights: Tensors
@@ -129,10 +143,14 @@ class Trained:
 def train_locally(
     model: nn.Module, start: Start, data: Split, indices: Tensor, recipe: Training, round: int, seed: int
 ) -> Trained:
-    """Train `model` from `start` on ``data[indices]`` and return the result; the model is used as a workspace.
+    """Train a model from a starting point on some examples of a split.
 
-    The order of examples and the model's own randomness (dropout) follow from `seed`; the global generators are left
-    as they were. `TrainingFailed` when there is nothing to train on, or the loss is no longer finite.
+    The state of torch's global generators is restored afterwards.
+    model: a workspace; its weights are overwritten.
+    data, indices: the examples are ``data[indices]``.
+    round: determines the learning rate; rounds count from 1.
+    seed: determines the order of the examples and the model's randomness, such as dropout.
+    Raises TrainingFailed if there are no examples, or if the loss becomes NaN or infinite.
     """
     _check_trainable(model, indices, recipe)
     parameters, buffers = parameters_of(model), buffers_of(model)
@@ -145,11 +163,11 @@ def train_locally(
 
     model.train()
     total_loss, seen, steps = 0.0, 0, 0
-    masks, last = generator(seed, "masks"), steps_of(len(indices), recipe)
+    mask_draws, total_steps = generator(seed, "masks"), steps_of(len(indices), recipe)
     with default_generator_seeded(derive(seed, "model")):
         for batch in batches(indices, recipe, generator(seed, "order")):
             steps += 1
-            with _masked_forward(parameters, start, steps / last, masks):
+            with _masked_forward(parameters, start, steps / total_steps, mask_draws):
                 loss, value = _loss(phase, start.objective, data.inputs[batch], data.targets[batch])
                 if not math.isfinite(value):
                     raise TrainingFailed(f"the loss became {value} in step {steps} of round {round}")
@@ -166,8 +184,8 @@ def train_locally(
             seen += len(batch)
     with torch.no_grad():
         memory = clone(start.objective.remember(phase)) if start.objective.keeps_memory else {}
-    kept = read_optimizer(optimizer, model) if recipe.keep_optimizer else {}
-    return Trained(clone(parameters), clone(buffers), kept, steps, total_loss / seen, memory)
+    optimizer_state = read_optimizer(optimizer, model) if recipe.keep_optimizer else {}
+    return Trained(clone(parameters), clone(buffers), optimizer_state, steps, total_loss / seen, memory)
 
 
 def _masked_forward(
@@ -182,7 +200,7 @@ def _masked_forward(
 
 
 def _check_trainable(model: nn.Module, indices: Tensor, recipe: Training) -> None:
-    """Raise `TrainingFailed` where there is nothing to train on, or too little for BatchNorm."""
+    """Raise TrainingFailed if there are no examples, or too few for BatchNorm."""
     if len(indices) == 0:
         raise TrainingFailed("this client holds no examples")
     if min(len(indices), recipe.batch) == 1 and any(isinstance(m, _BatchNorm) for m in model.modules()):
@@ -190,7 +208,10 @@ def _check_trainable(model: nn.Module, indices: Tensor, recipe: Training) -> Non
 
 
 def _loss(phase: LocalPhase, objective: Objective, inputs: Tensor, targets: Tensor) -> tuple[Tensor, float]:
-    """Return the objective's loss on a batch, and the value of the model's own."""
+    """Return the objective's loss on a batch, and the value of the model's own loss.
+
+    If only the objective's loss is not finite, its value is returned, so that training stops.
+    """
     if objective.uses_features:
         from onebasin.learning.features import features_captured
 
@@ -209,7 +230,7 @@ def _loss(phase: LocalPhase, objective: Objective, inputs: Tensor, targets: Tens
 
 @contextmanager
 def default_generator_seeded(seed: int) -> Iterator[None]:
-    """Seed the generator that modules such as Dropout draw from, and put it back afterwards."""
+    """Seed torch's default generator, which modules such as Dropout use, and restore its state afterwards."""
     before = torch.default_generator.get_state()
     torch.default_generator.manual_seed(seed)
     try:
@@ -219,12 +240,14 @@ def default_generator_seeded(seed: int) -> Iterator[None]:
 
 
 def batches(indices: Tensor, recipe: Training, order: torch.Generator) -> Iterator[Tensor]:
-    """Yield shuffled batches, epoch after epoch, for `recipe.steps` steps or `recipe.epochs` epochs.
+    """Yield batches of shuffled indices for `recipe.steps` steps, or for `recipe.epochs` epochs.
 
-    A last batch of one example is left out of a longer epoch: BatchNorm cannot train on it.
+    If the last batch of an epoch would have one example, and others have more, it is skipped: BatchNorm cannot train
+    on it.
+    indices: [n], of the examples. order: the generator that shuffles them.
     """
     size = min(recipe.batch, len(indices))
-    done = 0
+    steps = 0
     epoch = 0
     while True:
         shuffled = indices[torch.randperm(len(indices), generator=order)]
@@ -232,8 +255,8 @@ def batches(indices: Tensor, recipe: Training, order: torch.Generator) -> Iterat
             if len(batch) == 1 < size:
                 continue
             yield batch
-            done += 1
-            if done == recipe.steps:
+            steps += 1
+            if steps == recipe.steps:
                 return
         epoch += 1
         if recipe.steps is None and epoch == recipe.epochs:
@@ -241,16 +264,16 @@ def batches(indices: Tensor, recipe: Training, order: torch.Generator) -> Iterat
 
 
 def steps_of(examples: int, recipe: Training) -> int:
-    """Return how many batches `batches` yields."""
+    """Return the number of batches that `batches` yields."""
     if recipe.steps is not None:
         return recipe.steps
     size = min(recipe.batch, examples)
-    whole, rest = divmod(examples, size)
-    return recipe.epochs * (whole + (rest > 1))
+    full_batches, rest = divmod(examples, size)
+    return recipe.epochs * (full_batches + (rest > 1))
 
 
 def read_optimizer(optimizer: torch.optim.Optimizer, model: nn.Module) -> Tensors:
-    """Return the optimiser's tensors, named ``parameter:quantity``."""
+    """Return the tensors of an optimiser's state, named ``parameter:quantity``."""
     return {
         f"{name}:{quantity}": torch.as_tensor(value).clone()
         for name, parameter in model.named_parameters()
@@ -260,7 +283,7 @@ def read_optimizer(optimizer: torch.optim.Optimizer, model: nn.Module) -> Tensor
 
 
 def load_optimizer(optimizer: torch.optim.Optimizer, model: nn.Module, saved: Tensors) -> None:
-    """Put back what `read_optimizer` returned."""
+    """Restore the state that `read_optimizer` returned."""
     parameters = dict(model.named_parameters())
     for key, value in saved.items():
         name, _, quantity = key.rpartition(":")
@@ -268,7 +291,7 @@ def load_optimizer(optimizer: torch.optim.Optimizer, model: nn.Module, saved: Te
 
 
 def _mask_gradients(parameters: dict[str, nn.Parameter], trainable: Tensors | None) -> None:
-    """Set the gradients of values that are not trained to zero."""
+    """Set the gradient of each value that is not trained to zero."""
     if trainable is None:
         return
     for name, parameter in parameters.items():
@@ -277,7 +300,7 @@ def _mask_gradients(parameters: dict[str, nn.Parameter], trainable: Tensors | No
 
 
 def _restore_fixed(parameters: dict[str, nn.Parameter], start: Start) -> None:
-    """Put back values that are not trained: weight decay and momenta move them, too."""
+    """Restore the values that are not trained: weight decay and momenta change them even if the gradient is zero."""
     if start.trainable is None:
         return
     with torch.no_grad():

@@ -1,4 +1,4 @@
-"""What a client minimises in a local phase: the base of every objective."""
+"""The base class of objectives: the loss that a client minimises in a local phase."""
 
 from __future__ import annotations
 
@@ -39,7 +39,13 @@ class LocalPhase:
 
 @dataclass(frozen=True)
 class Batch:
-    """A batch in a step. outputs, loss: of the model on it. features: [n, d], None unless the objective uses them."""
+    """A batch of one step.
+
+    inputs, targets: the examples, [n, ...].
+    outputs: the model's outputs, [n, classes], or [n, length, classes] for sequences.
+    loss: mean cross-entropy of the outputs, a scalar.
+    features: inputs of the model's last layer, [n, d]; None unless the objective sets `uses_features`.
+    """
 
     inputs: Tensor
     targets: Tensor
@@ -49,27 +55,27 @@ class Batch:
 
 
 class Objective(Choice):
-    """What a client minimises in a local phase.
+    """The loss that a client minimises in a local phase (setting `method.objective`).
 
     A file in `learning/objectives/`, or ``package.module:Name``, defines one.
     """
 
     exchange: ClassVar[str] = ""
-    """``package.module:Name`` of the part of a round (`federation.hooks.hook.Hook`) that the objective adds, if any."""
+    """``package.module:Name`` of the hook (`federation.hooks.hook.Hook`) that the objective needs; "" for none."""
     uses_features: ClassVar[bool] = False
-    """Whether `loss` uses the features of its batch (`LocalPhase.features`)."""
+    """Whether `loss` uses `Batch.features`."""
     keeps_memory: ClassVar[bool] = False
-    """Whether a client keeps what `remember` returns for its next phase."""
+    """Whether each client keeps the tensors that `remember` returns for its next phase."""
 
     def loss(self, phase: LocalPhase, batch: Batch) -> Tensor:
-        """Return the loss (a scalar) whose gradient a step follows."""
+        """Return the loss of a batch, a scalar."""
         return batch.loss
 
     def adjust_gradients(self, phase: LocalPhase) -> None:
-        """Change the parameters' gradients in place, after the backward pass of a step; without gradient tracking."""
+        """Change the parameters' gradients in place; called after each backward pass, without gradient tracking."""
 
     def remember(self, phase: LocalPhase) -> Tensors:
-        """Return what this client keeps for its next phase, where the class sets `keeps_memory`."""
+        """Return the tensors that the client keeps for its next phase; called only if `keeps_memory` is set."""
         return {}
 
 

@@ -1,4 +1,4 @@
-"""The optimisers of local training: PyTorch's by a short name, or any ``package.module:Name``."""
+"""Optimisers of local training: PyTorch's by a short name, others by ``package.module:Name``."""
 
 from __future__ import annotations
 
@@ -19,9 +19,11 @@ OPTIMIZERS: Mapping[str, type[torch.optim.Optimizer]] = MappingProxyType(
 
 
 def optimizer_class(name: str) -> Any:
-    """Return what makes the optimiser of a name; `ValueError` for one that does not exist.
+    """Return the class, or function, that creates the optimiser of this name.
 
-    A reference such as ``torch.optim:RMSprop`` names anything that is called with parameters, ``lr`` and options.
+    name: a key of `OPTIMIZERS`, a name that an installed package announces, or a reference such as
+    ``torch.optim:RMSprop`` to something that is called with the parameters, `lr` and options.
+    Raises ValueError if there is none.
     """
     if name in OPTIMIZERS:
         return OPTIMIZERS[name]
@@ -53,9 +55,12 @@ def build_optimizer(
     weight_decay: float,
     options: Mapping[str, Any],
 ) -> torch.optim.Optimizer:
-    """Return the optimiser of a name over the parameters.
+    """Create an optimiser of the parameters.
 
-    momentum: of `sgd`; an optimiser from outside gets it and weight_decay only where they are not 0.
+    name: as in `optimizer_class`.
+    rate: the learning rate.
+    momentum: ignored by `adam` and `adamw`. An optimiser from outside gets it, and `weight_decay`, only if not 0.
+    options: further arguments of the optimiser.
     """
     given = {"momentum": momentum, "weight_decay": weight_decay}
     if name in OPTIMIZERS:

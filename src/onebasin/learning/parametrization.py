@@ -1,4 +1,4 @@
-"""What is trained in the place of a model's weights: the base of every parametrization."""
+"""The base class of parametrizations: what is trained and sent in the place of a model's weights."""
 
 from __future__ import annotations
 
@@ -14,32 +14,36 @@ from onebasin.core.settings import Choice
 
 
 class Parametrization(Choice):
-    """What is trained and sent in the place of a model's weights.
+    """What is trained and sent in the place of a model's weights (setting `method.parametrization`).
 
     A file in `learning/parametrizations/`, or ``package.module:Name``, defines one.
     """
 
     keeps_weights: ClassVar[bool] = False
-    """Whether the trained parameters are the model's own weights, which alignment and merging can set."""
+    """Whether the trained parameters are the model's own weights, so that models can be aligned and merged."""
     begins_with_weights: ClassVar[bool] = False
-    """Whether training can begin with given weights (`task.weights`) rather than with drawn ones."""
+    """Whether training can start from the weights of a file (`task.weights`)."""
     needs_weights: ClassVar[bool] = False
-    """Whether it needs given weights (`task.weights`)."""
+    """Whether training must start from the weights of a file (`task.weights`)."""
     trains_updates_as_masks: ClassVar[bool] = False
-    """Whether an update is trained as the uplink's mask over seeded noise."""
+    """Whether the forward pass uses the update as the uplink will send it: as a mask over seeded noise."""
     splits_scores: ClassVar[bool] = False
-    """Whether scores are sent by the uplink and the other parameters by a dense codec."""
+    """Whether the uplink encodes only the scores of masks, and a dense codec the other parameters."""
 
     @property
     def mask_form(self) -> str:
-        """Return what a mask of its scores means, as stages and aggregation rules name it; "" without scores."""
+        """How scores become a mask: "probability", "sign" or "backbone"; "" if there are no scores.
+
+        The uplink's last stage (`MaskStage.mask_forms`) and the aggregation rule must have the same form.
+        """
         return ""
 
     def apply(self, model: nn.Module, seed: int, common_seed: int) -> nn.Module:
-        """Replace the model's parameters and return it.
+        """Replace the parameters of a model in place, and return the model.
 
-        seed: of what the parameters begin with. common_seed: of what all models of a run share, whatever their seed.
-        `ValueError` for a model that has no layer to replace.
+        seed: of the initial parameters.
+        common_seed: of constants that all models of a run share.
+        Raises ValueError if the model has no layer that can be replaced.
         """
         raise NotImplementedError
 
@@ -51,7 +55,10 @@ AnyParametrization = Annotated[SerializeAsAny[Parametrization], OpenChoice(PARAM
 
 
 def fold(model: nn.Module) -> nn.Module:
-    """Return the model, which is used up, with the weights that its parameters stand for, by a plain module's names."""
+    """Replace the parametrizations of a model in place by the weights that they compute, and return the model.
+
+    The weights are those of evaluation mode, and the parameters get their original names again.
+    """
     model.eval()
     for module in model.modules():
         if is_parametrized(module):

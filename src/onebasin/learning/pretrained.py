@@ -1,4 +1,4 @@
-"""Weights that a model begins with, from a file that every side of a run holds; messages need not repeat them."""
+"""Pretrained weights: initial weights from a file that the server and all clients have, so that no message has them."""
 
 from __future__ import annotations
 
@@ -17,23 +17,31 @@ DIGEST_BYTES = 16
 
 
 class PretrainedError(ValueError):
-    """Weights that cannot be begun with; the message names the file and what is wrong."""
+    """The pretrained weights cannot be used. The message names the file and what is wrong."""
 
 
 @dataclass(frozen=True)
 class Pretrained:
-    """A trained network. fresh_head: the last layer is not taken over; it is as the model draws it from its seed."""
+    """The weights of a trained network.
+
+    name: of the file, for error messages.
+    tensors: parameters and buffers by name.
+    fresh_head: keep the model's own last layer, which is drawn from its seed.
+    """
 
     name: str
     tensors: Mapping[str, Tensor]
     fresh_head: bool = True
 
     def into(self, model: nn.Module) -> None:
-        """Overwrite the model's parameters and buffers; `PretrainedError` names the first that does not fit."""
+        """Overwrite the parameters and buffers of a model in place.
+
+        Raises PretrainedError, which names the first tensor that is missing, unknown, or of another shape or type.
+        """
         expected = model.state_dict()
         head = head_of(model) if self.fresh_head else None
-        taken = {name: tensor for name, tensor in expected.items() if name.rpartition(".")[0] != head}
-        for name, tensor in taken.items():
+        replaced = {name: tensor for name, tensor in expected.items() if name.rpartition(".")[0] != head}
+        for name, tensor in replaced.items():
             if name not in self.tensors:
                 raise PretrainedError(f"{self.name}: has no tensor {name!r}, which the model has")
             found = self.tensors[name]
@@ -45,11 +53,11 @@ class Pretrained:
         unknown = [name for name in self.tensors if name not in expected]
         if unknown:
             raise PretrainedError(f"{self.name}: has a tensor {unknown[0]!r}, which the model has not")
-        model.load_state_dict({name: self.tensors[name] for name in taken}, strict=False)
+        model.load_state_dict({name: self.tensors[name] for name in replaced}, strict=False)
 
 
 def head_of(model: nn.Module) -> str:
-    """Return the name of a model's last linear or convolution layer; `PretrainedError` when there is none."""
+    """Return the name of a model's last linear or convolution layer. Raises PretrainedError if there is none."""
     names: list[str] = [name for name, module in model.named_modules() if isinstance(module, Maskable)]
     if not names:
         raise PretrainedError("a model without linear or convolution layers has no last layer to draw anew")
@@ -57,9 +65,11 @@ def head_of(model: nn.Module) -> str:
 
 
 def read_pretrained(file: str | Path, digest: str = "", fresh_head: bool = True) -> Pretrained:
-    """Return the weights in a .safetensors file, or in the directory of a finished run.
+    """Read the weights of a .safetensors file, or of the directory of a finished run.
 
-    `PretrainedError` when there are none, or none with this digest ("" for any).
+    digest: the expected `digest_of` the tensors; "" for any.
+    fresh_head: as in `Pretrained`.
+    Raises PretrainedError if the file cannot be read, or if it has another digest.
     """
     path = Path(file)
     if path.is_dir():
@@ -77,7 +87,7 @@ def read_pretrained(file: str | Path, digest: str = "", fresh_head: bool = True)
 
 
 def digest_of(tensors: Mapping[str, Tensor]) -> str:
-    """Return 32 hex digits that name weights: BLAKE2b over names, types, shapes and values, in the order of names."""
+    """Return a digest of tensors, 32 hex digits: BLAKE2b over names, types, shapes and values, sorted by name."""
     digest = blake2b(digest_size=DIGEST_BYTES)
     for name in sorted(tensors):
         tensor = tensors[name].detach().contiguous()

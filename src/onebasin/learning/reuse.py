@@ -1,7 +1,7 @@
-"""Local phases that were trained before: a phase is a function of its inputs, so none need be trained twice.
+"""Reuse of local phases: the result of a local phase is stored, so that an equal phase need not be trained again.
 
-Arms of a study that differ in what is done with the clients' models share their first local phases. Where
-$ONEBASIN_REUSE names a folder, phases are kept there, under a digest of all that they depend on.
+Arms of a study that differ only in how the server treats the clients' models have equal first local phases. If
+$ONEBASIN_REUSE names a folder, results are stored there under a digest of everything that they depend on.
 """
 
 import json
@@ -20,23 +20,25 @@ from onebasin.learning.data.examples import Split
 from onebasin.learning.local_training import Start, Trained, Training, train_locally
 from onebasin.learning.optimizers import optimizer_class
 
-FOLDER = "ONEBASIN_REUSE"
+FOLDER_VARIABLE = "ONEBASIN_REUSE"
 
 
-def train_or_recall(
+def train_or_reuse(
     identity: str, model: nn.Module, start: Start, data: Split, indices: Tensor, recipe: Training, round: int, seed: int
 ) -> Trained:
-    """Return what `train_locally` would, from the folder if it is there; `seconds` of a run then say little.
+    """Return the result of `train_locally`, from the folder if it is stored there.
 
-    identity: names the task (data, partition, model) and the client.
+    A run that reuses results takes less time than its training; its `seconds` are then not comparable.
+    identity: text that identifies the task (data, partition, model, parametrization), the run's seed and the client.
+    Other arguments and errors: as in `train_locally`.
     """
-    folder = os.environ.get(FOLDER)
+    folder = os.environ.get(FOLDER_VARIABLE)
     if not folder:
         return train_locally(model, start, data, indices, recipe, round, seed)
     path = Path(folder) / f"{_digest(identity, start, indices, recipe, round, seed)}.safetensors"
-    known = _read(path)
-    if known is not None:
-        return known
+    stored = _read(path)
+    if stored is not None:
+        return stored
     trained = train_locally(model, start, data, indices, recipe, round, seed)
     slots = {
         "weights": trained.weights,
@@ -50,23 +52,25 @@ def train_or_recall(
 
 
 def _read(path: Path) -> Trained | None:
+    """Return a stored result; None if the file is missing or damaged."""
     try:
-        kept = State.from_bytes(path.read_bytes())
-        slots = kept.slots
-        steps, loss = kept.facts["steps"], kept.facts["loss"]
+        stored = State.from_bytes(path.read_bytes())
+        slots = stored.slots
+        steps, loss = stored.facts["steps"], stored.facts["loss"]
         return Trained(slots["weights"], slots["buffers"], slots["optimizer"], steps, loss, slots["memory"])
     except (OSError, StateError, KeyError):
         return None
 
 
 def _digest(identity: str, start: Start, indices: Tensor, recipe: Training, round: int, seed: int) -> str:
+    """Return a digest of everything that the result of a local phase depends on, the training code included."""
     digest = blake2b(digest_size=16)
-    facts = [identity, recipe.model_dump(mode="json"), round if recipe.lr_decay != 1 else 1, seed]
-    facts.append(start.objective.model_dump(mode="json"))
-    facts.append(outside_sources([type(start.objective), optimizer_class(recipe.optimizer)]))
+    settings = [identity, recipe.model_dump(mode="json"), round if recipe.lr_decay != 1 else 1, seed]
+    settings.append(start.objective.model_dump(mode="json"))
+    settings.append(outside_sources([type(start.objective), optimizer_class(recipe.optimizer)]))
     masking = start.masking
-    facts += [] if masking is None else [masking.signed, masking.progressive]
-    digest.update(json.dumps([*facts, torch.__version__, _code()], sort_keys=True).encode())
+    settings += [] if masking is None else [masking.signed, masking.progressive]
+    digest.update(json.dumps([*settings, torch.__version__, _code_digest()], sort_keys=True).encode())
     digest.update(indices.numpy().tobytes())
     noise = {} if masking is None else masking.noise
     for tensors in (
@@ -85,11 +89,11 @@ def _digest(identity: str, start: Start, indices: Tensor, recipe: Training, roun
 
 
 @cache
-def _code() -> str:
-    """A digest of the code that phases follow from, so that none of before a change is taken for one of after it."""
+def _code_digest() -> str:
+    """Return a digest of the code that local training runs, so that a result of older code is not reused."""
     digest = blake2b(digest_size=8)
     package = Path(__file__).parent.parent
-    beside = [package / "core" / "seeds.py", package / "codecs" / "stages" / "masked_noise.py"]
-    for path in sorted([*(package / "learning").rglob("*.py"), *(package / "networks").glob("*.py"), *beside]):
+    others = [package / "core" / "seeds.py", package / "codecs" / "stages" / "masked_noise.py"]
+    for path in sorted([*(package / "learning").rglob("*.py"), *(package / "networks").glob("*.py"), *others]):
         digest.update(path.read_bytes())
     return digest.hexdigest()

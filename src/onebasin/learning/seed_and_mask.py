@@ -1,8 +1,8 @@
-"""Seed-and-mask models: a client's own model as a mask over its own random weights, a seed and at most 1 bit a weight.
+"""Seed-and-mask models: a client sends its first model as the seed of random weights and a mask over them.
 
-Masks over different weights cannot be averaged; the networks that they describe can be aligned and merged like others.
-So a client trains a mask until its model joins the global one, and sends it; afterwards all clients train the merged
-weights themselves.
+That is 8 bytes and at most 1 bit per weight. Masks over different weights cannot be averaged, but the networks that
+they describe can be aligned and merged. So each client trains and sends a mask until its model is merged into the
+global model; afterwards all clients train the merged weights themselves.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from onebasin.networks.weights import clone, copy_into, parameters_of
 
 
 class SeedAndMask:
-    """Encodes and decodes seed-and-mask models of a task. `ValueError` where the task's model cannot be masked."""
+    """Encodes and decodes the seed-and-mask models of a task. Raises ValueError if the model cannot be masked."""
 
     def __init__(self, task: Task) -> None:
         self._names = list(parameters_of(task.build_model(task.seed)))
@@ -30,29 +30,32 @@ class SeedAndMask:
         self._codec = Chain("threshold", Layout.of(parameters_of(self.model(task.seed))))
 
     def model(self, seed: int) -> nn.Module:
-        """Return the model that is trained: scores over the weights of a seed."""
+        """Return the model that a client trains: scores over the random weights of a seed."""
         return self._task.build_model(seed)
 
     def weights(self, model: nn.Module, scores: Tensors) -> Tensors:
-        """Return all weights that scores stand for, in a plain module's names and order; the model is used up."""
+        """Return the masked weights that scores describe, in the names and the order of the original model.
+
+        model: a result of the method `model`; its parametrizations are removed.
+        """
         copy_into(parameters_of(model), scores)
         folded = dict(fold(model).named_parameters())
         return clone({name: folded[name] for name in self._names})
 
     def encode(self, weights: Tensors) -> bytes:
-        """Return which of the weights are kept; none that is, is 0."""
-        kept = {name: (weights[name.removesuffix(SCORES) + "weight"] != 0).float() for name in self._codec.layout.names}
-        return self._codec.body(kept, CodingContext())
+        """Encode which of the masked weights are kept, that is, are not 0."""
+        mask = {name: (weights[name.removesuffix(SCORES) + "weight"] != 0).float() for name in self._codec.layout.names}
+        return self._codec.body(mask, CodingContext())
 
     def decode(self, body: bytes) -> Tensors:
-        """Return which weights are kept, 0 or 1 by score; `WireError` for a body that is none of `encode`'s."""
+        """Decode a mask: 0 or 1 for each weight, by the names of the scores. Raises WireError if it is malformed."""
         return self._codec.receive(body, CodingContext())
 
-    def weights_of(self, seed: int, kept: Tensors) -> Tensors:
-        """Return the weights that a seed and the result of `decode` describe."""
-        return self.weights(self.model(seed), {name: flags - 0.5 for name, flags in kept.items()})
+    def weights_of(self, seed: int, mask: Tensors) -> Tensors:
+        """Return the masked weights that a seed and a decoded mask describe."""
+        return self.weights(self.model(seed), {name: kept - 0.5 for name, kept in mask.items()})
 
     @property
     def most_bytes(self) -> int:
-        """Return more bytes than any body takes."""
+        """An upper bound on the size of an encoded mask."""
         return self._codec.most_bytes

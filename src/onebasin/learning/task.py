@@ -21,10 +21,11 @@ from onebasin.learning.pretrained import Pretrained
 
 
 class GivenWeights(Settings):
-    """Trained weights that all sides of a run hold: a .safetensors file, or the directory of a finished run.
+    """Initial weights from a file that the server and all clients have (table `task.weights`).
 
-    digest: of what is in it; filled in where it is left out. head: the last layer is drawn from the seed of what begins
-    (`fresh`), or taken from the file as well (`kept`).
+    file: a .safetensors file, or the directory of a finished run.
+    digest: of the tensors (`digest_of`); computed from the file if it is left out.
+    head: whether the last layer is drawn from the seed (`fresh`) or taken from the file (`kept`).
     """
 
     file: str
@@ -37,19 +38,24 @@ def _by_file(value: Any) -> Any:
 
 
 class PartitionChoice(WithOptions):
-    """How the training data is divided (`onebasin list partitions`)."""
+    """How the training examples are divided among the clients: a name (`onebasin list partitions`) and its options."""
 
 
 class ModelChoice(WithOptions):
-    """What is trained: a name (`onebasin list models`) or `package.module:factory`."""
+    """The model: a name (`onebasin list models`) or ``package.module:factory``, and its options."""
 
 
 class TaskSettings(Settings):
-    """What is learned, and who holds what. `clients` may be left out where the partition knows (`owner`).
+    """Settings of the task: data, partition and model (table `task`).
 
-    weights: what the model begins with, in the place of what it draws from a seed. public: training examples that no
-    client holds and everybody knows, without their labels. later: the share of each client's examples that it has from
-    when it meets the common model on; the others it has only until then.
+    dataset: a name (`onebasin list datasets`) or ``package.module:factory``.
+    public: number of training examples that no client has and all know, without their labels.
+    later: the share of a client's examples that it has only after the phase on its own initialisation; it has the
+    others only in that phase.
+    model: the model and its options.
+    partition: the partition of the training examples and its options.
+    clients: number of clients; 0 with a partition that determines it (`owner`).
+    weights: initial weights from a file, in the place of those drawn from a seed.
     """
 
     dataset: str = "digits"
@@ -75,12 +81,17 @@ class TaskSettings(Settings):
 
 @dataclass(frozen=True)
 class Task:
-    """parts: for each client its examples, as indices into ``dataset.train``.
+    """The data of every client, and how to build the model.
 
-    public: inputs that everybody knows and no client holds, without their labels; None where there are none.
-    seed: of what is not trained (random weights beneath a mask), where nothing else is said; of anchors, always. later:
-    the share of each client's examples that it gets only when it is no longer alone, and the others are gone: one at
-    least at each time, if it has two. weights: what the model begins with, where it is not drawn from a seed.
+    dataset: training and test examples.
+    parts: for each client the indices [n_client] of its examples in ``dataset.train``.
+    model_name, model_options: as in `build_model`.
+    public: inputs [n, ...] that no client has and all know, without labels; None for none.
+    parametrization: what is trained in the place of the model's weights.
+    seed: the seed of a `workspace`, and of constants that all models of the run share (anchors).
+    later: the share of a client's examples that it has only after the phase on its own initialisation; it has the
+    others only in that phase. A client with two examples or more has at least one at each time.
+    weights: initial weights from a file; None if they are drawn from a seed.
     """
 
     dataset: Dataset
@@ -93,46 +104,52 @@ class Task:
     later: float = 0.0
     weights: Pretrained | None = None
 
-    def examples(self, client: int, alone: bool) -> Tensor:
-        """Return the indices of what a client trains on, while it is alone with its own weights and afterwards."""
+    def examples(self, client: int, own_model: bool) -> Tensor:
+        """Return the indices of the examples that a client trains on.
+
+        own_model: the client trains a model of its own, and not yet the global model.
+        """
         part = self.parts[client]
         if not self.later:
             return part
         order = torch.randperm(len(part), generator=generator(self.seed, "later", client))
-        kept = min(math.ceil(self.later * len(part)), max(1, len(part) - 1))
-        return part[(order[kept:] if alone else order[:kept]).sort().values]
+        later = min(math.ceil(self.later * len(part)), max(1, len(part) - 1))
+        return part[(order[later:] if own_model else order[:later]).sort().values]
 
     def labels(self, client: int) -> Tensor:
-        """Return how many of a client's examples are of each class (of sequences: how many positions), int64."""
+        """Return the number of a client's examples (of sequences: positions) of each class, int64 [classes]."""
         targets = self.dataset.train.targets[self.parts[client]]
         return torch.bincount(targets.flatten(), minlength=self.dataset.classes)
 
     def build_model(self, seed: int) -> nn.Module:
-        """Return the model with the initial weights that belong to `seed`, as far as none are given."""
+        """Return a model, parametrized. Initial weights that no file gives are drawn from the seed."""
         model = build_model(self.model_name, self.dataset, seed, **self.model_options)
         if self.weights is not None:
             self.weights.into(model)
         return self.parametrization.apply(model, seed, self.seed)
 
     def workspace(self) -> nn.Module:
-        """Return a model to compute with, whose weights are overwritten before each use.
+        """Return a model whose weights are overwritten before each use.
 
-        Convolutions on a CPU take 0.7 to 1.0 times as long with channels last; other layers do not care.
+        It is in channels-last memory format, in which convolutions on a CPU take 0.7 to 1.0 times as long; other layers
+        are equally fast.
         """
         model: nn.Module = self.build_model(self.seed).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         return model
 
     def holdings(self) -> dict[str, object]:
-        """Return who holds how many examples of which class, as JSON values."""
+        """Return the number of examples of each class at each client, as JSON values."""
         counts = holdings(self.dataset, self.parts)
         classes = ["sequences"] if self.dataset.sequence else list(self.dataset.class_names)
         return {"classes": classes, "counts": counts}
 
 
 def with_own_data(task: Task, client: int, split: object) -> Task:
-    """Return the task as the machine sees it that holds a client's own examples, `split`, and no others.
+    """Return the task for a device that has the examples of one client, and of no other.
 
-    `ValueError` when they are not of the kind that the run's data set has.
+    client: the number of that client.
+    split: its training examples, a `Split`.
+    Raises ValueError if the examples do not fit the run's data set, or if the run has no such client.
     """
     if not isinstance(split, Split):
         raise ValueError(f"a client's own data is a {type(split).__name__}; expected onebasin's Split")

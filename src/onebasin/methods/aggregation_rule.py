@@ -1,4 +1,4 @@
-"""How the server turns the replies of a round into the next model: the base of every aggregation rule."""
+"""The base class of aggregation rules: how the server makes the next global model from the replies of a round."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ if TYPE_CHECKING:
     from onebasin.symmetry.spec import PermutationSpec
 
 Slots = dict[str, Tensors]
-"""The server's tensors by role: `weights`, `buffers`, and what a rule remembers."""
+"""The server's tensors by slot: `weights`, `buffers`, and the memory of a rule, such as `momentum`."""
 
 RESERVED = frozenset({"weights", "buffers", "control", "sketches", "held", "moved", "log"})
-"""Slots of the server that no rule may use for its memory."""
+"""Slots that the server uses itself, so that no rule can have them for its memory."""
 
 
 class TooFewReplies(ValueError):
-    """Fewer replies than a rule needs."""
+    """A round has fewer replies than the rule needs."""
 
 
 @dataclass(frozen=True)
@@ -67,10 +67,13 @@ class ClientModel:
 
 @dataclass(frozen=True)
 class MergeContext:
-    """What a rule that sees each model may use to merge them.
+    """What a rule can use to merge models, beside the models themselves.
 
-    model: a workspace. inputs: returns the probe inputs [n, ...]. sketches: the clients' descriptions of their inputs.
-    spec: returns the model's permutations. seed: of the rule's own draws.
+    model: a workspace of the architecture.
+    inputs: returns the probe inputs [n, ...].
+    sketches: of the clients' inputs, by client.
+    spec: returns the permutation groups of the model.
+    seed: of the rule's random choices.
     """
 
     model: nn.Module
@@ -82,9 +85,11 @@ class MergeContext:
 
 @dataclass(frozen=True)
 class Merged:
-    """One model from those of several clients. left_out: clients whose models were left out as a whole.
+    """The model that a rule made from those of several clients.
 
-    complete: the model is the server's next one as it is; else its difference to the last one goes through `step`.
+    state: parameters and buffers by name.
+    left_out: clients whose models the rule did not use.
+    complete: the state is the next global model; otherwise `step` is applied to its difference from the last one.
     """
 
     state: Tensors
@@ -93,17 +98,17 @@ class Merged:
 
 
 class AggregationRule(Choice):
-    """How the server turns the replies of a round into the next model (setting `method.combine`).
+    """How the server makes the next global model from the replies of a round (setting `method.combine`).
 
-    By default updates are averaged as they come, and `step` applies their weighted mean. A rule with `sees_each_model`
-    gets the models of a round one by one in `merge`. A file in `methods/aggregation/`, or ``package.module:Name``,
-    defines one.
+    By default, updates are averaged as they arrive, and `step` applies their weighted mean. A rule that sets
+    `sees_each_model` gets all models of a round in `merge`; `step` then applies the difference between the merged model
+    and the last global one. A file in `methods/aggregation/`, or ``package.module:Name``, defines one.
     """
 
     sees_each_model: ClassVar[bool] = False
-    """Whether `merge` needs the models one by one; the server then holds as many as clients replied."""
+    """Whether `merge` needs every model of a round; the server then keeps them all in memory until the round ends."""
     is_robust: ClassVar[bool] = False
-    """Whether it bounds what a hostile client can do to the mean of updates."""
+    """Whether it bounds the influence of a hostile client."""
     uses_probes: ClassVar[bool] = False
     """Whether `merge` uses probe inputs."""
     is_forwardable: ClassVar[bool] = False
@@ -112,54 +117,57 @@ class AggregationRule(Choice):
     Such a rule has no `memory` and no `prepare`, and does not use `Mean.steps`.
     """
     personal_models: ClassVar[bool] = False
-    """Whether the server's tensors are what the clients' models have in common, and each client has its own."""
+    """Whether each client keeps its own model, and the server's tensors are what these have in common."""
     exchange: ClassVar[str] = ""
-    """``package.module:Name`` of the part of a round (`federation.hooks.hook.Hook`) that the rule adds, if any."""
+    """``package.module:Name`` of the hook (`federation.hooks.hook.Hook`) that the rule needs; "" for none."""
     mask_form: ClassVar[str] = ""
-    """What masks it averages: "probability", "sign" or "backbone" (`Parametrization.mask_form`); "" for updates."""
+    """The masks that it averages: "probability", "sign" or "backbone" (`Parametrization.mask_form`); "" for updates."""
 
     @property
     def uses_sketches(self) -> bool:
-        """Return whether `merge` uses the clients' descriptions of their inputs."""
+        """Whether `merge` uses the sketches of the clients' inputs."""
         return False
 
     def minimum_replies(self, replies: int) -> int:
-        """Return how many replies it needs where so many are expected; the reason is in `why_minimum`."""
+        """Return the smallest number of replies that the rule can use, if this many are expected."""
         return 1
 
     def why_minimum(self, replies: int) -> str:
-        """Return what needs so many replies, as the subject of a sentence."""
+        """Return what needs `minimum_replies`, as the subject of a sentence."""
         return f"combine={self.kind!r}"
 
     def require_replies(self, replies: int) -> None:
-        """Raise `TooFewReplies` where it cannot do with so many."""
+        """Raise TooFewReplies if the rule needs more than this many replies."""
         least = self.minimum_replies(replies)
         if replies < least:
             raise TooFewReplies(f"{self.why_minimum(replies)} needs {least} replies or more; there are {replies}")
 
     def memory(self, weights: Tensors) -> Slots:
-        """Return what it remembers before its first step, by slot; each slot has the layout of the weights."""
+        """Return the rule's memory before its first step, by slot; each slot has the layout of the weights."""
         return {}
 
     def prepare(self, update: Tensors, steps: int) -> Tensors:
-        """Return what one client's update, made in so many local steps, contributes to the mean."""
+        """Return what one client's update, the result of `steps` local steps, contributes to the mean."""
         return update
 
     def merge(self, models: Sequence[ClientModel], context: MergeContext) -> Merged:
-        """Return one model from several; `TooFewReplies`. By default their weighted average."""
+        """Return one model from those of the clients; by default their weighted average.
+
+        Raises TooFewReplies if there are too few models.
+        """
         from onebasin.alignment.merging import average
 
         return Merged(average([one.state for one in models], [one.weight for one in models]))
 
-    def merges(self, round: int, fresh: bool) -> bool:
-        """Return whether `merge` is used in a round; fresh: some models never were part of the global one.
+    def merges(self, round: int, new_models: bool) -> bool:
+        """Return whether `merge` is used in a round; otherwise the models are averaged.
 
-        Where it is not, the models' weighted average takes its place.
+        new_models: some clients bring a model of their own that was never aggregated.
         """
         return True
 
     def step(self, slots: Slots, mean: Mean) -> Slots:
-        """Return the slots that change: `weights` and the rule's memory. `slots` has them as they were."""
+        """Return the slots that change, `weights` and the rule's memory, from those before the round."""
         raise NotImplementedError
 
 
@@ -176,33 +184,34 @@ def first_memory(rule: AggregationRule, weights: Tensors) -> Slots:
     return memory
 
 
-def apply_rule(rule: AggregationRule, slots: Slots, mean: Mean, part: Tensors | None = None) -> Slots:
+def apply_rule(rule: AggregationRule, slots: Slots, mean: Mean, covered: Tensors | None = None) -> Slots:
     """Return the slots after a rule's step; `slots` is not changed.
 
-    part: which values the round's updates cover, booleans by parameter; the others, and what the rule remembers of
-    them, stay as they are (each fragment of Streaming DiLoCo has an optimiser of its own). None for all.
+    covered: which values the round's updates contain, booleans by parameter; None for all. The other values, and the
+    rule's memory of them, do not change (in Streaming DiLoCo, each fragment has an outer optimiser of its own).
+    Raises ConfigError if the rule's memory uses a slot of the server.
     """
     before = {**first_memory(rule, slots["weights"]), **slots}
     changed = rule.step(before, mean)
-    if part is not None:
+    if covered is not None:
         changed = {
-            slot: {name: torch.where(part[name], value, before[slot][name]) for name, value in tensors.items()}
+            slot: {name: torch.where(covered[name], value, before[slot][name]) for name, value in tensors.items()}
             for slot, tensors in changed.items()
         }
     return {**before, **changed}
 
 
 def added(slots: Slots, update: Tensors, rate: float = 1.0) -> Slots:
-    """Return the weights plus `rate` times an update."""
+    """Return the slot `weights` plus `rate` times an update."""
     weights = slots["weights"]
     return {"weights": each(weights, lambda n: weights[n] + rate * update[n])}
 
 
 def each(names: Mapping[str, Tensor], value: Callable[[str], Tensor]) -> Tensors:
-    """Return one tensor for each name."""
+    """Return the tensor `value(name)` for each name."""
     return {name: value(name) for name in names}
 
 
 def filled(like: Tensors, value: float) -> Tensors:
-    """Return tensors of the same shapes with one value."""
+    """Return tensors in the shapes of `like`, filled with one value."""
     return {name: torch.full_like(tensor, value) for name, tensor in like.items()}

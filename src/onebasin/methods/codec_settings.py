@@ -1,4 +1,4 @@
-"""How models and updates are coded in a method: the codecs of both directions, and which choices go together."""
+"""The codecs of both directions, and the choices of a method that do not go with them."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from onebasin.codecs.stage import MaskStage
 from onebasin.core.settings import Count, Settings
 
 RELAY = "relay"
-"""The downlink that forwards the clients' updates."""
+"""The downlink that forwards the clients' encoded updates to all clients."""
 
 
-def _codec(value: Any) -> Any:
+def _checked_codec(value: Any) -> Any:
     if value == "none" or value in CODECS:
         return value
     words = value.split("|")[0].split() if isinstance(value, str) else []
@@ -28,19 +28,22 @@ def _codec(value: Any) -> Any:
     return canonical(parse_chain(value))
 
 
-def _downlink(value: Any) -> Any:
-    return value if value == RELAY else _codec(value)
+def _checked_downlink(value: Any) -> Any:
+    return value if value == RELAY else _checked_codec(value)
 
 
-CodecName = Annotated[str, BeforeValidator(_codec)]
-DownlinkName = Annotated[str, BeforeValidator(_downlink)]
+CodecName = Annotated[str, BeforeValidator(_checked_codec)]
+DownlinkName = Annotated[str, BeforeValidator(_checked_downlink)]
 
 
 class WarmupCodecs(Settings):
-    """The codecs of the first `rounds` of a run (setting `opening`).
+    """Warm-up codec schedule: other codecs in the first rounds (setting `method.opening`).
 
-    Where later rounds train only what is sent, in these all is trained, unless their uplink sends a part. downlink:
-    the method's, unless given.
+    With ``trains="sent"``, these rounds train all parameters, unless their uplink, too, sends a subset that all clients
+    know beforehand.
+    rounds: number of these rounds.
+    uplink: the chain of updates in these rounds.
+    downlink: the chain of the global model in these rounds; None for `method.downlink`.
     """
 
     rounds: Count
@@ -49,12 +52,12 @@ class WarmupCodecs(Settings):
 
 
 def is_chain(codec: str) -> bool:
-    """Return whether a codec is a chain of stages: it encodes deltas."""
+    """Return whether a codec is a chain of stages, which encodes deltas."""
     return codec not in (*CODECS, "none", RELAY)
 
 
 def mask_stage(codec: str) -> MaskStage | None:
-    """Return the stage by which a chain makes masks of scores; None if it makes none."""
+    """Return the stage of a chain that makes masks from scores; None if there is none."""
     if not is_chain(codec):
         return None
     last = parse_chain(codec)[-1]
@@ -86,7 +89,7 @@ def needs(method: Any) -> Iterator[str]:
 
 
 def _mask_needs(method: Any) -> Iterator[str]:
-    """Scores must be sent as masks, and masks made of scores."""
+    """Masks must be made from scores, and scores must be sent as masks."""
     stage = mask_stage(method.uplink)
     form, rule = method.parametrization.mask_form, method.combine
     fits = form == rule.mask_form and (form in stage.mask_forms if stage is not None else not form)
@@ -124,7 +127,7 @@ def _forwarding_needs(method: Any) -> Iterator[str]:
 
 
 def _whole_model_needs(method: Any) -> Iterator[str]:
-    """Whole models in other forms than their values need a client's own start."""
+    """Whole models that are sent with a seed need clients that start from their own seeds."""
     if method.models == "seeded" and (
         method.start != "local" or not is_chain(method.uplink) or method.frame == "signatures"
     ):
@@ -147,7 +150,7 @@ def _whole_model_needs(method: Any) -> Iterator[str]:
 
 
 def _warmup_needs(method: Any) -> Iterator[str]:
-    """Both codecs of a warm-up schedule must encode deltas of the same tensors."""
+    """All codecs of a warm-up schedule must be chains, which encode deltas, and none can make masks from scores."""
     first = method.opening
     chains = [method.uplink, first.uplink]
     if first.downlink is not None:

@@ -1,4 +1,4 @@
-"""A method: one choice for each question. Which choices go together is written beside each choice."""
+"""The settings of a method. Which of them exclude each other is written beside each of them."""
 
 from __future__ import annotations
 
@@ -25,30 +25,43 @@ from onebasin.methods.scoring import Score
 
 
 class Method(Settings):
-    """A method: one choice for each question.
+    """A federated method: one choice for each question (table `method`).
 
-    start: whose weights a client begins with. `broadcast`: the server's, sent; `shared-seed`: the server's, sent as a
-    seed; `local`: each client's own.
-    frame: how the neurons of models from different starts come into one order before they are combined. `none`: not at
-    all; `weights`: where weights are nearest; `activations`: where responses to probes are, which the server computes;
-    `signatures`: the same from a few bits a neuron, which clients send before their models; `adopt-one`: one client's
-    model is taken. repair: what restores neurons' statistics after models were merged, and whose they should be.
-    data: `partitioned`, or `pooled` into one place (training that is not distributed).
-    parametrization: what is trained, and travels, in the place of the model's weights.
-    uplink, downlink: the codec, or a chain of stages, such as "error-feedback | top-k 0.01 | sign"; or `none` on both
-    for clients that keep their models to themselves. A downlink that is a chain says what changed since a client last
-    heard of the model, which it then has to keep; so does `relay`: all that the clients of a round sent goes to all
-    clients as it is, and each puts it together as the server does. models: the codec of clients' whole models, where
-    the uplink is a chain; `seeded`: the seed of what a client began with, and what it learned, as the uplink codes it;
-    `masked`: it trains a mask over the weights of its seed, and both are sent (learning/seed_and_mask.py).
-    With a backbone's mask, it is the codec of what is trained beside it.
-    trains: `all` parameters, or only those whose changes are `sent` in the round, which all know beforehand.
-    opening: the first rounds, where they are to say more than the others.
-    score: of the common model on the test set; of clients that keep their models the `mean`, the `best`, or what all
-    say `together`. `personal`: the mean of how well each client is served, whose model (its own, or the common one)
-    is judged on the client's own distribution of labels (`ByClass.on`). `fine-tuned`: the same of what clients make of
-    the common model in a local phase, before it is combined. norm_bound: how long an update may be. privacy: what is
-    promised of any one client's data.
+    name: the method's page, which gives the defaults of this table (`onebasin list methods`).
+    data: `partitioned` over the clients; or `pooled`: one client has all examples (centralised training).
+    start: the initial weights. `broadcast`: the server sends its own; `shared-seed`: the server sends the seed of its
+    own; `local`: each client has its own initialisation.
+    frame: how models from different initialisations are brought into one neuron order before they are merged. `none`:
+    not at all; `weights`: neurons are matched by their weights; `activations`: by their responses to probe inputs,
+    which the server computes; `signatures`: by responses of a few bits, which clients compute and send before their
+    models; `adopt-one`: models are not merged, one client's model becomes the global model.
+    alignment: settings of this matching, see `Alignment`.
+    repair: how the activation statistics of a merged model are restored. `none`: not at all; `repair`: mean and
+    standard deviation of each neuron; `rescale`: the standard deviation alone; `norm-reset`: BatchNorm's running
+    statistics.
+    repair_targets: where the statistics to restore come from. `probes`: measured on the probe inputs; `clients`: sent
+    by the clients, measured on their own examples.
+    probes: the inputs on which the server runs the clients' models, see `Probes`.
+    parametrization: what is trained and sent in the place of the weights (`onebasin list parametrizations`).
+    objective: the loss that a client minimises (`onebasin list objectives`).
+    uplink: how updates are encoded: `fp32`, `fp16`, `int8`, or a chain of stages (`onebasin list codecs`) such as
+    "error-feedback | top-k 0.01 | sign"; or `none`, in both directions: no model is sent.
+    downlink: how the global model is encoded: as `uplink`; a chain encodes the deltas since the version that a client
+    has, so clients keep the global model. Or `relay`: all clients get the encoded updates of all, and each computes the
+    next global model itself.
+    models: how a client's whole model is encoded, if the uplink is a chain. `fp32`, `fp16`, `int8`: its values;
+    `seeded`: the seed of its initialisation, and the change since, encoded by the uplink; `masked`: a seed and a mask
+    over its weights (learning/seed_and_mask.py). With a backbone mask: how the parameters beside the mask are encoded.
+    trains: the parameters that a local phase trains. `all`; or `sent`: those that the uplink sends in this round, which
+    all clients must know beforehand.
+    opening: other codecs in the first rounds, see `WarmupCodecs`; None for none.
+    combine: the aggregation rule, by which replies become the next global model (`onebasin list combine`).
+    norm_bound: the largest norm of an update, see `NormBound`; None for no limit.
+    privacy: differential privacy of each client's data, see `Privacy`; None for none.
+    score: the accuracy in the history. `mean`: of the global model on the test set, or the mean of the clients' own
+    models; `best`: of the best client's own model; `together`: of the ensemble of the clients' own models; `personal`:
+    of each client's model (its own, or the global one) on the client's label distribution (`ByClass.on`), the mean over
+    clients; `fine-tuned`: likewise of the models that clients make from the global model in their local phase.
     """
 
     name: str
@@ -73,39 +86,39 @@ class Method(Settings):
 
     @property
     def choices(self) -> tuple[Choice, ...]:
-        """Return the choices that are made by name, each of which says what it excludes."""
+        """The parts that are chosen by name; each yields what it excludes (`Choice.needs`)."""
         return (self.parametrization, self.objective, self.combine)
 
     @property
     def federated(self) -> bool:
-        """Return whether models travel at all."""
+        """Whether clients and server exchange models or updates."""
         return self.uplink != "none"
 
     @property
     def personal(self) -> bool:
-        """Return whether models travel, and yet each client has one of its own."""
+        """Whether clients exchange updates, but each keeps its own model."""
         return self.federated and self.combine.personal_models
 
     @property
     def scored_by_clients(self) -> bool:
-        """Return whether clients score models and report it, rather than the server scoring the global model."""
+        """Whether clients score their models and report the result; otherwise the global model is scored."""
         return not self.federated or self.score == "fine-tuned" or (self.personal and self.score == "personal")
 
     @property
     def dense_codec(self) -> str:
-        """Return the codec of whole models that clients send, where they do not send a seed and an update."""
+        """The name of the codec that encodes a client's whole model by its values."""
         if self.uplink in CODECS:
             return self.uplink
         return "fp32" if self.models in ("seeded", "masked") else self.models
 
     @property
     def dense_codecs(self) -> tuple[str, ...]:
-        """Return the names of the codecs that send every value."""
+        """The names of all codecs that send every value."""
         return tuple(CODECS)
 
     @property
     def is_dense(self) -> bool:
-        """Return whether both directions send every value."""
+        """Whether the codecs of both directions send every value."""
         return {self.uplink, self.downlink} <= {*CODECS}
 
     @property
@@ -115,26 +128,26 @@ class Method(Settings):
 
     @property
     def aligned(self) -> bool:
-        """Return whether neurons are brought into one order."""
+        """Whether models are matched and brought into one neuron order."""
         return self.frame in ("weights", "activations", "signatures")
 
     @property
     def sketched(self) -> bool:
-        """Return whether clients send descriptions of their inputs."""
+        """Whether clients send sketches of their inputs."""
         return self.combine.uses_sketches or (self.probed and self.probes.kind == "sketch")
 
     @property
     def probed(self) -> bool:
-        """Return whether the server runs models on probe inputs to merge them."""
+        """Whether the server runs models on probe inputs to merge or repair them."""
         return self.combine.uses_probes or self.repair != "none"
 
     @property
     def guarded(self) -> bool:
-        """Return whether hostile updates are bounded."""
+        """Whether the influence of a hostile client is bounded."""
         return self.norm_bound is not None or self.combine.is_robust
 
     def masks_noise(self, codec: str) -> bool:
-        """Return whether a codec is a mask over noise, for all values."""
+        """Return whether a codec is a chain that encodes all values as a mask over noise."""
         return codec_settings.masks_noise(codec)
 
     @model_validator(mode="after")

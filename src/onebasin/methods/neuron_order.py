@@ -1,4 +1,4 @@
-"""How the neurons of models from different starts get into one order, and which choices go with it."""
+"""Settings of neuron alignment, and the choices of a method that do not go with them."""
 
 from __future__ import annotations
 
@@ -13,11 +13,14 @@ NeuronOrder = Literal["none", "weights", "activations", "signatures", "adopt-one
 
 
 class Alignment(Settings):
-    """How a common neuron order is found (setting `frame`).
+    """How a common neuron order is found (table `method.alignment`).
 
-    features, bits: the size of a neuron's signature, or (features) of its activations. probes: the inputs on which
-    signatures and activations are computed. refine: move all models together afterwards (alignment/cycle_consistent.py;
-    slow). every_round: align again in each round, not only models from different starts.
+    features: number of responses per neuron, with `frame` `activations` or `signatures`.
+    bits: number of bits per response of a signature.
+    probes: the inputs to which neurons respond. `noise`: drawn from the run's seed; `public`: the examples that all
+    know (`task.public`).
+    refine: optimise the permutations of all models jointly afterwards (alignment/cycle_consistent.py); slow.
+    every_round: match all models again in each round, and not only those from a client's own initialisation.
     """
 
     features: Annotated[int, Field(ge=1, le=65536)] = 128

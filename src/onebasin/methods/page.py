@@ -1,4 +1,4 @@
-"""A method's page: one choice for each question, and the settings that its paper asks for."""
+"""The page of a method: its settings, and those of a run that its paper asks for."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -12,9 +12,11 @@ from onebasin.methods.method import Method
 
 @dataclass(frozen=True)
 class Page:
-    """A method by name. settings: tables such as `[training]` that lie beneath what the user's configuration says.
+    """A method that configurations can name. A file in `methods/pages/`, or ``package.module:NAME``, defines one.
 
-    A file in `methods/pages/`, or ``package.module:NAME``, defines one.
+    method: its settings; the user's configuration overrides them.
+    summary: one line, for `onebasin list methods`.
+    settings: other tables of a run, such as `training`, that the method needs; the user's configuration overrides them.
     """
 
     method: Method
@@ -26,7 +28,7 @@ PAGES: Registry[Page] = Registry("method", Page, "onebasin.methods.pages", insta
 
 
 def load_page(name: str) -> Page:
-    """Return the page of the method; `ConfigError` naming the methods that exist."""
+    """Return the page of a method. Raises ConfigError, which lists the known methods, if there is none."""
     try:
         page: Page = PAGES.find(name)
     except UnknownName:

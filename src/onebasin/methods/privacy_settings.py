@@ -1,4 +1,4 @@
-"""Differential privacy of a client's data: its settings, and which choices go with it."""
+"""Settings of differential privacy, and the choices of a method that do not go with them."""
 
 from __future__ import annotations
 
@@ -11,12 +11,15 @@ from onebasin.core.settings import Positive, Settings
 
 
 class Privacy(Settings):
-    """What others learn of any one client's data is bounded: updates are clipped, and noise is added.
+    """Differential privacy of all data of any one client: updates are clipped, and noise is added (`method.privacy`).
 
-    clip: the largest norm of an update. noise: its standard deviation in each value, in clips. at: `client`,
-    who adds it to its own update; or `server`, who adds as much to the sum of all, and is trusted. delta: at which
-    epsilon is reported. seeding: noise is drawn from a `secret` that is never sent; or from the `run`'s seed, which
-    makes studies repeatable and protects nobody who knows it.
+    clip: the largest Euclidean norm of an update; longer ones are scaled down to it.
+    noise: standard deviation of the normal noise in each value, in units of `clip`.
+    at: who adds the noise. `client`: each client to its own update; `server`: the server to the sum of all updates; it
+    must be trusted.
+    delta: the delta for which epsilon is reported.
+    seeding: what the noise is drawn from. `secret`: random bytes that are never sent; `run`: the run's seed, which
+    makes a study repeatable, and gives no protection against anyone who knows the seed.
     """
 
     exchange: ClassVar[str] = "onebasin.federation.hooks.privacy:PrivateUpdates"
@@ -29,7 +32,7 @@ class Privacy(Settings):
 
 
 def needs(method: Any) -> Iterator[str]:
-    """Yield a sentence for each choice that sends what is neither clipped nor noised."""
+    """Yield a sentence for each choice by which clients would send something that is not clipped and noised."""
     private = method.privacy
     if private is None:
         return

@@ -1,4 +1,4 @@
-"""The inputs on which a server runs clients' models, the repair of merged models, and which choices go with them."""
+"""Settings of probe inputs and of the repair of merged models, and the choices that do not go with them."""
 
 from __future__ import annotations
 
@@ -13,11 +13,14 @@ Repair = Literal["none", "repair", "rescale", "norm-reset"]
 
 
 class Probes(Settings):
-    """The probe inputs of a server.
+    """The inputs on which the server runs the clients' models to merge or repair them (table `method.probes`).
 
-    noise: smooth noise, or uniform tokens, from a seed. sketch: drawn from the clients' descriptions of their inputs
-    (`rank` directions, at a resolution `shrink` times lower). public: the examples that the task sets aside, without
-    their labels. generated: text that the clients' language models generate themselves.
+    kind: where they come from. `noise`: smooth noise, or uniform tokens, from the run's seed; `sketch`: drawn from
+    sketches, Gaussians of low rank that describe each client's inputs; `public`: the examples that all know
+    (`task.public`); `generated`: text that the clients' language models generate.
+    count: number of inputs.
+    rank: number of principal directions of a sketch.
+    shrink: the factor by which a sketch reduces the resolution of the inputs.
     """
 
     kind: Literal["noise", "sketch", "public", "generated"] = "sketch"

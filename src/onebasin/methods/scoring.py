@@ -1,4 +1,4 @@
-"""Whose models are scored, and which choices go with it."""
+"""Whose models are scored (setting `method.score`), and the choices of a method that do not go with it."""
 
 from __future__ import annotations
 

@@ -36,7 +36,7 @@ SETTINGS = [
 
 
 class Federation:
-    """What `deploy/local.sh` stands up, in `folder`."""
+    """The processes that `deploy/local.sh` starts, with their files in `folder`."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -58,7 +58,7 @@ class Federation:
         )
 
     def kill(self, name: str, program: str = "") -> None:
-        """Kill all that was started as `name`, at once; or only those of its processes that run `program`."""
+        """Kill all processes that were started as `name`, or only those of them that run `program`."""
         group = int((self.folder / f"{name}.pid").read_text())
         if not program:
             os.killpg(group, signal.SIGKILL)
@@ -71,7 +71,7 @@ class Federation:
 
 
 def free_ports(count: int) -> int:
-    """Return the first of so many ports in a row that nobody listens on."""
+    """Return the first of `count` consecutive ports on which nobody listens."""
     for first in range(20000 + os.getpid() % 1000 * 10, 32000, 10):
         try:
             for port in range(first, first + count):
@@ -97,14 +97,14 @@ def history(run: Path) -> list[dict[str, Any]]:
 
 
 def assert_same(run: Path, expected: Path) -> None:
-    """The same weights and the same bytes, of every kind in either direction, of every client in every round."""
+    """Check that both runs have the same weights, and the same bytes by client, round, direction and kind."""
     for name in ("model.safetensors", "ledger.csv"):
         assert (run / name).read_bytes() == (expected / name).read_bytes(), name
     assert json.loads((run / "summary.json").read_bytes())["failures"] == 0
 
 
 def killed_after_a_round(federation: Federation, run: Path, settings: list[str], *killed: str) -> tuple[int, str]:
-    """Start a run, kill processes after its first round, wait for its end; return its exit status and what it said."""
+    """Start a run, kill processes after its first round, wait for its end; return its exit status and its output."""
     process = federation.run(*settings, "engine=flower", "--out", str(run))
     until(lambda: len(history(run)) == 1, process)
     federation.kill(*killed)
@@ -123,7 +123,7 @@ def federation(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Federation]
         made.local("down")
 
 
-def test_a_tls_federation_trains_to_the_result_in_process_bit_for_bit(federation: Federation, tmp_path: Path) -> None:
+def test_a_tls_federation_equals_a_run_in_process_bit_for_bit(federation: Federation, tmp_path: Path) -> None:
     settings = [*SETTINGS, "federation.rounds=2"]
     process = federation.run(*settings, "engine=flower", "--out", str(tmp_path / "flower"))
     said, _ = process.communicate(timeout=LONGEST)
@@ -135,7 +135,7 @@ def test_a_tls_federation_trains_to_the_result_in_process_bit_for_bit(federation
 
 
 @pytest.mark.slow
-def test_a_server_that_is_killed_goes_on_where_it_was(federation: Federation, tmp_path: Path) -> None:
+def test_a_killed_server_resumes_from_its_checkpoint(federation: Federation, tmp_path: Path) -> None:
     settings = [*SETTINGS, "federation.rounds=3", "seed=1"]
     run = tmp_path / "flower"
     status, said = killed_after_a_round(federation, run, settings, "superexec", "/flwr-serverapp")
@@ -151,7 +151,7 @@ def test_a_server_that_is_killed_goes_on_where_it_was(federation: Federation, tm
 
 
 @pytest.mark.slow
-def test_a_superlink_that_is_killed_is_waited_for(federation: Federation, tmp_path: Path) -> None:
+def test_a_killed_superlink_is_awaited(federation: Federation, tmp_path: Path) -> None:
     settings = [*SETTINGS, "federation.rounds=3", "seed=2"]
     run = tmp_path / "flower"
     # what started the SuperLink starts it again
@@ -162,7 +162,7 @@ def test_a_superlink_that_is_killed_is_waited_for(federation: Federation, tmp_pa
 
 
 @pytest.mark.slow
-def test_a_node_that_is_killed_comes_back_with_what_it_remembers(federation: Federation, tmp_path: Path) -> None:
+def test_a_killed_node_returns_with_its_client_s_state(federation: Federation, tmp_path: Path) -> None:
     run = tmp_path / "flower"
     settings = [*SETTINGS, "federation.rounds=4", "seed=3", "engine=flower", "engine.patience=200"]
     process = federation.run(*settings, "--out", str(run))

@@ -1,4 +1,4 @@
-"""A node without Flower: the same bytes as in process, whatever is lost, repeated or late on the way."""
+"""Nodes without Flower: the same bytes as in process, whatever is lost, repeated or late."""
 
 import runpy
 import shutil
@@ -16,7 +16,7 @@ from onebasin.apps.flower.states import StateLost, States
 from onebasin.core.clients import Failure
 from onebasin.core.settings import ConfigError
 from onebasin.core.state import State
-from onebasin.federation.engines.flower import Arrival, Post
+from onebasin.federation.engines.flower import NodeReply, NodeRequest
 from onebasin.federation.run_config import RunConfig
 from onebasin.learning.data.load import Split, load_dataset
 from onebasin.learning.load_task import load_task
@@ -27,35 +27,35 @@ EXAMPLE = Path(__file__).parents[3] / "deploy" / "example"
 
 
 class Loopback:
-    """A SuperLink whose nodes live in this process, each with its own memory. dies_after: orders until it breaks."""
+    """A SuperLink whose nodes are in this process, each with a folder. dies_after: requests until it fails."""
 
-    def __init__(self, config: RunConfig, memory: Path, dies_after: int = 10**9, data: Mapping[int, str] = {}) -> None:
+    def __init__(self, config: RunConfig, folder: Path, dies_after: int = 10**9, data: Mapping[int, str] = {}) -> None:
         self.config, self.left = config, dies_after
-        self.hosts = {100 + c: Node(c, memory / str(c), data.get(c, "")) for c in range(config.task.clients)}
-        self.done: list[Arrival] = []
-        self.orders: list[Post] = []
+        self.hosts = {100 + c: Node(c, folder / str(c), data.get(c, "")) for c in range(config.task.clients)}
+        self.done: list[NodeReply] = []
+        self.requests: list[NodeRequest] = []
 
     def nodes(self) -> list[int]:
         return list(self.hosts)
 
-    def push(self, posts: list[Post], seconds: float) -> list[str]:
-        tickets = []
-        for post in posts:
-            ticket = str(len(self.orders))
-            tickets.append(ticket)
-            self.orders.append(post)
-            node = self.hosts[post.node]
-            if post.client is None:
-                self.done.append(Arrival(ticket, b"", node.client))
+    def push(self, requests: list[NodeRequest], seconds: float) -> list[str]:
+        messages = []
+        for request in requests:
+            message = str(len(self.requests))
+            messages.append(message)
+            self.requests.append(request)
+            node = self.hosts[request.node]
+            if request.client is None:
+                self.done.append(NodeReply(message, b"", node.client))
                 continue
             if self.left == 0:
                 raise KeyboardInterrupt
             self.left -= 1
-            content, mark = node.answer(self.config, post.payload, post.state)
-            self.done.append(Arrival(ticket, content, node.client, mark))
-        return tickets
+            content, digest = node.answer(self.config, request.payload, request.digest)
+            self.done.append(NodeReply(message, content, node.client, digest))
+        return messages
 
-    def pull(self, tickets: list[str]) -> Iterator[Arrival]:
+    def pull(self, messages: list[str]) -> Iterator[NodeReply]:
         done, self.done = self.done, []
         yield from done
 
@@ -73,7 +73,7 @@ def same(one: Path, other: Path) -> bool:
 
 
 @pytest.mark.parametrize(("method", "overrides"), STATEFUL)
-def test_a_run_over_nodes_is_that_in_process_bit_for_bit(
+def test_a_run_over_nodes_equals_one_in_process_bit_for_bit(
     method: str, overrides: tuple[str, ...], quick_config: MakeConfig, tmp_path: Path
 ) -> None:
     expected = ob.run(quick_config(method, *overrides), out=tmp_path / "single")
@@ -86,7 +86,7 @@ def test_a_run_over_nodes_is_that_in_process_bit_for_bit(
 
 @pytest.mark.parametrize(("method", "overrides"), STATEFUL)
 @pytest.mark.parametrize("dies_after", [2, 6, 11])
-def test_a_server_that_dies_in_a_round_goes_on_though_clients_are_ahead(
+def test_a_server_that_was_killed_in_a_round_resumes_though_clients_are_ahead(
     method: str, overrides: tuple[str, ...], dies_after: int, quick_config: MakeConfig, tmp_path: Path
 ) -> None:
     ob.run(quick_config(method, *overrides), out=tmp_path / "single")
@@ -97,7 +97,7 @@ def test_a_server_that_dies_in_a_round_goes_on_though_clients_are_ahead(
     assert same(tmp_path / "single", tmp_path / "flower")
 
 
-def test_the_same_run_again_with_old_memories_on_the_nodes(quick_config: MakeConfig, tmp_path: Path) -> None:
+def test_a_run_is_repeated_with_old_states_on_the_nodes(quick_config: MakeConfig, tmp_path: Path) -> None:
     config = quick_config("scaffold", "engine=flower")
     for name in ("first", "second"):
         ob.run(config, out=tmp_path / name, link=Loopback(config, tmp_path))
@@ -111,13 +111,13 @@ def test_a_node_keeps_few_states(quick_config: MakeConfig, tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("method", ["scaffold", "stc"])
-def test_a_node_that_lost_its_memory_fails_once_and_begins_anew(
+def test_a_node_that_lost_its_state_fails_once_and_starts_from_an_empty_one(
     method: str, quick_config: MakeConfig, tmp_path: Path
 ) -> None:
     config = quick_config(method, "engine=flower", "federation.rounds=5")
 
     class Forgetful:
-        """Empties a node's memory after round 2."""
+        """Deletes the states of a node after round 2."""
 
         def on_reply(self, round: int, answered: int, asked: int) -> None: ...
 
@@ -132,7 +132,7 @@ def test_a_node_that_lost_its_memory_fails_once_and_begins_anew(
     assert "this node has no state" in result.history[2]["failures"][0]["reason"]
 
 
-def test_what_nodes_remember_and_what_a_directory_holds_are_not_mixed_up(
+def test_a_run_cannot_be_resumed_with_an_engine_that_cannot_read_its_client_states(
     quick_config: MakeConfig, tmp_path: Path
 ) -> None:
     config = quick_config("scaffold", "engine=flower")
@@ -146,40 +146,40 @@ def test_what_nodes_remember_and_what_a_directory_holds_are_not_mixed_up(
         ob.run(config, resume=tmp_path / "single", link=Loopback(config, tmp_path))
 
 
-def test_a_state_that_a_round_began_from_outlives_the_round(tmp_path: Path) -> None:
+def test_the_state_before_a_round_is_kept_until_the_next_round(tmp_path: Path) -> None:
     states = States(tmp_path)
 
     def state(value: float) -> State:
         return State({"weights": {"w": torch.tensor([value])}})
 
-    first = states.keep(1, "", state(1.0))
-    second = states.keep(2, first, state(2.0))
-    third = states.keep(2, second, state(3.0))  # a second order in the same round
-    for mark, value in ((first, 1.0), (second, 2.0), (third, 3.0)):
-        assert states.read(mark).slots["weights"]["w"].item() == value
-    states.keep(3, third, state(4.0))
+    first = states.save(1, "", state(1.0))
+    second = states.save(2, first, state(2.0))
+    third = states.save(2, second, state(3.0))  # a second request in the same round
+    for digest, value in ((first, 1.0), (second, 2.0), (third, 3.0)):
+        assert states.read(digest).slots["weights"]["w"].item() == value
+    states.save(3, third, state(4.0))
     assert states.read(third).slots["weights"]["w"].item() == 3.0
-    for mark in (first, second):
+    for digest in (first, second):
         with pytest.raises(StateLost, match="begins anew"):
-            states.read(mark)
+            states.read(digest)
     assert states.read("").slots == {}
-    assert states.keep(4, "", State()) == ""
+    assert states.save(4, "", State()) == ""
 
 
-def test_a_damaged_state_is_lost_and_not_believed(tmp_path: Path) -> None:
+def test_a_damaged_state_counts_as_lost(tmp_path: Path) -> None:
     states = States(tmp_path)
-    mark = states.keep(1, "", State(facts={"frame": 1}))
+    digest = states.save(1, "", State(facts={"frame": 1}))
     next(tmp_path.glob("*.safetensors")).write_bytes(b"\0" * 40)
     with pytest.raises(StateLost):
-        states.read(mark)
+        states.read(digest)
 
 
-@pytest.mark.parametrize("order", [b"", b"nonsense", b"1BSN" + b"\0" * 60])
-def test_an_order_that_is_damaged_changes_nothing(order: bytes, quick_config: MakeConfig, tmp_path: Path) -> None:
-    reply, mark = Node(0, tmp_path).answer(quick_config("scaffold"), order, "a" * 32)
+@pytest.mark.parametrize("request_bytes", [b"", b"nonsense", b"1BSN" + b"\0" * 60])
+def test_a_damaged_request_changes_nothing(request_bytes: bytes, quick_config: MakeConfig, tmp_path: Path) -> None:
+    reply, digest = Node(0, tmp_path).answer(quick_config("scaffold"), request_bytes, "a" * 32)
     assert isinstance(reply, Failure)
     assert reply.reason.startswith("WireError: ")
-    assert mark == "a" * 32
+    assert digest == "a" * 32
 
 
 # --- a client's own data
@@ -278,7 +278,7 @@ def test_own_data_that_does_not_fit(
         Node(0, tmp_path, data).task(quick_config("fedavg", *overrides))
 
 
-def test_own_data_needs_machines(quick_config: MakeConfig, tmp_path: Path) -> None:
+def test_own_data_needs_the_flower_engine(quick_config: MakeConfig, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"task.partition='own'.*use engine='flower'"):
         ob.run(quick_config("fedavg", "task.partition=own"), out=tmp_path / "run")
 
@@ -293,12 +293,12 @@ def test_own_data_needs_machines(quick_config: MakeConfig, tmp_path: Path) -> No
         ({"partition-id": 0, "state-dir": "x", "data": 3}, "data is 3"),
     ],
 )
-def test_a_node_config_that_is_wrong_says_which_key(settings: dict[str, str | int], error: str) -> None:
+def test_the_wrong_key_of_a_node_config_is_named(settings: dict[str, str | int], error: str) -> None:
     with pytest.raises(ConfigError, match=error):
         Node.read(settings)
 
 
 @pytest.mark.parametrize("method", ["centralised", "ensemble"])
-def test_methods_that_look_into_clients_are_refused(method: str, quick_config: MakeConfig) -> None:
+def test_methods_that_read_client_states_are_refused(method: str, quick_config: MakeConfig) -> None:
     with pytest.raises(ConfigError, match="looks into what clients remember"):
         quick_config(method, "engine=flower")

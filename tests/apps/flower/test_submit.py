@@ -1,4 +1,4 @@
-"""Handing a run over, with a script in the place of Flower's command."""
+"""Submitting a run, with a script in the place of Flower's command."""
 
 import json
 import sys
@@ -31,7 +31,7 @@ def listed(status: str) -> str:
 
 @pytest.fixture
 def flwr(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Path]:
-    """Play Flower's command: what `run` and `list` say, call by call; return the file of the commands that came."""
+    """Simulate Flower's command with the outputs of `run` and `list`, call by call; return the file of its calls."""
 
     def play(run: str, *lists: str) -> Path:
         answers = tmp_path / "answers.json"
@@ -43,7 +43,7 @@ def flwr(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Path]
     return play
 
 
-def test_a_run_is_followed_while_the_superlink_comes_and_goes(
+def test_a_run_is_followed_while_the_superlink_is_unreachable_at_times(
     flwr: Callable[..., Path], quick_config: MakeConfig, tmp_path: Path
 ) -> None:
     away = json.dumps({"success": False, "error-message": "unavailable"})
@@ -61,7 +61,7 @@ def test_a_run_is_followed_while_the_superlink_comes_and_goes(
         ("Traceback", "", "flwr run failed: Traceback"),
     ],
 )
-def test_a_run_that_does_not_end_well(
+def test_a_run_that_fails_is_an_error(
     run: str, status: str, error: str, flwr: Callable[..., Path], quick_config: MakeConfig, tmp_path: Path
 ) -> None:
     flwr(run, status)

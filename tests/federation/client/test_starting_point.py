@@ -13,7 +13,7 @@ from onebasin.federation.client.starting_point import (
     ORDER_FACT,
     ROUND_FACT,
     begin_work,
-    in_order,
+    reordered,
     own_seed,
     sends_delta,
 )
@@ -154,13 +154,13 @@ def test_a_neuron_order_is_taken_once() -> None:
     spec = protocol.neurons.spec
     kept = protocol.initial_model(1)[0]
     state, perms = State({"weights": kept, "buffers": {}}), spec.random(2)
-    assert in_order(protocol, state, None) is state
-    moved = in_order(protocol, state, NewOrder(4, perms))
+    assert reordered(protocol, state, None) is state
+    moved = reordered(protocol, state, NewOrder(4, perms))
     assert same(moved.slots["weights"], spec.apply(kept, perms))
     assert moved.facts == {ORDER_FACT: 4}
     for number in (3, 4):
-        assert in_order(protocol, moved, NewOrder(number, perms)) is moved
-    assert in_order(protocol, moved, NewOrder(5, perms)).facts == {ORDER_FACT: 5}
+        assert reordered(protocol, moved, NewOrder(number, perms)) is moved
+    assert reordered(protocol, moved, NewOrder(5, perms)).facts == {ORDER_FACT: 5}
     assert state.facts == {}
 
 

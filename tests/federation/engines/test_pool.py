@@ -26,7 +26,7 @@ def test_no_worker_has_more_than_its_share_and_one_client(sizes: dict[int, int],
     assert max(loads) <= sum(loads) / workers + largest
 
 
-def test_a_worker_that_dies_is_an_error_that_says_so(quick_config: Callable[..., RunConfig]) -> None:
+def test_a_worker_that_dies_is_an_error(quick_config: Callable[..., RunConfig]) -> None:
     config = quick_config("fedavg")
     task = load_task(config)
     pool = Pool(config, dict.fromkeys(range(4), 1), 2)
@@ -38,7 +38,7 @@ def test_a_worker_that_dies_is_an_error_that_says_so(quick_config: Callable[...,
         pool.close()
 
 
-def test_a_worker_that_cannot_load_its_task_says_why(quick_config: Callable[..., RunConfig]) -> None:
+def test_a_worker_that_cannot_load_its_task_is_an_error_with_the_reason(quick_config: Callable[..., RunConfig]) -> None:
     config = quick_config("fedavg")
     orders = Server(config, load_task(config)).open(1)
     broken = quick_config("fedavg", "task.clients=100000")

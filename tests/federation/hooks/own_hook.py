@@ -19,7 +19,6 @@ from onebasin.wire.message import Kind, Section
 class Halved(Objective):
     """The client's own loss; its update is halved before it is sent, and the server keeps the mean of whole ones."""
 
-    kind: Literal["tests.federation.hooks.own_hook:Halved"] = "tests.federation.hooks.own_hook:Halved"
     exchange: ClassVar[str] = "tests.federation.hooks.own_hook:Halving"
 
 

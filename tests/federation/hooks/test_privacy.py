@@ -1,4 +1,4 @@
-"""Clipping and noise on updates, what they are worth, and that nothing else is said."""
+"""Privacy: clipping and noise of updates, the budget, and that nothing else is sent."""
 
 import math
 from collections.abc import Callable, Mapping
@@ -33,7 +33,7 @@ TARGETS = [[6.0, 0.0, 8.0], [600.0, 0.0, 800.0]]
 
 @pytest.fixture(autouse=True)
 def accounted(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> None:
-    """Rounds need no accountant here; what it says is tested where it is installed."""
+    """Replace the accountant, which rounds do not need; its results are tested where it is installed."""
     if "accountant" not in request.keywords:
         monkeypatch.setattr(privacy_module, "epsilon", lambda privacy, rounds: 1.0)
 
@@ -85,7 +85,7 @@ def test_a_server_that_adds_noise_clips_what_clients_did_not(quadratic: MakeTask
     assert server.state.slots["weights"]["w"].tolist() == pytest.approx([3.0, 0.0, 4.0], abs=1e-6)
 
 
-def test_reports_say_nothing(quadratic: MakeTask) -> None:
+def test_reports_contain_no_true_numbers(quadratic: MakeTask) -> None:
     _, _, replies = first_round(configure(), quadratic(TARGETS, [1, 3]))
     for reply in replies.values():
         report = read_report(decode_message(reply))
@@ -126,14 +126,14 @@ def test_a_secret_is_the_clients_own_and_kept(quadratic: MakeTask) -> None:
     assert again == replies, "the same order of the same round gets the same answer"
 
 
-def test_noise_of_a_study_is_repeatable_and_told_apart(quadratic: MakeTask) -> None:
+def test_noise_from_the_run_s_seed_is_repeatable_and_differs_between_clients(quadratic: MakeTask) -> None:
     config = configure("method.privacy.noise=1.0", "method.privacy.seeding=run")
     one, other = (first_round(config, quadratic([[6.0, 0.0, 8.0]] * 2, [1, 1]))[2] for _ in range(2))
     assert one == other
     assert decode_message(one[0]).require("update") != decode_message(one[1]).require("update")
 
 
-def test_the_server_s_noise_is_that_of_the_sum(quadratic: MakeTask) -> None:
+def test_the_server_adds_noise_to_the_sum(quadratic: MakeTask) -> None:
     config = configure("method.privacy.at=server", "method.privacy.noise=3.0", "method.privacy.seeding=run")
     server, _, _ = first_round(config, quadratic([[6.0, 0.0, 8.0]] * 2, [1, 1]))
     secret = secret_of({}, config.method.privacy or Privacy(clip=1.0, noise=0.0), config.seed, "server")
@@ -143,7 +143,7 @@ def test_the_server_s_noise_is_that_of_the_sum(quadratic: MakeTask) -> None:
 
 
 @pytest.mark.parametrize("where", ["client", "server"])
-def test_a_resumed_run_has_the_noise_that_it_would_have_had(
+def test_a_resumed_run_has_the_noise_of_an_uninterrupted_one(
     quick_config: MakeConfig, tmp_path: Path, where: str
 ) -> None:
     settings = ("method.privacy={clip=1.0, noise=0.1}", f"method.privacy.at={where}", "federation.weighting=uniform")
@@ -161,7 +161,7 @@ def test_clipping_by_hand() -> None:
     assert clipped(long, Privacy(clip=6.0, noise=0.0)) is long
 
 
-def test_a_budget_counts_the_rounds_of_whoever_took_part_most_often() -> None:
+def test_a_budget_counts_the_rounds_of_the_client_that_took_part_most_often() -> None:
     assert budget(configure(), 2, 7) == {"epsilon": None, "delta": 1e-5, "rounds": 7, "noise": "client"}
     noisy = configure("method.privacy.noise=2.0")
     assert budget(noisy, 2, 7) == {"epsilon": 1.0, "delta": 1e-5, "rounds": 7, "noise": "client"}
@@ -190,7 +190,7 @@ def test_a_budget_counts_the_rounds_of_whoever_took_part_most_often() -> None:
         ("fedavg", ("method.privacy.clip=0.0",), r"privacy\.clip: got 0\.0; input should be greater than 0"),
     ],
 )
-def test_what_noise_does_not_cover_is_refused(method: str, overrides: tuple[str, ...], message: str) -> None:
+def test_choices_that_send_more_than_updates_are_refused(method: str, overrides: tuple[str, ...], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         read_config(method, ["method.privacy={clip=1.0, noise=1.0}", *overrides])
 
@@ -220,7 +220,7 @@ def test_the_accountant_agrees_with_the_exact_formula(noise: float, rounds: int)
 
 
 @pytest.mark.accountant
-def test_without_noise_nothing_is_promised() -> None:
+def test_without_noise_epsilon_is_infinite() -> None:
     pytest.importorskip("dp_accounting")
     assert epsilon(Privacy(clip=1.0, noise=0.0), 3) == math.inf
 

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
+from dataclasses import replace
 import pytest
 import torch
 from tests.federation.rounds import Federation, composition, on_three_values
@@ -68,8 +69,8 @@ def test_the_mean_of_updates_is_applied_by_the_rule(make: MakeAggregator) -> Non
     # (1 [4, 0, -4] + 3 [0, 8, -4]) / 4 = [1, 6, -4], times the rate 2
     made = make("method.combine.rate=2.0")
     common = {"w": torch.tensor([10.0, 10.0, 10.0])}
-    made[1].add_update(one(0, 1.0, 4.0, 0.0, -4.0), 1, common)
-    made[1].add_update(one(1, 3.0, 0.0, 8.0, -4.0), 1, common)
+    made[1].add_update(replace(one(0, 1.0, 4.0, 0.0, -4.0), steps=1), common)
+    made[1].add_update(replace(one(1, 3.0, 0.0, 8.0, -4.0), steps=1), common)
     slots: Slots = {"weights": common, "buffers": {}, "control": common}
     after = aggregate(made, slots)
     assert after["weights"]["w"].tolist() == [12.0, 22.0, 2.0]
@@ -81,7 +82,7 @@ def test_the_mean_of_updates_is_applied_by_the_rule(make: MakeAggregator) -> Non
 def test_only_the_part_that_updates_cover_is_changed(make: MakeAggregator) -> None:
     made = make("method.combine=momentum")
     common = {"w": torch.zeros(3)}
-    made[1].add_update(one(0, 1.0, 4.0, 4.0, 4.0), 1, common)
+    made[1].add_update(replace(one(0, 1.0, 4.0, 4.0, 4.0), steps=1), common)
     after = aggregate(made, {"weights": common, "buffers": {}}, {"w": torch.tensor([True, False, True])})
     assert after["weights"]["w"].tolist() == after["momentum"]["w"].tolist() == [4.0, 0.0, 4.0]
 
@@ -97,8 +98,8 @@ def test_a_model_that_joins_is_blended_in_by_its_weight(make: MakeAggregator) ->
     # updates of weights 1 and 2, mean (1 * 6 + 2 * 3) / 3 = 4: 10 + 4 = 14; joined by 2 of weight 3: (3*14 + 3*2) / 6
     made = make("method.start=local")
     common = {"w": torch.full((3,), 10.0)}
-    made[1].add_update(one(0, 1.0, 6.0, 6.0, 6.0), 1, common)
-    made[1].add_update(one(1, 2.0, 3.0, 3.0, 3.0), 1, common)
+    made[1].add_update(replace(one(0, 1.0, 6.0, 6.0, 6.0), steps=1), common)
+    made[1].add_update(replace(one(1, 2.0, 3.0, 3.0, 3.0), steps=1), common)
     made[1].add_model(one(2, 3.0, 2.0, 2.0, 2.0, joined=False))
     assert aggregate(made, {"weights": common, "buffers": {}})["weights"]["w"].tolist() == [8.0, 8.0, 8.0]
 
@@ -108,7 +109,7 @@ def test_whole_models_are_merged_and_the_step_to_them_is_scaled(make: MakeAggreg
     made = make('method.combine={kind="median", rate=0.5}')
     common = {"w": torch.zeros(3)}
     for client, value in enumerate((1.0, 100.0, 3.0)):
-        made[1].add_update(one(client, 1.0, value, value, -value), 1, common)
+        made[1].add_update(replace(one(client, 1.0, value, value, -value), steps=1), common)
     after = aggregate(made, {"weights": common, "buffers": {}})
     assert after["weights"]["w"].tolist() == [1.5, 1.5, -1.5]
 
@@ -117,7 +118,7 @@ def test_who_is_left_out_is_remarked(make: MakeAggregator) -> None:
     made = make('method.combine={kind="krum", byzantine=1}')
     common = {"w": torch.zeros(3)}
     for client, value in enumerate((0.0, 1.0, 3.0, 7.0, 100.0)):
-        made[1].add_update(one(client, 1.0, value, 0.0, 0.0), 1, common)
+        made[1].add_update(replace(one(client, 1.0, value, 0.0, 0.0), steps=1), common)
     after = aggregate(made, {"weights": common, "buffers": {}})
     assert after["weights"]["w"].tolist() == [1.0, 0.0, 0.0]
     assert made[1].remarks == dict.fromkeys((0, 2, 3, 4), "left out by krum")
@@ -126,7 +127,7 @@ def test_who_is_left_out_is_remarked(make: MakeAggregator) -> None:
 def test_too_few_whole_models_are_refused(make: MakeAggregator) -> None:
     made = make("method.combine=median")
     for client in range(2):
-        made[1].add_update(one(client, 1.0, 0.0, 0.0, 0.0), 1, {"w": torch.zeros(3)})
+        made[1].add_update(replace(one(client, 1.0, 0.0, 0.0, 0.0), steps=1), {"w": torch.zeros(3)})
     with pytest.raises(TooFewReplies, match="a median needs 3 replies or more; there are 2"):
         aggregate(made, {"weights": {"w": torch.zeros(3)}, "buffers": {}})
 
@@ -142,7 +143,7 @@ def test_buffers_are_averaged_beside_the_weights() -> None:
                 name: torch.full_like(b, value if b.is_floating_point() else 5) for name, b in slots["buffers"].items()
             }
             update = {name: torch.zeros_like(w) for name, w in slots["weights"].items()}
-            buffer.add_update(ClientModel(client, 1.0, update, buffers, True), 1, slots["weights"])
+            buffer.add_update(replace(ClientModel(client, 1.0, update, buffers, True), steps=1), slots["weights"])
         after = made.server.aggregator.next_model(1, buffer, slots, {}, {}, None)
         found.append({name: value.double().mean().item() for name, value in after["buffers"].items()})
     assert set(found[0].values()) == {3.0, 5.0}

@@ -1,5 +1,6 @@
 """What a round has taken so far: running means or whole models, by hand; and that it can be put down and taken up."""
 
+from dataclasses import replace
 import pytest
 import torch
 from hypothesis import given
@@ -38,8 +39,8 @@ def test_updates_are_averaged_as_they_come() -> None:
     # w = (1 [1, 2] + 3 [5, -2]) / 4; m = (1 * 8 + 3 * 4) / 4; n keeps its maximum; 1 * 2 + 3 * 4 weighted steps
     buffer = empty()
     assert buffer.empty
-    buffer.add_update(model(0, 1.0, [1.0, 2.0], m=8.0, n=5), 2, COMMON)
-    buffer.add_update(model(1, 3.0, [5.0, -2.0], m=4.0, n=3), 4, COMMON)
+    buffer.add_update(replace(model(0, 1.0, [1.0, 2.0], m=8.0, n=5), steps=2), COMMON)
+    buffer.add_update(replace(model(1, 3.0, [5.0, -2.0], m=4.0, n=3), steps=4), COMMON)
     assert not buffer.empty
     assert listed(buffer.update.result()) == {"w": [4.0, -1.0]}
     assert listed(buffer.buffers.result()) == {"m": [5.0], "n": 5}
@@ -49,7 +50,7 @@ def test_updates_are_averaged_as_they_come() -> None:
 
 def test_own_models_have_a_mean_of_their_own_and_share_that_of_buffers() -> None:
     buffer = empty()
-    buffer.add_update(model(0, 1.0, [1.0, 1.0], m=8.0), 1, COMMON)
+    buffer.add_update(replace(model(0, 1.0, [1.0, 1.0], m=8.0), steps=1), COMMON)
     buffer.add_model(model(1, 3.0, [7.0, 7.0], m=4.0, joined=False))
     assert listed(buffer.update.result()) == {"w": [1.0, 1.0]}
     assert listed(buffer.model.result()) == {"w": [7.0, 7.0]}
@@ -59,7 +60,7 @@ def test_own_models_have_a_mean_of_their_own_and_share_that_of_buffers() -> None
 
 def test_whole_models_are_kept_as_the_global_one_plus_their_update() -> None:
     buffer = empty(whole=True)
-    buffer.add_update(model(4, 1.0, [1.0, 2.0], m=8.0), 2, COMMON)
+    buffer.add_update(replace(model(4, 1.0, [1.0, 2.0], m=8.0), steps=2), COMMON)
     buffer.add_model(model(2, 3.0, [5.0, -2.0], joined=False))
     assert [(one.client, one.joined, one.weights["w"].tolist()) for one in buffer.models] == [
         (4, True, [11.0, 22.0]),
@@ -108,7 +109,7 @@ def test_models_with_larger_numbers_in_weights_buffers_or_statistics_are_dropped
 
 def test_of_a_mean_nothing_can_be_dropped() -> None:
     buffer = empty()
-    buffer.add_update(model(0, 1.0, [2e6, 0.0]), 1, COMMON)
+    buffer.add_update(replace(model(0, 1.0, [2e6, 0.0]), steps=1), COMMON)
     assert buffer.drop_extreme() == set()
     assert not buffer.empty
 
@@ -118,7 +119,7 @@ def test_of_a_mean_nothing_can_be_dropped() -> None:
 
 def test_all_that_was_added_goes_through_bytes() -> None:
     buffer = empty(whole=True)
-    buffer.add_update(model(3, 2.0, [1.0, 2.0], m=8.0, n=5), 2, COMMON)
+    buffer.add_update(replace(model(3, 2.0, [1.0, 2.0], m=8.0, n=5), steps=2), COMMON)
     buffer.add_model(model(1, 1.0, [0.5, 0.25], joined=False))
     buffer.statistics[1] = (7.0, {"fc1": torch.tensor([[1.0], [2.0]])})
     buffer.remarks[3] = "left out by krum"
@@ -136,20 +137,20 @@ def test_all_that_was_added_goes_through_bytes() -> None:
 def test_an_empty_one_goes_through_bytes() -> None:
     found = copy_of(empty())
     assert found.empty
-    found.add_update(model(0, 1.0, [1.0, 2.0]), 1, COMMON)
+    found.add_update(replace(model(0, 1.0, [1.0, 2.0]), steps=1), COMMON)
     assert listed(found.update.result()) == {"w": [1.0, 2.0]}
 
 
 def test_what_was_put_down_does_not_change_with_what_is_added_later() -> None:
     buffer = empty()
-    buffer.add_update(model(0, 1.0, [1.0, 2.0], n=1), 1, COMMON)
+    buffer.add_update(replace(model(0, 1.0, [1.0, 2.0], n=1), steps=1), COMMON)
     buffer.extra("control").add({"w": torch.ones(2)}, 1.0)
     saved = buffer.to_state()
     before = saved.to_bytes()
     one, other = empty(), empty()
     one.fill(saved)
     for growing in (buffer, one):
-        growing.add_update(model(1, 1.0, [5.0, 6.0], n=9), 1, COMMON)
+        growing.add_update(replace(model(1, 1.0, [5.0, 6.0], n=9), steps=1), COMMON)
         growing.extra("control").add({"w": torch.ones(2)}, 1.0)
     assert saved.to_bytes() == before
     other.fill(saved)
@@ -173,7 +174,7 @@ def test_wherever_it_is_put_down_the_bits_are_the_same(
         for buffer in (straight, interrupted):
             one = model(place, float(weight), values, m=values[0], n=weight, joined=joined)
             if joined:
-                buffer.add_update(one, weight, COMMON)
+                buffer.add_update(replace(one, steps=weight), COMMON)
             else:
                 buffer.add_model(one)
             buffer.extra("control").add({"w": torch.tensor(values)}, 1.0)

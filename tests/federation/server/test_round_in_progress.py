@@ -104,7 +104,7 @@ def test_what_came_back_before_a_server_stopped_need_not_come_again(name: str, s
 
 def take(server: Server, client: int, reply: bytes | Failure) -> None:
     """Do what `Server.close` does with each reply."""
-    checked = server._received(client, reply)
+    checked = server._accepted(client, reply)
     assert checked is not None
     server.result.reports[client] = checked.report
 
@@ -153,7 +153,7 @@ def test_a_reply_that_was_taken_before_a_server_stopped_is_not_taken_again(quadr
     made = Federation(on_three_values("fedavg", clients=3), quadratic(TARGETS, [1, 1, 1]))
     made.server.state.slots["weights"] = {"w": torch.zeros(3)}
     replies = list(made.engine.exchange(made.server.open(1)))
-    assert made.server._received(*replies[0]) is not None
+    assert made.server._accepted(*replies[0]) is not None
     restored = made.another_server()
     restored.restore(through_bytes(made.server.save()))
     assert restored.close(replies) == {}

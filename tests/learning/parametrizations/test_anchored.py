@@ -53,7 +53,7 @@ def test_constants_are_as_large_as_asked(scale: float) -> None:
     model = Anchored(fraction=0.5, scale=scale).apply(nn.Sequential(nn.Linear(300, 200)), 0, 1)
     layer = model[0]
     fixed = torch.ones(200 * 300, dtype=torch.bool)
-    fixed[layer.parametrizations.weight[0].free] = False
+    fixed[layer.parametrizations.weight[0].trained] = False
     assert layer.weight.flatten()[fixed].std().item() == pytest.approx(scale / (3 * 300) ** 0.5, rel=0.02)
 
 
@@ -62,7 +62,7 @@ def test_gradients_reach_what_is_free() -> None:
     inputs = torch.tensor([[1.0, 2.0, 3.0, 4.0]])
     model(inputs).sum().backward()
     parametrization = model[0].parametrizations.weight
-    assert parametrization.original.grad.tolist() == inputs[0][parametrization[0].free].tolist()
+    assert parametrization.original.grad.tolist() == inputs[0][parametrization[0].trained].tolist()
 
 
 def test_folding_gives_plain_weights_in_a_plain_modules_names() -> None:
@@ -89,7 +89,7 @@ def test_anchors_stay_through_rounds_and_do_not_travel(quick_config: MakeConfig,
     for began, ended in zip(start, result.model, strict=True):
         if isinstance(began, nn.Linear):
             free = torch.zeros(began.weight.numel(), dtype=torch.bool)
-            free[began.parametrizations.weight[0].free] = True
+            free[began.parametrizations.weight[0].trained] = True
             moved = (began.weight != ended.weight).flatten()
             assert not moved[~free].any()
             assert moved[free].all()

@@ -39,10 +39,10 @@ def test_progress_masks_more_and_more() -> None:
     update = torch.full((10_000,), 0.25)
     masking = MaskedUpdate({"w": noise}, signed=False)
     for progress in (0.0, 0.3, 0.9, 1.0):
-        shown = masking.of(update, noise, progress, draws())
+        shown = masking.apply(update, noise, progress, draws())
         assert (shown != 0.25).float().mean().item() == pytest.approx(progress, abs=0.02)
         assert shown.mean().item() == pytest.approx(0.25, abs=0.02)
-    at_once = MaskedUpdate({"w": noise}, signed=True, progressive=False).of(update, noise, 0.0, draws())
+    at_once = MaskedUpdate({"w": noise}, signed=True, progressive=False).apply(update, noise, 0.0, draws())
     assert at_once.unique().tolist() == [-1.0, 1.0]
 
 

@@ -39,7 +39,7 @@ def test_weights_are_sums_of_factors_where_the_mask_is_one() -> None:
     stage = parametrization[0]
     by_hand = torch.zeros(8)
     for weight in range(8):
-        for factor, place in zip(stage.factors[weight], stage.places[weight], strict=True):
+        for factor, place in zip(stage.factors[weight], stage.indices[weight], strict=True):
             by_hand[weight] += factor * mask[place]
     torch.testing.assert_close(model[0].weight.flatten(), by_hand)
     torch.testing.assert_close(model.eval()[0].weight.flatten(), by_hand)
@@ -50,7 +50,7 @@ def test_gradients_pass_through_the_draw_as_if_it_were_the_chance() -> None:
     parametrization = model[0].parametrizations.weight
     model[0].weight.sum().backward()
     stage = parametrization[0]
-    summed = torch.zeros(4).index_add(0, stage.places.flatten(), stage.factors.flatten())
+    summed = torch.zeros(4).index_add(0, stage.indices.flatten(), stage.factors.flatten())
     torch.testing.assert_close(parametrization.original.grad, 0.25 * summed)  # the logistic function's slope at 0
 
 

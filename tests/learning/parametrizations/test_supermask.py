@@ -9,7 +9,7 @@ import onebasin as ob
 from onebasin.core.settings import ConfigError
 from onebasin.federation.read_config import read_config
 from onebasin.federation.run_config import RunConfig
-from onebasin.learning.masks.score_masks import MaskOfHighest
+from onebasin.learning.masks.score_masks import HighestScoresMask
 from onebasin.learning.parametrization import Parametrization, fold
 from onebasin.learning.parametrizations.anchored import Anchored
 from onebasin.learning.parametrizations.backbone_mask import BackboneMask
@@ -67,7 +67,7 @@ def test_the_highest_scores_are_kept() -> None:
 @pytest.mark.parametrize("levels", [1, 3, 1000])
 def test_so_many_are_kept_and_of_equal_scores_the_last(density: float, levels: int) -> None:
     scores = torch.randint(0, levels, (40, 5), generator=torch.Generator().manual_seed(levels)).float()
-    masked = MaskOfHighest(torch.ones(40, 5), (40, 5), density)(scores).flatten()
+    masked = HighestScoresMask(torch.ones(40, 5), (40, 5), density)(scores).flatten()
     order = scores.flatten().argsort(stable=True)
     count = max(1, round(density * 200))
     assert sorted(masked.nonzero().flatten().tolist()) == sorted(order[200 - count :].tolist())

@@ -2,25 +2,25 @@
 
 import torch
 
-from onebasin.methods.aggregation.overlap import Overlap, nothing_in_common, overlap, own_scores
+from onebasin.methods.aggregation.overlap import Overlap, undecided_signs, agreed_signs, personal_scores
 from onebasin.methods.aggregation_rule import Mean, apply_rule
 
 
 def test_two_clients_meet_where_both_keep_a_weight() -> None:
     masks = torch.tensor([[1.0, 1.0, 0.0, 0.0], [1.0, 0.0, 1.0, 0.0]])
-    assert overlap(Overlap(), masks.mean(0), 2).tolist() == [1, 0, 0, 0]
-    assert overlap(Overlap(), masks[0], 1).tolist() == [0, 0, 0, 0], "nobody is met alone"
+    assert agreed_signs(Overlap(), masks.mean(0), 2).tolist() == [1, 0, 0, 0]
+    assert agreed_signs(Overlap(), masks[0], 1).tolist() == [0, 0, 0, 0], "nobody is met alone"
 
 
 def test_what_several_keep_goes_by_the_share_of_all() -> None:
     kept = torch.tensor([0.0, 1.0, 2.0, 5.0, 6.0, 10.0]) / 10
-    assert overlap(Overlap(), kept, 10).tolist() == [0, 0, -1, -1, 1, 1]
-    assert overlap(Overlap(share=0.0), kept, 10).tolist() == [0, 0, 1, 1, 1, 1]
+    assert agreed_signs(Overlap(), kept, 10).tolist() == [0, 0, -1, -1, 1, 1]
+    assert agreed_signs(Overlap(share=0.0), kept, 10).tolist() == [0, 0, 1, 1, 1, 1]
 
 
 def test_a_client_goes_on_from_its_own_scores_unless_they_disagree() -> None:
     common, own = torch.tensor([1.0, 1.0, -1.0, -1.0, 0.0, 0.0]), torch.tensor([2.0, -2.0, 2.0, -2.0, 2.0, -2.0])
-    after = own_scores(Overlap(score=0.5), {"a": common}, {"a": own})["a"]
+    after = personal_scores(Overlap(score=0.5), {"a": common}, {"a": own})["a"]
     assert after.tolist() == [2.0, 0.5, -0.5, -2.0, 2.0, -2.0]
 
 
@@ -33,6 +33,6 @@ def test_a_step_replaces_the_signs_of_all_rounds_before() -> None:
 
 def test_before_anybody_has_met_nothing_is_in_common() -> None:
     scores = {"w": torch.tensor([2.0, -1.0])}
-    signs = nothing_in_common(scores)
+    signs = undecided_signs(scores)
     assert signs["w"].tolist() == [0.0, 0.0]
-    assert torch.equal(own_scores(Overlap(), signs, scores)["w"], scores["w"])
+    assert torch.equal(personal_scores(Overlap(), signs, scores)["w"], scores["w"])

@@ -1,4 +1,4 @@
-"""The app of a node. Flower starts it anew for each message."""
+"""The app of a node. Flower starts a new process of it for each message."""
 
 from flwr.app import Context, Message
 from flwr.clientapp import ClientApp
@@ -12,19 +12,19 @@ app = ClientApp()
 
 
 @app.query()
-def introduce(message: Message, context: Context) -> Message:
-    """Say whom this node holds."""
+def report_client(message: Message, context: Context) -> Message:
+    """Reply which client this node has."""
     return Message(write_record(Node.read(context.node_config).client, "", b""), reply_to=message)
 
 
 @app.train()
 def train(message: Message, context: Context) -> Message:
-    """Answer an order."""
+    """Reply to a request of the run's server."""
     node = Node.read(context.node_config)
-    client, mark, order = read_record(message.content)
+    client, digest, request = read_record(message.content)
     content: bytes | Failure
-    if client != node.client or isinstance(order, Failure):
+    if client != node.client or isinstance(request, Failure):
         content = Failure(f"the order is not for client {node.client}, whom this node holds")
     else:
-        content, mark = node.answer(read_settings(context.run_config).config, order, mark)
-    return Message(write_record(node.client, mark, content), reply_to=message)
+        content, digest = node.answer(read_settings(context.run_config).config, request, digest)
+    return Message(write_record(node.client, digest, content), reply_to=message)

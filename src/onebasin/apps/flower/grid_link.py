@@ -1,15 +1,15 @@
-"""A Flower `Grid` as the engine's link."""
+"""The engine's `Link` to a SuperLink, by means of a Flower `Grid`."""
 
 from collections.abc import Iterable
 
 from flwr.app import Error, Message, MessageType, RecordDict
 from flwr.serverapp import Grid
 
-from onebasin.apps.flower.records import LONGEST_REASON, RecordError, read_record, write_record
+from onebasin.apps.flower.records import MAX_REASON_LENGTH, RecordError, read_record, write_record
 from onebasin.core.clients import Failure
-from onebasin.federation.engines.flower import Arrival, NodeId, Post, Ticket
+from onebasin.federation.engines.flower import MessageId, NodeId, NodeReply, NodeRequest
 
-SAID_BY_FLOWER = {
+FLOWER_ERRORS = {
     1: "the node cannot load the app; is onebasin installed there?",
     2: "the node's app raised an error",
     3: "the order is no longer at the SuperLink",
@@ -21,7 +21,7 @@ SAID_BY_FLOWER = {
 
 
 class GridLink:
-    """What a SuperLink offers to one run."""
+    """The connection of one run to its SuperLink."""
 
     def __init__(self, grid: Grid) -> None:
         self._grid = grid
@@ -29,35 +29,38 @@ class GridLink:
     def nodes(self) -> Iterable[NodeId]:
         return list(self._grid.get_node_ids())
 
-    def push(self, posts: Iterable[Post], seconds: float) -> list[Ticket | None]:
-        messages = [_message(post, seconds) for post in posts]
-        tickets = list(self._grid.push_messages(messages))
-        return [ticket or None for ticket in tickets] if tickets else [None] * len(messages)
+    def push(self, requests: Iterable[NodeRequest], seconds: float) -> list[MessageId | None]:
+        messages = [_message(request, seconds) for request in requests]
+        ids = list(self._grid.push_messages(messages))
+        return [each or None for each in ids] if ids else [None] * len(messages)
 
-    def pull(self, tickets: Iterable[Ticket]) -> Iterable[Arrival]:
-        return [_arrival(message) for message in self._grid.pull_messages(list(tickets))]
+    def pull(self, messages: Iterable[MessageId]) -> Iterable[NodeReply]:
+        return [_node_reply(message) for message in self._grid.pull_messages(list(messages))]
 
 
-def _message(post: Post, seconds: float) -> Message:
+def _message(request: NodeRequest, seconds: float) -> Message:
+    """Return Flower's message for a request; Flower drops it after so many seconds."""
     ttl = max(seconds, 1.0)
-    if post.client is None:
-        return Message(RecordDict(), post.node, MessageType.QUERY, ttl=ttl)
-    return Message(write_record(post.client, post.state, post.payload), post.node, MessageType.TRAIN, ttl=ttl)
+    if request.client is None:
+        return Message(RecordDict(), request.node, MessageType.QUERY, ttl=ttl)
+    record = write_record(request.client, request.digest, request.payload)
+    return Message(record, request.node, MessageType.TRAIN, ttl=ttl)
 
 
-def _arrival(message: Message) -> Arrival:
-    ticket = message.metadata.reply_to_message_id
+def _node_reply(message: Message) -> NodeReply:
+    """Return the reply in one of Flower's messages; a failure if it has an error or a malformed record."""
+    request = message.metadata.reply_to_message_id
     if message.has_error():
-        return Arrival(ticket, Failure(_reason(message.error)))
+        return NodeReply(request, Failure(_reason(message.error)))
     try:
-        client, state, content = read_record(message.content)
+        client, digest, content = read_record(message.content)
     except RecordError as error:
-        return Arrival(ticket, Failure(f"WireError: {error}"))
-    return Arrival(ticket, content, client, state)
+        return NodeReply(request, Failure(f"WireError: {error}"))
+    return NodeReply(request, content, client, digest)
 
 
 def _reason(error: Error) -> str:
-    """What happened, in a line: of a traceback the last line that says something."""
+    """Return an error of Flower in one line, with the last line of a traceback that is not blank."""
     lines = [line for line in (error.reason or "").splitlines() if line.strip()]
-    said = SAID_BY_FLOWER.get(error.code, f"Flower's error {error.code}")
-    return f"{said}: {lines[-1].strip()}"[:LONGEST_REASON] if lines else said
+    meaning = FLOWER_ERRORS.get(error.code, f"Flower's error {error.code}")
+    return f"{meaning}: {lines[-1].strip()}"[:MAX_REASON_LENGTH] if lines else meaning

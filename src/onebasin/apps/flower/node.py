@@ -1,10 +1,10 @@
-"""A node: the client that lives on this machine, with its data and its memory."""
+"""A node: one client on this machine, with its data and the folder of its states."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from onebasin.apps.flower.states import NOTHING, StateLost, States
+from onebasin.apps.flower.states import EMPTY, StateLost, States
 from onebasin.core.clients import ClientId, Failure
 from onebasin.core.references import build
 from onebasin.core.settings import ConfigError
@@ -21,48 +21,57 @@ Value = str | int | float | bool | bytes
 
 @dataclass(frozen=True)
 class Node:
-    """What a node's configuration says: which client it is, where it remembers, whence its own data comes.
+    """The configuration of a node.
 
-    data: ``package.module:function``, which returns the examples that this machine holds (a `Split`); "" for a share
+    client: the number of its client.
+    folder: where the client's states are stored.
+    data: ``package.module:function``, which returns the examples on this machine (a `Split`); "" for the client's part
     of the run's data set.
     """
 
     client: ClientId
-    memory: Path
+    folder: Path
     data: str = ""
 
     @classmethod
     def read(cls, settings: Mapping[str, Value]) -> "Node":
-        """Return the node that ``--node-config`` describes; `ConfigError` names the key that is wrong."""
-        client, memory, data = settings.get("partition-id"), settings.get("state-dir"), settings.get("data", "")
+        """Return the node that ``--node-config`` describes. Raises ConfigError, which names the key that is wrong."""
+        client, folder, data = settings.get("partition-id"), settings.get("state-dir"), settings.get("data", "")
         if isinstance(client, bool) or not isinstance(client, int) or client < 0:
             raise ConfigError(f"node-config: partition-id is {client!r}; expected the client's number, 0 or more")
-        if not isinstance(memory, str) or not memory:
-            raise ConfigError(f"node-config: state-dir is {memory!r}; expected a directory of this node's own")
+        if not isinstance(folder, str) or not folder:
+            raise ConfigError(f"node-config: state-dir is {folder!r}; expected a directory of this node's own")
         if not isinstance(data, str):
             raise ConfigError(f'node-config: data is {data!r}; expected "package.module:function"')
-        return cls(client, Path(memory), data)
+        return cls(client, Path(folder), data)
 
-    def answer(self, config: RunConfig, order: bytes, begin_from: str) -> tuple[bytes | Failure, str]:
-        """Return the reply to an order, and the mark of what the client remembers after it."""
-        states = States(self.memory / config.identity() / f"client-{self.client:06d}")
-        with states.held():
+    def answer(self, config: RunConfig, request: bytes, digest: str) -> tuple[bytes | Failure, str]:
+        """Return the client's reply to a request, and the digest of its state afterwards.
+
+        digest: of the state from which the client must start.
+        """
+        states = States(self.folder / config.identity() / f"client-{self.client:06d}")
+        with states.locked():
             try:
-                round = decode_message(order).round
-                before = states.read(begin_from)
+                round = decode_message(request).round
+                before = states.read(digest)
             except WireError as error:
-                return Failure(f"WireError: {error}"), begin_from
-            except StateLost as error:  # a WireError to the server, which then holds that the client knows nothing
-                return Failure(f"WireError: {error}"), NOTHING
+                return Failure(f"WireError: {error}"), digest
+            except StateLost as error:  # reported as a WireError, after which the server assumes an empty state
+                return Failure(f"WireError: {error}"), EMPTY
             engine = InProcess(Client(config, self.task(config)))
             engine.put_state(self.client, before)
-            reply = engine.answer(self.client, order)
+            reply = engine.answer(self.client, request)
             if isinstance(reply, Failure):
-                return reply, begin_from
-            return reply, states.keep(round, begin_from, engine.state_of(self.client))
+                return reply, digest
+            return reply, states.save(round, digest, engine.state_of(self.client))
 
     def task(self, config: RunConfig) -> Task:
-        """Return the run's task, as this node sees it. Errors: those of `load_task` and of `with_own_data`."""
+        """Return the run's task with the examples of this node.
+
+        Raises ConfigError if the node has data of its own and the run does not use it, or the other way round.
+        Errors: also those of `load_task` and `with_own_data`.
+        """
         task = load_task(config)
         own = config.task.partition.kind == "own"
         if own and not self.data:

@@ -1,4 +1,4 @@
-"""The app of the SuperLink: one run, begun in its run directory or gone on with."""
+"""The app of the SuperLink: it starts a run in its run directory, or resumes the run that is there."""
 
 from typing import Any
 
@@ -14,8 +14,8 @@ from onebasin.report.units import byte_text
 app = ServerApp()
 
 
-class Log:
-    """An observer that writes a line a round, which Flower shows to whoever follows the run."""
+class LogObserver:
+    """Prints a line per round, which Flower shows to users who follow the run."""
 
     def on_reply(self, round: int, answered: int, asked: int) -> None: ...
 
@@ -29,16 +29,16 @@ class Log:
 
 @app.main()
 def main(grid: Grid, context: Context) -> None:
-    """Play the rounds that are left."""
-    torch.set_num_threads(1)  # as clients do: all engines give equal bits
+    """Run the remaining rounds."""
+    torch.set_num_threads(1)  # as the clients, so that all engines give equal bits
     settings = read_settings(context.run_config)
     directory = settings.directory or default_directory(settings.config)
-    begun = (directory / "config.toml").exists()
+    exists = (directory / "config.toml").exists()
     result = run(
         settings.config,
-        out=None if begun else directory,
-        resume=directory if begun else None,
-        observers=[Log()],
+        out=None if exists else directory,
+        resume=directory if exists else None,
+        observers=[LogObserver()],
         link=GridLink(grid),
     )
     print(f"run directory: {result.directory.absolute()}", flush=True)

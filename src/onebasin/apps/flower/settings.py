@@ -1,4 +1,4 @@
-"""What a Flower run carries: our whole configuration as one string, and where its run directory is."""
+"""The settings of a Flower run: the whole configuration as one string, and the run directory."""
 
 import tomllib
 from collections.abc import Mapping
@@ -13,20 +13,26 @@ from onebasin.federation.run_config import RunConfig
 
 @dataclass(frozen=True)
 class Settings:
-    """directory: None for the one that the configuration gets by itself, in the SuperLink's working directory."""
+    """The settings of a Flower run.
+
+    config: the configuration.
+    directory: the run directory on the SuperLink's machine; None for the default, in its working directory.
+    """
 
     config: RunConfig
     directory: Path | None
 
     def write(self) -> dict[str, str]:
-        """Return the values of the Flower run."""
+        """Return the settings as Flower's run configuration."""
         return {"config": self.config.to_toml(), "run-directory": str(self.directory or "")}
 
 
 def read_settings(values: Mapping[str, Any]) -> Settings:
-    """Return what a Flower run is asked to do; `ConfigError` where its values are wrong.
+    """Return the settings in Flower's run configuration.
 
-    config: a method's name, or a configuration's TOML. The engine is Flower, whatever it says.
+    values: `config` is a method's name, or a configuration as TOML, and `run-directory` a path or "". The engine is
+    Flower, whatever the configuration says.
+    Raises ConfigError if a value is wrong.
     """
     text, directory = values.get("config"), values.get("run-directory", "")
     if not isinstance(text, str) or not text.strip():

@@ -1,4 +1,4 @@
-"""What a client remembers of a run, on the device: a file for each state that the server may still come back to."""
+"""The states of a client on its device: one file for each state to which the server may still return."""
 
 import fcntl
 import re
@@ -10,21 +10,22 @@ from pathlib import Path
 from onebasin.core.atomic_write import write_atomically
 from onebasin.core.state import State, StateError
 
-NOTHING = ""
-"""The mark of an empty state, for which there is no file."""
+EMPTY = ""
+"""The digest of an empty state, which has no file."""
 
 _FILE = re.compile(r"(\d{10})-([0-9a-f]{32})\.safetensors")
 
 
 class StateLost(ValueError):
-    """The state that an order begins from is not here, or is damaged."""
+    """The state from which a request starts is missing or damaged."""
 
 
 class States:
-    """The states of one client in one run, named by the round they are from and a mark, a hash of what they hold.
+    """The states of one client in one run. A file's name has the round that wrote it, and a digest of its content.
 
-    An order says from which mark it begins. A server that goes on from its checkpoint asks for the mark that a round
-    began from, so that state is kept until an order of the next round shows that the server is beyond it.
+    A request names the digest of the state from which the client must start. A server that resumes from its checkpoint
+    repeats a round from the state before it. So that state is kept until a request of a later round shows that the
+    server has completed the round.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -32,35 +33,39 @@ class States:
         folder.mkdir(parents=True, exist_ok=True)
 
     @contextmanager
-    def held(self) -> Iterator[None]:
-        """Let no other process use the folder meanwhile."""
+    def locked(self) -> Iterator[None]:
+        """Lock the folder against other processes."""
         with (self.folder / ".lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             yield
 
-    def read(self, mark: str) -> State:
-        """Return the state of this mark; `StateLost` if it is not here."""
-        if mark == NOTHING:
+    def read(self, digest: str) -> State:
+        """Return the state with this digest. Raises StateLost if it is missing or damaged."""
+        if digest == EMPTY:
             return State()
-        found = [path for path, _, known in self._files() if known == mark]
+        found = [path for path, _, known in self._files() if known == digest]
         try:
             return State.from_bytes(found[0].read_bytes())
         except (IndexError, OSError, StateError):
-            raise StateLost(f"this node has no state {mark!r} of the run any more; it begins anew") from None
+            raise StateLost(f"this node has no state {digest!r} of the run any more; it begins anew") from None
 
-    def keep(self, round: int, begun_from: str, state: State) -> str:
-        """Write the state after an order of `round`, drop what no order will begin from any more; return its mark."""
+    def save(self, round: int, before: str, state: State) -> str:
+        """Write the state after a request, delete states that are no longer needed, and return the digest.
+
+        round: of the request. before: the digest of the state from which the client started.
+        """
         data = state.to_bytes()
-        mark = blake2b(data, digest_size=16).hexdigest() if state.slots or state.facts else NOTHING
-        if mark not in (NOTHING, begun_from):
-            write_atomically(self.folder / f"{round:010d}-{mark}.safetensors", data)
+        digest = blake2b(data, digest_size=16).hexdigest() if state.slots or state.facts else EMPTY
+        if digest not in (EMPTY, before):
+            write_atomically(self.folder / f"{round:010d}-{digest}.safetensors", data)
         files = self._files()
-        if (round, begun_from) not in [(written_in, known) for _, written_in, known in files]:
+        if (round, before) not in [(written_in, known) for _, written_in, known in files]:
             for path, written_in, known in files:
-                if written_in < round and known not in (begun_from, mark):
+                if written_in < round and known not in (before, digest):
                     path.unlink()
-        return mark
+        return digest
 
     def _files(self) -> list[tuple[Path, int, str]]:
+        """Return path, round and digest of each state in the folder."""
         matched = ((path, _FILE.fullmatch(path.name)) for path in sorted(self.folder.iterdir()))
         return [(path, int(match[1]), match[2]) for path, match in matched if match]

@@ -1,4 +1,4 @@
-"""Handing a run to a SuperLink, with Flower's own command, and following it to its end."""
+"""Submitting a run to a SuperLink with Flower's own command, and following it to its end."""
 
 import json
 import os
@@ -19,13 +19,14 @@ from onebasin.federation.run_config import RunConfig
 APP = Path(__file__).parent / "app"
 
 PAUSE = 3.0
-"""Seconds between attempts to reach a SuperLink that has gone away."""
+"""Seconds between attempts to reach a SuperLink that does not answer."""
 
 
 def submit(config: RunConfig, directory: Path) -> None:
-    """Have the SuperLink play the run in `directory` (on its machine), and show its log until it ends.
+    """Submit a run to the SuperLink, and show its log until it ends.
 
-    `EngineError` when Flower is not installed, cannot be reached, or the run does not end well.
+    directory: the run directory, on the SuperLink's machine.
+    Raises EngineError if Flower is not installed, if the SuperLink cannot be reached, or if the run fails.
     """
     engine = config.engine
     assert isinstance(engine, FlowerNodes)
@@ -42,25 +43,28 @@ def submit(config: RunConfig, directory: Path) -> None:
         raise EngineError(f"Flower's run {run} is {status}; its log is above. Go on with --resume {directory}")
 
 
-def _follow(run: str, superlink: list[str], patience: float) -> str:
-    """Show a run's log to its end, also when the SuperLink goes away for up to so many seconds; return its status."""
-    seen = time.monotonic()
+def _follow(run: str, superlink: list[str], limit: float) -> str:
+    """Show the log of a run until it ends, and return its status.
+
+    limit: seconds for which the SuperLink may be unreachable; after that, EngineError is raised.
+    """
+    last_seen = time.monotonic()
     while True:
         subprocess.run([*_COMMAND, "log", run, *superlink, "--stream"], env=_environment(), check=False)
         status = _status(run, superlink)
         if status.startswith("finished"):
             return status
         if status:
-            seen = time.monotonic()
-        elif time.monotonic() - seen > patience:
+            last_seen = time.monotonic()
+        elif time.monotonic() - last_seen > limit:
             raise EngineError(
-                f"the SuperLink has been away for {patience:g} s; run {run} goes on where it can. See `flwr list`"
+                f"the SuperLink has been away for {limit:g} s; run {run} goes on where it can. See `flwr list`"
             )
         time.sleep(PAUSE)
 
 
 def _status(run: str, superlink: list[str]) -> str:
-    """Return what the SuperLink says of a run; nothing where it does not answer."""
+    """Return the status of a run; "" if the SuperLink does not answer."""
     try:
         listed = _flwr("list", *superlink, "--run-id", run, "--format", "json")
     except EngineError:
@@ -72,15 +76,15 @@ _COMMAND = [sys.executable, "-m", "flwr.cli.app"]
 
 
 def _flwr(*arguments: str) -> dict[str, Any]:
-    """Run Flower's command; return what it says as JSON."""
+    """Run Flower's command, and return its output, a JSON object. Raises EngineError if the output is not JSON."""
     done = subprocess.run([*_COMMAND, *arguments], env=_environment(), capture_output=True, text=True, check=False)
     try:
-        said = json.loads(done.stdout)
+        output = json.loads(done.stdout)
     except ValueError:
         raise EngineError(f"flwr {arguments[0]} failed: {(done.stderr or done.stdout).strip()[-500:]}") from None
-    return said if isinstance(said, dict) else {}
+    return output if isinstance(output, dict) else {}
 
 
 def _environment() -> dict[str, str]:
-    """Flower asks the network for news and tells it about runs, unless told not to."""
+    """Return the environment of Flower's command, without telemetry and update checks by default."""
     return {"FLWR_TELEMETRY_ENABLED": "0", "FLWR_DISABLE_UPDATE_CHECK": "1", **os.environ}

@@ -1,4 +1,4 @@
-"""A client: three steps on explicit state. Only `train` needs the data."""
+"""A client: three steps on explicit state. Only the second one, `train`, needs the data."""
 
 from __future__ import annotations
 
@@ -18,11 +18,15 @@ if TYPE_CHECKING:
 
 
 class Client:
-    """What every client of a run executes; its number and its state come with each call.
+    """The code of all clients of a run; a client's number and state are arguments of each call.
 
-    Slots of the state: `weights`, `buffers` (its own model, or scores, where it keeps some), `optimizer`, `objective`
-    (what the objective remembers), what hooks keep (`control`: SCAFFOLD's c_i), `held` and `moved` (the global model,
-    where requests encode deltas), `uplink/STAGE` (residuals).
+    Slots of the state, as far as the method needs them:
+    `weights`, `buffers`: the client's own model, or its scores;
+    `optimizer`: the state of the optimiser;
+    `objective`: the memory of the objective;
+    `control`: what a hook keeps (SCAFFOLD: the control variate c_i);
+    `held`, `moved`: the global model and its history of changes, if requests encode deltas;
+    `uplink/STAGE`: the residuals of a stage.
     """
 
     def __init__(self, config: RunConfig, task: Task) -> None:
@@ -31,17 +35,17 @@ class Client:
         self.protocol = Protocol(config, task, self.model)
         self._phase = LocalPhase(config, task, self.protocol, self.model)
 
-    def begin(self, client: int, state: State, order: bytes) -> Work:
-        """Return the work that a request asks for; `WireError` for a request that is not one for this client.
+    def begin(self, client: int, state: State, request: bytes) -> Work:
+        """Decode a request, and return the work that it asks for. The state is not changed.
 
-        The state is not touched.
+        Raises WireError if the request is malformed, not of this run, outdated, or asks for what the method has not.
         """
-        return begin_work(self.config, self.protocol, client, state, order)
+        return begin_work(self.config, self.protocol, client, state, request)
 
     def train(self, work: Work) -> Done:
-        """Do the work on the client's examples.
+        """Train and score on the client's examples, as the work asks.
 
-        `TrainingFailed` when there are no examples, the loss is no longer finite, or the model raises an error.
+        Raises TrainingFailed if there are no examples, if the loss is not finite, or if the model raises an error.
         """
         try:
             return self._phase.run(work)
@@ -51,8 +55,8 @@ class Client:
             raise TrainingFailed(f"{type(error).__name__}: {error}") from error
 
     def finish(self, state: State, done: Done) -> tuple[State, bytes]:
-        """Return the state after the round, and the reply; `NotFinite` when it would have NaN or infinite values.
+        """Return the client's next state and the encoded reply. The given state is not changed.
 
-        The state given is not changed.
+        Raises NotFinite if the reply would have NaN or infinite values.
         """
         return finish_work(self.config, self.protocol, state, done)

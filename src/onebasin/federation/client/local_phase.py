@@ -1,4 +1,4 @@
-"""The second step of a client: the local phase, which alone needs the client's data."""
+"""The second step of a client: the local phase, training and scoring on the client's data."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from onebasin.federation.messages import Report, Request
 from onebasin.federation.protocol import Protocol
 from onebasin.learning.local_training import Trained
 from onebasin.learning.metrics import Score, evaluate, evaluate_by_class
-from onebasin.learning.reuse import train_or_recall
+from onebasin.learning.reuse import train_or_reuse
 from onebasin.networks.weights import buffers_of, clone, copy_into, parameters_of, transient_buffers_of
 from onebasin.wire.message import Kind, Section
 
@@ -27,28 +27,28 @@ if TYPE_CHECKING:
     from onebasin.learning.task import Task
 
 STATISTICS_EXAMPLES = 500
-"""Of how many of its examples a client reports its neurons' statistics."""
+"""The number of examples on which a client measures its neurons' statistics, at most."""
 
 
 class LocalPhase:
-    """Trains on one client's examples after another, in one workspace."""
+    """Runs the local phases of all clients, one after the other, in one workspace."""
 
     def __init__(self, config: RunConfig, task: Task, protocol: Protocol, model: nn.Module) -> None:
         self._config, self._task, self._protocol, self._model = config, task, protocol, model
-        self._fresh = clone(transient_buffers_of(model))
-        trained = config.method.parametrization
-        what = "" if trained.kind == "dense" else trained.model_dump_json()
+        self._initial_transient_buffers = clone(transient_buffers_of(model))
+        chosen = config.method.parametrization
+        parametrization = "" if chosen.kind == "dense" else chosen.model_dump_json()
         factories = [resolve(name) for name in (config.task.dataset, config.task.model.kind) if ":" in name]
-        code = outside_sources([type(trained), *factories]) or ""
-        self._identity = f"{config.task.model_dump_json()} {config.method.data} {config.seed}{what}{code}"
+        code = outside_sources([type(chosen), *factories]) or ""
+        self._identity = f"{config.task.model_dump_json()} {config.method.data} {config.seed}{parametrization}{code}"
 
     def run(self, work: Work) -> Done:
         """Train on the client's examples and score the result, each only if the request asks for it.
 
-        `TrainingFailed` when there are no examples, or the loss is no longer finite.
+        Raises TrainingFailed if there are no examples, or if the loss is not finite.
         """
-        copy_into(transient_buffers_of(self._model), self._fresh)
-        indices = self._task.examples(work.client, alone=work.own)
+        copy_into(transient_buffers_of(self._model), self._initial_transient_buffers)
+        indices = self._task.examples(work.client, own_model=work.own)
         trained = Trained(work.start.weights, work.start.buffers, work.start.optimizer, 0, float("nan"))
         if Request.TRAIN in work.request:
             trained = self._train(work, indices)
@@ -68,7 +68,7 @@ class LocalPhase:
         if masks is not None:
             model = masks.model(own_seed(self._config, work.client))
             start = replace(start, weights=clone(parameters_of(model)), buffers=clone(buffers_of(model)), optimizer={})
-        trained = train_or_recall(
+        trained = train_or_reuse(
             f"{self._identity} {work.client}",
             model,
             start,
@@ -87,7 +87,7 @@ class LocalPhase:
         return trained
 
     def _score(self, client: int, trained: Trained) -> Score | None:
-        """Return the score on the test set, or on the part of it that is distributed as this client's examples."""
+        """Return the score on the test set, or, for personal scores, on the client's label distribution."""
         copy_into(parameters_of(self._model), trained.weights)
         copy_into(buffers_of(self._model), trained.buffers)
         test = self._task.dataset.test
@@ -96,7 +96,7 @@ class LocalPhase:
         return evaluate_by_class(self._model, test, self._task.dataset.classes).on(self._task.labels(client))
 
     def _sections(self, request: Request, trained: Trained, indices: torch.Tensor) -> Iterator[Section]:
-        """Yield what alignment asks a client for beside its model."""
+        """Yield the sections that alignment needs beside the model: signatures, sketch, statistics."""
         data = self._task.dataset.train
         state: Tensors = trained.weights | trained.buffers
         if Request.SEND_SIGNATURES in request:

@@ -1,4 +1,4 @@
-"""The third step of a client: the reply, and what the client remembers after it."""
+"""The third step of a client: the reply, and the client's next state."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from onebasin.codecs.context import CodingContext
 from onebasin.codecs.residuals import read_residuals, with_residuals
 from onebasin.core.layout import Tensors
 from onebasin.core.state import State
-from onebasin.federation.client.starting_point import ROUND_FACT, in_order, own_seed
+from onebasin.federation.client.starting_point import ROUND_FACT, own_seed, reordered
 from onebasin.federation.client.work import Done, Work
 from onebasin.federation.messages import Request, write_report, write_seed
 from onebasin.federation.protocol import Protocol
@@ -27,12 +27,12 @@ RESIDUALS = "uplink/"
 
 
 def finish_work(config: RunConfig, protocol: Protocol, state: State, done: Done) -> tuple[State, bytes]:
-    """Return the state after the round, and the reply. The state given is not changed.
+    """Return the client's next state and the encoded reply. The given state is not changed.
 
-    `NotFinite` when what would be sent has NaN or infinite values.
+    Raises NotFinite if the reply would have NaN or infinite values.
     """
     work, trained = done.work, done.trained
-    state = in_order(protocol, state, work.order)
+    state = reordered(protocol, state, work.order)
     slots, facts = dict(state.slots), dict(state.facts)
     report = done.report
     for hook in protocol.hooks:
@@ -59,7 +59,7 @@ def finish_work(config: RunConfig, protocol: Protocol, state: State, done: Done)
 def _update(
     protocol: Protocol, work: Work, trained: Trained, state: State, slots: dict[str, Tensors], facts: dict[str, Any]
 ) -> Section:
-    """Return the encoded delta to the model that the server knows; `slots` gets the residuals."""
+    """Return the section of the update to the model that the server knows; add the residuals to `slots`."""
     update = {name: weight - work.known_model[name] for name, weight in trained.weights.items()}
     for hook in protocol.hooks:
         update = hook.update(update, facts, work.client, work.round)
@@ -69,11 +69,11 @@ def _update(
 def _own_model(
     config: RunConfig, protocol: Protocol, work: Work, trained: Trained, state: State, slots: dict[str, Tensors]
 ) -> Iterator[Section]:
-    """Yield the client's own model: its values, or its seed and a delta, or its seed and a mask."""
+    """Yield the sections of the client's own model: its values, or its seed and a delta, or its seed and a mask."""
     seed = own_seed(config, work.client)
     if protocol.sends_seeds:
-        began = protocol.initial_model(seed)[0]
-        delta = {name: weight - began[name] for name, weight in trained.weights.items()}
+        initial = protocol.initial_model(seed)[0]
+        delta = {name: weight - initial[name] for name, weight in trained.weights.items()}
         yield write_seed(seed)
         yield Section(Kind.UPDATE, "update", _encoded(protocol, work, delta, state, slots, None))
     elif protocol.seed_and_mask is not None:
@@ -91,20 +91,20 @@ def _encoded(
     slots: dict[str, Tensors],
     known_model: torch.Tensor | None,
 ) -> bytes:
-    """Return an update as bytes; `slots` gets the residuals. known_model: the server has it, too."""
+    """Encode an update, and add the residuals to `slots`. known_model: the model that the server has, too [n]."""
     residuals = read_residuals(state.slots, RESIDUALS)
     base = known_model if protocol.sends_deltas else None
     context = CodingContext(protocol.run, work.round, work.client, residuals, known_model=known_model, base_model=base)
     history = None if work.broadcast is None else work.broadcast.change_history
     body = protocol.uplink.body(update, context, history)
-    kept = with_residuals(slots, RESIDUALS, context.next_residuals, protocol.parameters)
+    updated = with_residuals(slots, RESIDUALS, context.next_residuals, protocol.parameters)
     slots.clear()
-    slots.update(kept)
+    slots.update(updated)
     return body
 
 
 def _remember(config: RunConfig, protocol: Protocol, work: Work, trained: Trained, slots: dict[str, Tensors]) -> None:
-    """Write to the slots what the client keeps of its model, its optimiser and its objective."""
+    """Write to the slots what the client keeps: its own model, the optimiser's state, the objective's memory."""
     if not work.own:  # the global model has replaced the client's own
         slots.pop("weights", None)
         slots.pop("buffers", None)

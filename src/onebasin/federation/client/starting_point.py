@@ -1,4 +1,4 @@
-"""The first step of a client: from a request to the work that it asks for, with its starting point."""
+"""The first step of a client: decode a request, and determine the starting point of the local phase."""
 
 from __future__ import annotations
 
@@ -23,22 +23,23 @@ if TYPE_CHECKING:
     from onebasin.learning.masks.masked_update import MaskedUpdate
 
 ORDER_FACT = "frame"
-"""The fact that holds the number of the last neuron order that a client took, so that it takes none twice."""
+"""The fact with the number of the neuron order that the client's state is in, so that none is applied twice."""
 
 ROUND_FACT = "round"
-"""The fact that holds the last round that a client answered, if it remembers something: it answers no older one."""
+"""The fact with the last round that the client replied to, if it keeps a state; it refuses requests of earlier ones."""
 
 
 def own_seed(config: RunConfig, client: int) -> int:
-    """Return the seed of the weights that a client begins with by itself."""
+    """Return the seed of a client's own initialisation."""
     return derive(config.seed, "own-init", client)
 
 
 def begin_work(config: RunConfig, protocol: Protocol, client: int, state: State, data: bytes) -> Work:
-    """Return the work that a request asks for. A client starts from the model that the request brings, else its own.
+    """Decode a request, and return the work that it asks for. The state is not changed.
 
-    `WireError` when the request is not one for this client's run, or is older than one that it has answered; the
-    state is not touched.
+    The client starts from the model in the request; without one, from its own model, or from its own initialisation.
+    Raises WireError if the request is malformed, of another run, of an earlier round than the client's last reply, or
+    asks for what the method has not.
     """
     message = protocol.read(data, SERVER)
     foreign = {section.name for section in message.sections} - protocol.sections.of_requests
@@ -49,7 +50,7 @@ def begin_work(config: RunConfig, protocol: Protocol, client: int, state: State,
     request = read_request(message, protocol.sections.allowed)
     permutation = message.section("permutation")
     order = None if permutation is None else protocol.neurons.read_permutations(permutation.body)
-    state = in_order(protocol, state, order)
+    state = reordered(protocol, state, order)
     broadcast = _broadcast(protocol, message, state) if protocol.sends_deltas else None
     point = _starting_point(config, protocol, message, client, state, broadcast)
     if point.own and Request.SEND_UPDATE in request:
@@ -71,8 +72,8 @@ def begin_work(config: RunConfig, protocol: Protocol, client: int, state: State,
     return Work(client, message, request, start, point.own, point.known_model, order, broadcast)
 
 
-def in_order(protocol: Protocol, state: State, order: NewOrder | None) -> State:
-    """Return the state with its neurons in an order, unless they are in it already."""
+def reordered(protocol: Protocol, state: State, order: NewOrder | None) -> State:
+    """Return the client's state in a new neuron order; unchanged without one, or if it is in this order already."""
     if order is None or order.number <= state.facts.get(ORDER_FACT, 0):
         return state
     permuted = protocol.neurons.permuted(state, order.perms)
@@ -81,7 +82,7 @@ def in_order(protocol: Protocol, state: State, order: NewOrder | None) -> State:
 
 
 def sends_delta(protocol: Protocol, request: Request) -> bool:
-    """Return whether a reply is a delta by the uplink's codec: to the global model, or to the client's own start."""
+    """Return whether the reply has a delta that the uplink encodes: to the global model, or to a seed's."""
     return Request.SEND_UPDATE in request or protocol.sends_seeds
 
 
@@ -93,7 +94,7 @@ def _starting_point(
     state: State,
     broadcast: VersionedModel | None,
 ) -> StartingPoint:
-    """Return the model that a request brings; without one, the client's own, or that of its own seed."""
+    """Return the model in the request; without one, the client's own model, or its own initialisation."""
     own = False
     if broadcast is not None:
         weights, buffers = broadcast.weights, _buffers_beside_deltas(protocol, message)
@@ -111,21 +112,22 @@ def _starting_point(
 
 
 def _buffers_beside_deltas(protocol: Protocol, message: Message) -> Tensors:
+    """Return the buffers of a request that encodes deltas: those that it has, or those of its seed."""
     if message.section("buffers") is not None:
         return protocol.exact.decode(message.require("buffers"))
     return protocol.initial_model(read_seed(message))[1] if len(protocol.buffers) else {}
 
 
 def _broadcast(protocol: Protocol, message: Message, state: State) -> VersionedModel | None:
-    """Return the global model after a request by deltas, which may count from a model that a seed stands for."""
-    known = broadcast_model(state)
+    """Return the global model of a request that encodes deltas: to the version that the client has, or to a seed's."""
+    before = broadcast_model(state)
     if message.section("seed") is not None:
-        known = first_version(0, protocol.initial_model(read_seed(message))[0])
-    return apply_downlink(protocol, message, known)
+        before = first_version(0, protocol.initial_model(read_seed(message))[0])
+    return apply_downlink(protocol, message, before)
 
 
 def _trainable(config: RunConfig, protocol: Protocol, request: Request, round: int) -> Tensors | None:
-    """Return which values are trained, where only those are that the reply encodes; None for all."""
+    """Return which values are trained, with ``trains="sent"`` those that the reply will have; None for all."""
     if config.method.trains == "all" or not sends_delta(protocol, request):
         return None
     return protocol.sent_mask(round)
@@ -134,7 +136,7 @@ def _trainable(config: RunConfig, protocol: Protocol, request: Request, round: i
 def _masked_update(
     config: RunConfig, protocol: Protocol, request: Request, round: int, client: int
 ) -> MaskedUpdate | None:
-    """Return the noise by which the reply will be masked, where the update is trained as such a mask."""
+    """Return how the update will be masked, if the parametrization trains updates as masks over noise."""
     chosen = config.method.parametrization
     if not chosen.trains_updates_as_masks or not sends_delta(protocol, request):
         return None

@@ -1,4 +1,4 @@
-"""What a client does in a round: the work that a request asks for, and the work when it is done."""
+"""What passes between the steps of a client: the work that a request asks for, and its result."""
 
 from __future__ import annotations
 
@@ -17,11 +17,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Work:
-    """A decoded request: what to do in which round, from which starting point.
+    """A decoded request and the starting point of the local phase.
 
-    own: the client begins with its own model. known_model: the model to which its update is a delta; the server has it,
-    too. order: the neuron order that the client must take first. broadcast: the global model, where requests encode
-    deltas.
+    client: the number of the client.
+    message: the request.
+    request: what it asks for.
+    start: where training starts.
+    own: the client starts from its own model.
+    known_model: the weights to which the update is a delta; the server has them, too.
+    order: the neuron order that the client must take first; None for none.
+    broadcast: the version of the global model, if requests encode deltas; else None.
     """
 
     client: int
@@ -40,7 +45,13 @@ class Work:
 
 @dataclass(frozen=True)
 class Done:
-    """Work, done. sections: what else the client sends about its neurons and its inputs."""
+    """The result of the local phase.
+
+    work: what was asked for.
+    trained: the model after training, or the starting point if there was none.
+    report: the client's numbers.
+    sections: signatures, sketch and statistics, as far as they were requested.
+    """
 
     work: Work
     trained: Trained

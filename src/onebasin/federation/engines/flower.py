@@ -1,8 +1,7 @@
-"""Clients run on machines of their own: requests go to nodes through a Flower SuperLink.
+"""Clients run on machines of their own: a Flower SuperLink transports requests and replies.
 
-Each round has a deadline and a quorum.
-
-It knows nothing of Flower's classes, only of a `Link`: what a SuperLink offers, in our words.
+An exchange has a deadline and a quorum. This file does not use Flower's classes: `Link` has what it needs of a
+SuperLink, and `apps/flower/grid_link.py` implements it.
 """
 
 from __future__ import annotations
@@ -28,7 +27,8 @@ if TYPE_CHECKING:
     from onebasin.learning.task import Task
 
 NodeId = int
-Ticket = str
+MessageId = str
+"""The name by which the SuperLink knows a message to a node."""
 
 _log = logging.getLogger(__name__)
 
@@ -36,9 +36,11 @@ _log = logging.getLogger(__name__)
 class FlowerNodes(EngineSettings):
     """Clients run on machines of their own, reached through Flower.
 
-    superlink: the name of a connection in Flower's configuration ("": its default). deadline: seconds that clients have
-    to answer a request. quorum: the share of those asked that must answer. patience: seconds that a round waits for a
-    node that is not there (at first: the deadline). poll: seconds between looks for replies.
+    superlink: the name of a connection in Flower's configuration; "" for the default.
+    deadline: seconds that clients have to reply to a request.
+    quorum: the share of the requested clients that must reply; otherwise the run stops, and can be resumed.
+    patience: seconds that a round waits for missing nodes; the first round of a process waits until the deadline.
+    poll: seconds between checks for replies.
     """
 
     reads_client_state: ClassVar[bool] = False
@@ -58,46 +60,59 @@ class FlowerNodes(EngineSettings):
 
 
 @dataclass(frozen=True)
-class Post:
-    """To a node: the order to a client, who answers it from the state of this mark. No client: who are you?"""
+class NodeRequest:
+    """A message to a node.
+
+    node: the receiver.
+    client: whose request it is; None asks which client the node has.
+    digest: of the client's state from which it must start; "" for an empty state.
+    payload: the encoded request.
+    """
 
     node: NodeId
     client: ClientId | None = None
-    state: str = ""
+    digest: str = ""
     payload: bytes = b""
 
 
 @dataclass(frozen=True)
-class Arrival:
-    """What came back to a post. client: whom the node holds; state: the mark of what that client now remembers."""
+class NodeReply:
+    """The reply to a message, or the reason why there is none.
 
-    ticket: Ticket
+    message: the message that it replies to.
+    content: the encoded reply, or a failure.
+    client: the client that the node has; None if the node did not say.
+    digest: of the client's state after the reply; "" for an empty state.
+    """
+
+    message: MessageId
     content: bytes | Failure
     client: ClientId | None = None
-    state: str = ""
+    digest: str = ""
 
 
 class Link(Protocol):
-    """A SuperLink, as a run sees it."""
+    """The connection of a run to a SuperLink."""
 
     def nodes(self) -> Iterable[NodeId]:
-        """The nodes that are there."""
+        """Return the connected nodes."""
         ...
 
-    def push(self, posts: Iterable[Post], seconds: float) -> list[Ticket | None]:
-        """Hand posts over, to be answered within so many seconds; None for those that were not taken."""
+    def push(self, requests: Iterable[NodeRequest], seconds: float) -> list[MessageId | None]:
+        """Send messages that must be answered within so many seconds; None for each that the SuperLink refused."""
         ...
 
-    def pull(self, tickets: Iterable[Ticket]) -> Iterable[Arrival]:
-        """What has come back to these since it was last asked for."""
+    def pull(self, messages: Iterable[MessageId]) -> Iterable[NodeReply]:
+        """Return the replies to these messages that arrived since the last call."""
         ...
 
 
 class Flower:
-    """Clients on machines of their own. What a client remembers stays there; the engine knows the mark of it.
+    """The engine. Each client's state stays on its node; the engine knows the digest of the one that counts.
 
-    A client goes on from the state whose mark came with its last reply that was taken in time. So a late or lost
-    reply, or a server that goes on from its checkpoint, finds every client where the server believes it to be.
+    A request has the digest that came with the client's last reply in time, and the client starts from that state. So
+    after a late or lost reply, or after the server resumed from its checkpoint, every client continues from the state
+    that the server assumes.
     """
 
     def __init__(
@@ -108,41 +123,46 @@ class Flower:
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
+        """Create the engine. clients: their number. clock, sleep: replaced in tests."""
         self._link, self._settings, self._clients = link, settings, clients
         self._clock, self._sleep = clock, sleep
-        self._homes: dict[ClientId, NodeId] = {}
-        self._calls: dict[Ticket, NodeId] = {}
-        self._marks: dict[ClientId, str] = {}
+        self._node_of: dict[ClientId, NodeId] = {}
+        self._queries: dict[MessageId, NodeId] = {}  # unanswered questions to nodes which client they have
+        self._digests: dict[ClientId, str] = {}
         self._changed: set[ClientId] = set()
-        self._begun = False
+        self._first_exchange_done = False
 
-    def exchange(self, orders: Mapping[ClientId, bytes]) -> Iterator[Reply]:
-        """`EngineError` after the last reply when fewer than the quorum answered; the round then does not count."""
-        began = self._clock()
-        end = began + self._settings.deadline
-        patience = began + self._settings.patience if self._begun else end
-        unsent, pending = dict(orders), dict[Ticket, ClientId]()
+    def exchange(self, requests: Mapping[ClientId, bytes]) -> Iterator[Reply]:
+        """Deliver requests, and yield replies and failures.
+
+        Raises EngineError after the last of them if fewer clients replied than the quorum; the round then does not
+        count.
+        """
+        start = self._clock()
+        end = start + self._settings.deadline
+        patience_end = start + self._settings.patience if self._first_exchange_done else end
+        unsent, pending = dict(requests), dict[MessageId, ClientId]()
         failed: dict[ClientId, str] = {}
         answered = 0
         while unsent or pending:
             if unsent:
-                left = end - self._clock()
-                self._call_roll(left)
-                failed |= self._send(unsent, pending, left)
-            tickets = [*self._calls, *pending]
-            for arrival in self._link.pull(tickets) if tickets else ():
-                if arrival.ticket in self._calls:
-                    self._introduce(self._calls.pop(arrival.ticket), arrival)
-                elif arrival.ticket in pending:
-                    client = pending.pop(arrival.ticket)
-                    reply = self._read(client, arrival)
-                    if isinstance(reply, bytes):
+                seconds_left = end - self._clock()
+                self._find_nodes(seconds_left)
+                failed |= self._send(unsent, pending, seconds_left)
+            messages = [*self._queries, *pending]
+            for reply in self._link.pull(messages) if messages else ():
+                if reply.message in self._queries:
+                    self._register(self._queries.pop(reply.message), reply)
+                elif reply.message in pending:
+                    client = pending.pop(reply.message)
+                    content = self._accept(client, reply)
+                    if isinstance(content, bytes):
                         answered += 1
-                        yield client, reply
+                        yield client, content
                     else:
-                        failed[client] = reply.reason
+                        failed[client] = content.reason
             now = self._clock()
-            if now >= min(end, patience):
+            if now >= min(end, patience_end):
                 failed |= dict.fromkeys(unsent, "no node that is there holds this client")
                 unsent.clear()
             if now >= end:
@@ -151,69 +171,73 @@ class Flower:
             if unsent or pending:
                 self._sleep(min(self._settings.poll, max(end - now, 0.0)))
         yield from ((client, Failure(reason)) for client, reason in failed.items())
-        self._begun = True
-        needed = math.ceil(self._settings.quorum * len(orders))
+        self._first_exchange_done = True
+        needed = math.ceil(self._settings.quorum * len(requests))
         if answered < needed:
             reasons = "; ".join(f"client {client}: {reason}" for client, reason in sorted(failed.items())[:3])
             raise EngineError(
-                f"{answered} of {len(orders)} clients answered, and engine.quorum={self._settings.quorum:g} asks for "
+                f"{answered} of {len(requests)} clients answered, and engine.quorum={self._settings.quorum:g} asks for "
                 f"{needed} ({reasons}); resume the run when they are back"
             )
 
-    def _call_roll(self, seconds: float) -> None:
-        """Ask nodes that are new whom they hold; forget those that are gone."""
-        there = set(self._link.nodes())
-        self._homes = {client: node for client, node in self._homes.items() if node in there}
-        strangers = sorted(there - {*self._homes.values(), *self._calls.values()})
-        tickets = self._link.push([Post(node) for node in strangers], seconds) if strangers else []
-        self._calls |= {ticket: node for ticket, node in zip(tickets, strangers, strict=True) if ticket}
+    def _find_nodes(self, seconds: float) -> None:
+        """Ask new nodes which client they have, and forget nodes that are no longer connected."""
+        connected = set(self._link.nodes())
+        self._node_of = {client: node for client, node in self._node_of.items() if node in connected}
+        unknown = sorted(connected - {*self._node_of.values(), *self._queries.values()})
+        messages = self._link.push([NodeRequest(node) for node in unknown], seconds) if unknown else []
+        self._queries |= {message: node for message, node in zip(messages, unknown, strict=True) if message}
 
-    def _introduce(self, node: NodeId, arrival: Arrival) -> None:
-        client = arrival.client
-        if isinstance(arrival.content, Failure) or client is None:
-            _log.warning("node %s does not say whom it holds: %s", node, arrival.content)
+    def _register(self, node: NodeId, reply: NodeReply) -> None:
+        """Remember which client a node has, from its reply."""
+        client = reply.client
+        if isinstance(reply.content, Failure) or client is None:
+            _log.warning("node %s does not say whom it holds: %s", node, reply.content)
         elif not 0 <= client < self._clients:
             _log.warning("node %s holds client %s; this run has clients 0 to %s", node, client, self._clients - 1)
-        elif client in self._homes:
-            _log.warning("nodes %s and %s both hold client %s; the first is asked", self._homes[client], node, client)
+        elif client in self._node_of:
+            _log.warning("nodes %s and %s both hold client %s; the first is asked", self._node_of[client], node, client)
         else:
-            self._homes[client] = node
+            self._node_of[client] = node
 
     def _send(
-        self, unsent: dict[ClientId, bytes], pending: dict[Ticket, ClientId], seconds: float
+        self, unsent: dict[ClientId, bytes], pending: dict[MessageId, ClientId], seconds: float
     ) -> dict[ClientId, str]:
-        """Post the orders whose clients have a node; return why some were not taken."""
-        ready = [client for client in unsent if client in self._homes]
-        posts = [Post(self._homes[c], c, self._marks.get(c, ""), unsent.pop(c)) for c in ready]
-        tickets = self._link.push(posts, seconds) if posts else []
-        pending |= {ticket: client for ticket, client in zip(tickets, ready, strict=True) if ticket}
-        return {c: "the SuperLink did not take the order" for c, t in zip(ready, tickets, strict=True) if not t}
+        """Send the requests of clients whose node is known; return the reasons for those that were refused.
 
-    def _read(self, client: ClientId, arrival: Arrival) -> bytes | Failure:
-        """Return the reply; the mark of what the client remembers is kept if it has one to give."""
-        if arrival.client is not None and arrival.client != client:
-            self._homes.pop(client, None)
-            return Failure(f"the node now holds client {arrival.client}")
-        if isinstance(arrival.content, bytes) or arrival.client is not None:
-            # A failure that the client itself reports comes with a mark too: "" where its state was lost.
-            self._mark(client, arrival.state)
-        return arrival.content
+        Sent requests are removed from `unsent`, and accepted ones are added to `pending`.
+        """
+        ready = [client for client in unsent if client in self._node_of]
+        requests = [NodeRequest(self._node_of[c], c, self._digests.get(c, ""), unsent.pop(c)) for c in ready]
+        messages = self._link.push(requests, seconds) if requests else []
+        pending |= {message: client for message, client in zip(messages, ready, strict=True) if message}
+        return {c: "the SuperLink did not take the order" for c, m in zip(ready, messages, strict=True) if not m}
 
-    def _mark(self, client: ClientId, mark: str) -> None:
-        if mark != self._marks.get(client, ""):
-            self._marks[client] = mark
+    def _accept(self, client: ClientId, reply: NodeReply) -> bytes | Failure:
+        """Return the content of a reply; record the digest of the client's state, if the client itself replied."""
+        if reply.client is not None and reply.client != client:
+            self._node_of.pop(client, None)
+            return Failure(f"the node now holds client {reply.client}")
+        if isinstance(reply.content, bytes) or reply.client is not None:
+            # A failure that the client itself reports has a digest, too: "" if its state was lost.
+            self._record_digest(client, reply.digest)
+        return reply.content
+
+    def _record_digest(self, client: ClientId, digest: str) -> None:
+        if digest != self._digests.get(client, ""):
+            self._digests[client] = digest
             self._changed.add(client)
 
     def save(self, folder: Path, stamp: str) -> dict[ClientId, str]:
         written = {}
         for client in sorted(self._changed):
-            written[client] = f"{MARK_FILE}{client:06d}-{stamp}.safetensors"
-            write_atomically(folder / written[client], State(facts={"mark": self._marks[client]}).to_bytes())
+            written[client] = f"{DIGEST_FILE}{client:06d}-{stamp}.safetensors"
+            write_atomically(folder / written[client], State(facts={"mark": self._digests[client]}).to_bytes())
         self._changed.clear()
         return written
 
     def restore(self, folder: Path, files: Mapping[ClientId, str]) -> None:
-        self._marks = {
+        self._digests = {
             client: State.from_bytes((folder / name).read_bytes()).facts["mark"] for client, name in files.items()
         }
         self._changed.clear()
@@ -224,8 +248,8 @@ class Flower:
         )
 
     def close(self) -> None:
-        """Nodes stay, for the next run."""
+        """Do nothing: the nodes stay connected for the next run."""
 
 
-MARK_FILE = "mark-"
-"""What the names of a checkpoint's files begin with that hold marks rather than clients' states."""
+DIGEST_FILE = "mark-"
+"""The beginning of the names of a checkpoint's files that have digests of clients' states, and not the states."""

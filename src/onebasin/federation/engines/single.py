@@ -1,4 +1,4 @@
-"""Clients run one after the other in this process; what they remember is in the checkpoint's files."""
+"""The default engine: clients run one after the other in this process; their states are in the checkpoint's files."""
 
 from __future__ import annotations
 
@@ -34,10 +34,11 @@ class Single(EngineSettings):
 
 
 class InProcess:
-    """Runs clients one after the other. Torch works on one thread until `close`: all engines give equal bits.
+    """Runs clients one after the other.
 
-    A client's state is in memory from when it changes to when it is saved, and read again when the client is asked: so
-    memory holds the states of one round's clients, however many there are.
+    Until `close`, torch uses one thread, so that all engines give equal bits. A client's state is kept in memory only
+    from its change until the next `save`, and is then read from its file. So memory has the states of one round's
+    cohort, whatever the number of clients.
     """
 
     def __init__(self, client: Client) -> None:
@@ -47,15 +48,15 @@ class InProcess:
         self._states: dict[ClientId, State] = {}
         self._files: dict[ClientId, Path] = {}
 
-    def exchange(self, orders: Mapping[ClientId, bytes]) -> Iterator[Reply]:
-        for client, order in orders.items():
-            yield client, self.answer(client, order)
+    def exchange(self, requests: Mapping[ClientId, bytes]) -> Iterator[Reply]:
+        for client, request in requests.items():
+            yield client, self.answer(client, request)
 
-    def answer(self, client: ClientId, order: bytes) -> bytes | Failure:
-        """Run one client. Its state changes only if it has a reply to give."""
+    def answer(self, client: ClientId, request: bytes) -> bytes | Failure:
+        """Run one client, and return its reply. Its state changes only if there is a reply, and no failure."""
         state = self.state_of(client)
         try:
-            work = self._client.begin(client, state, order)
+            work = self._client.begin(client, state, request)
             after, reply = self._client.finish(state, self._client.train(work))
         except (WireError, NotFinite, TrainingFailed) as error:
             return Failure(f"{type(error).__name__}: {error}")
@@ -77,7 +78,7 @@ class InProcess:
         self._states.clear()
 
     def state_of(self, client: ClientId) -> State:
-        """Return what the client remembers; `EngineError` where its file is damaged or gone."""
+        """Return the state of a client. Raises EngineError if its file is missing or damaged."""
         if client in self._states or client not in self._files:
             return self._states.get(client, State())
         path = self._files[client]
@@ -87,7 +88,7 @@ class InProcess:
             raise EngineError(f"{path}: what client {client} remembers cannot be read: {error}") from None
 
     def put_state(self, client: ClientId, state: State) -> None:
-        """Have the client remember this."""
+        """Replace the state of a client."""
         self._states[client] = state
 
     def read_state(self, client: ClientId) -> bytes:

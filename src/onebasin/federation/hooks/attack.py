@@ -1,6 +1,6 @@
-"""Simulated attacks: clients of a study that send other updates than they trained.
+"""Simulated attacks, for studies: some clients send forged updates.
 
-What is poisoned goes through the same codec as any update, so that it is well-formed and only its values are hostile.
+A forged update is encoded like any other, so the message is well-formed, and only its values are hostile.
 """
 
 from __future__ import annotations
@@ -19,10 +19,12 @@ from onebasin.learning.local_training import Start, Trained
 
 
 class Attack(Settings):
-    """For studies: a `fraction` of the clients, drawn from the seed, sends forged updates.
+    """Forged updates of some clients, for studies (table `federation.attack`).
 
-    `sign-flip`: the update times -`strength`; `scale`: the update times `strength`; `noise`: normal noise in its place,
-    in each tensor with `strength` times the norm of the update.
+    kind: what they send. `sign-flip`: the update times -`strength`; `scale`: the update times `strength`; `noise`:
+    normal noise, in each tensor with `strength` times the norm of the update.
+    fraction: the share of the clients that are hostile, in all rounds; the run's seed selects them.
+    strength: the factor on the update, or on its norm.
     """
 
     exchange: ClassVar[str] = "onebasin.federation.hooks.attack:HostileClients"
@@ -41,7 +43,7 @@ class Attack(Settings):
 
 
 class HostileClients(Hook):
-    """Has some clients send forged updates."""
+    """Replaces the updates of hostile clients by forged ones, after their training."""
 
     def __init__(self, context: HookContext) -> None:
         super().__init__(context)
@@ -58,26 +60,25 @@ class HostileClients(Hook):
 
 
 def hostile_clients(attack: Attack | None, clients: int, seed: int) -> frozenset[int]:
-    """Return the clients that attack, in every round: a `fraction` of all, rounded, drawn from the run's seed."""
+    """Return the hostile clients: `attack.fraction` of all, rounded, selected by the run's seed."""
     if attack is None:
         return frozenset()
     order = torch.randperm(clients, generator=generator(seed, "attack"))
     return frozenset(order[: round(attack.fraction * clients)].tolist())
 
 
-def poisoned(attack: Attack, began: Mapping[str, torch.Tensor], trained: Trained, draws: torch.Generator) -> Trained:
-    """Return what a hostile client says it trained, where an honest one would say `trained`, from the weights `began`.
+def poisoned(attack: Attack, initial: Mapping[str, torch.Tensor], trained: Trained, draws: torch.Generator) -> Trained:
+    """Return the forged result of a hostile client's training.
 
-    `sign-flip`: the update turned round, times `strength`; `scale`: the update times `strength`; `noise`: normal noise
-    in its place, in each tensor `strength` times as long as the update.
+    initial: the weights before training. trained: the true result. draws: of the noise.
     """
     weights: Tensors = {}
     for name, value in trained.weights.items():
-        update = value - began[name]
+        update = value - initial[name]
         if attack.kind == "noise":
             noise = torch.randn(update.shape, generator=draws)
             forged = noise * (attack.strength * update.norm() / noise.norm().clamp_min(1e-30))
         else:
             forged = update * (attack.strength if attack.kind == "scale" else -attack.strength)
-        weights[name] = began[name] + forged
+        weights[name] = initial[name] + forged
     return replace(trained, weights=weights)

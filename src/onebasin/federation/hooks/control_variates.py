@@ -1,4 +1,4 @@
-"""Control variates: the server's travels to the clients, and the change of each client's back.
+"""Exchange of control variates: requests have the server's, replies have the change of the client's own.
 
 Karimireddy, Kale, Mohri, Reddi, Stich, Suresh: SCAFFOLD. ICML 2020 (arXiv 1910.06378), algorithm 1.
 """
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 class ControlVariateExchange(Hook):
-    """The slot `control` is c at the server and c_i at client i."""
+    """SCAFFOLD's control variates. The slot `control` is c in the server's state, and c_i in that of client i."""
 
     section: ClassVar[str] = "control"
 
@@ -52,7 +52,7 @@ class ControlVariateExchange(Hook):
     def reply_sections(
         self, work: Work, trained: Trained, state: State, slots: dict[str, Tensors]
     ) -> Iterator[Section]:
-        """SCAFFOLD, eq. 4, option II: the coded change of c_i; the slot is c_i as the server decodes it."""
+        """Yield the encoded change of c_i (SCAFFOLD, eq. 4, option II), and change c_i as the server decodes it."""
         common, own = self._received(work.message), self._own(state)
         recipe = self.context.config.training
         rate = (recipe.warmup_recipe if work.own else recipe).rate(work.round)

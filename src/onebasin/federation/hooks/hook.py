@@ -1,7 +1,7 @@
-"""What a choice adds to a round: the base of every hook.
+"""The base class of hooks: what a choice of the method adds to a round, on both sides.
 
-An objective, an aggregation rule or a guard of updates names its hook by reference (`exchange`). So settings do not
-import federations, and users can bring hooks of their own.
+An objective, an aggregation rule, a norm bound or privacy settings name their hook by reference (`exchange`). So
+settings need not import `federation`, and users can write hooks of their own.
 """
 
 from __future__ import annotations
@@ -40,9 +40,11 @@ class HookContext:
 
 @dataclass(frozen=True)
 class StartingPoint:
-    """Where a client begins: a model, and what the server has of it.
+    """The model from which a client starts.
 
-    known_model: the model to which the client's update is a delta. own: it is the client's own, not the global one.
+    weights, buffers: of the model.
+    known_model: the weights to which the client's update is a delta; the server has them, too.
+    own: the model is the client's own, not the global one.
     """
 
     weights: Tensors
@@ -52,9 +54,9 @@ class StartingPoint:
 
 
 class Hook:
-    """A part of a round on both sides. Every method does nothing by default.
+    """What a choice adds to a round at the server and at the clients. By default, every method does nothing.
 
-    A hook keeps no state of its own: what it remembers is in the server's or the client's `State`.
+    A hook has no state: what it keeps from round to round is in the server's or the client's `State`.
     """
 
     section: ClassVar[str] = ""
@@ -62,7 +64,7 @@ class Hook:
     in_replies: ClassVar[bool] = True
     """Whether replies have the section; else requests alone have it."""
     keeps_model: ClassVar[bool] = False
-    """Whether each client keeps its model after a round."""
+    """Whether each client keeps its trained model after a round."""
 
     def __init__(self, context: HookContext) -> None:
         self.context = context
@@ -70,26 +72,35 @@ class Hook:
     # The server
 
     def begin(self, state: State) -> None:
-        """Add to the server's state before the first round; the slot `weights` is there unless clients bring models."""
+        """Change the server's state before the first round.
+
+        The slot `weights` has the initial global model, unless clients start from their own models.
+        """
 
     def model_sections(self, state: State) -> Iterator[Section]:
-        """Yield what precedes the global model in a request, where that is sent by its values."""
+        """Yield the sections before the global model in a request, if the model is sent by its values."""
         yield from ()
 
     def request_sections(self, state: State) -> Iterator[Section]:
-        """Yield what requests to train have beside the model."""
+        """Yield the sections that requests to train have beside the model."""
         yield from ()
 
     def check(self, reply: CheckedReply) -> tuple[CheckedReply, str]:
-        """Return a decoded reply as it is to be aggregated, and a remark on it; `WireError` to refuse it."""
+        """Return the reply that is aggregated in the place of a decoded one, and a remark, "" for none.
+
+        Raises WireError to refuse the reply.
+        """
         return reply, ""
 
     def decode(self, body: bytes) -> Tensors:
-        """Return the tensors [by parameter] in the hook's section of a reply; `WireError`. The buffer averages them."""
+        """Decode the hook's section of a reply to tensors by parameter, whose mean is in `buffer.extra(section)`.
+
+        Raises WireError if it is malformed.
+        """
         raise NotImplementedError
 
     def before_aggregation(self, state: State, buffer: AggregationBuffer, round: int) -> None:
-        """Change the round's sums."""
+        """Change the server's state or the buffer, after the last reply of a round."""
 
     def after_aggregation(self, slots: dict[str, Tensors], buffer: AggregationBuffer) -> None:
         """Change the slots of the server's next state."""
@@ -97,7 +108,10 @@ class Hook:
     # The client
 
     def starting_point(self, point: StartingPoint, message: Message, state: State) -> StartingPoint:
-        """Return where the client begins; `WireError` for a request that lacks what the hook needs."""
+        """Return the starting point of the local phase, in the place of the one in the request.
+
+        Raises WireError if the request lacks what the hook needs.
+        """
         return point
 
     def correction(self, message: Message, state: State) -> Tensors:
@@ -105,21 +119,24 @@ class Hook:
         return {}
 
     def after_training(self, client: int, round: int, start: Start, trained: Trained) -> Trained:
-        """Return what the client takes for the result of its local phase."""
+        """Return the result of the local phase that is used in the place of `trained`."""
         return trained
 
     def report(self, report: Report) -> Report:
-        """Return the numbers that the client reports."""
+        """Return the report that is sent in the place of the client's true numbers."""
         return report
 
     def update(self, update: Tensors, facts: dict[str, Any], client: int, round: int) -> Tensors:
-        """Return the update that is encoded; `facts` may change."""
+        """Return the update that is encoded in the place of `update`. facts: of the client's next state; may change."""
         return update
 
     def reply_sections(
         self, work: Work, trained: Trained, state: State, slots: dict[str, Tensors]
     ) -> Iterator[Section]:
-        """Yield the hook's section of a reply to a request to train; `slots` of the next state may change."""
+        """Yield the hook's section of a reply to a request to train.
+
+        state: the client's state before the round. slots: of its next state; may change.
+        """
         yield from ()
 
 

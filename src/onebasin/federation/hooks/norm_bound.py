@@ -1,4 +1,4 @@
-"""Updates whose norm is bounded: longer ones are scaled or refused."""
+"""A bound on the norm of updates at the server: updates with a larger norm are scaled down or refused."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ if TYPE_CHECKING:
 
 
 class BoundedNorms(Hook):
-    """Has no update be longer than `method.norm_bound.limit`."""
+    """Scales down or refuses updates whose norm is above `method.norm_bound.limit`."""
 
     def check(self, reply: CheckedReply) -> tuple[CheckedReply, str]:
         bound = self.context.config.method.norm_bound
         assert bound is not None
         if reply.update is None:
             return reply, ""
-        found = length(reply.update)
-        if found <= bound.limit:
+        norm = length(reply.update)
+        if norm <= bound.limit:
             return reply, ""
-        problem = f"the update's norm is {found:.6g}; method.norm_bound.limit is {bound.limit:g}"
+        problem = f"the update's norm is {norm:.6g}; method.norm_bound.limit is {bound.limit:g}"
         if bound.over == "reject":
             raise WireError(problem)
-        return replace(reply, update=shortened(reply.update, bound.limit / found)), f"clipped: {problem}"
+        return replace(reply, update=shortened(reply.update, bound.limit / norm)), f"clipped: {problem}"

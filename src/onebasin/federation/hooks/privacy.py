@@ -1,4 +1,4 @@
-"""Differential privacy of a client's whole data: updates of bounded length, normal noise, and what that is worth.
+"""Differential privacy of all data of a client: clipped updates, normal noise, and the accountant of the budget.
 
 Dwork, Roth: The Algorithmic Foundations of Differential Privacy. 2014, appendix A (the Gaussian mechanism); McMahan,
 Ramage, Talwar, Zhang: Learning Differentially Private Recurrent Language Models. ICLR 2018 (arXiv 1710.06963).
@@ -34,14 +34,14 @@ if TYPE_CHECKING:
     from onebasin.federation.server.replies import CheckedReply
 
 SECRET = "secret"
-"""The fact that holds what noise is drawn from, in hexadecimal digits."""
+"""The fact with the secret from which noise is drawn, in hexadecimal digits."""
 
 _SECRET_BYTES = 32
 _KEY_BYTES = 16
 
 
 class PrivateUpdates(Hook):
-    """Clips updates and adds noise to them, at the client or to the server's sum."""
+    """Clips updates, and adds noise to each of them at the client, or to their sum at the server."""
 
     def __init__(self, context: HookContext) -> None:
         super().__init__(context)
@@ -50,7 +50,7 @@ class PrivateUpdates(Hook):
         self._privacy: Privacy = privacy
 
     def begin(self, state: State) -> None:
-        """Raise `ConfigError` where a run sends what noise does not cover, or has no accountant."""
+        """Raise ConfigError if the model has buffers, which are sent without noise, or if there is no accountant."""
         config, buffers = self.context.config, len(self.context.protocol.buffers)
         if buffers:
             raise ConfigError(
@@ -60,7 +60,7 @@ class PrivateUpdates(Hook):
         epsilon(self._privacy, 1)
 
     def check(self, reply: CheckedReply) -> tuple[CheckedReply, str]:
-        if self._privacy.at == "server" and reply.update is not None:  # codecs may have made it longer
+        if self._privacy.at == "server" and reply.update is not None:  # a lossy codec may have increased the norm
             reply = replace(reply, update=clipped(reply.update, self._privacy))
         return reply, ""
 
@@ -73,7 +73,7 @@ class PrivateUpdates(Hook):
         buffer.update.change(lambda summed: noised(summed, deviation, secret, round))
 
     def report(self, report: Report) -> Report:
-        return replace(report, examples=1, steps=0, loss=math.nan)  # counts and losses have no noise
+        return replace(report, examples=1, steps=0, loss=math.nan)  # the true numbers would be sent without noise
 
     def update(self, update: Tensors, facts: dict[str, Any], client: int, round: int) -> Tensors:
         update = clipped(update, self._privacy)
@@ -84,15 +84,15 @@ class PrivateUpdates(Hook):
 
 
 def clipped(update: Tensors, privacy: Privacy) -> Tensors:
-    """Return the update, shortened to `privacy.clip` if it is longer."""
-    found = length(update)
-    return update if found <= privacy.clip else shortened(update, privacy.clip / found)
+    """Return the update, scaled down to the norm `privacy.clip` if its norm is larger."""
+    norm = length(update)
+    return update if norm <= privacy.clip else shortened(update, privacy.clip / norm)
 
 
 def secret_of(facts: Mapping[str, Any], privacy: Privacy, seed: int, *path: str | int) -> str:
-    """Return what noise is to be drawn from: what is remembered, else a new secret of the operating system's.
+    """Return the secret from which noise is drawn: the one in `facts`, or else a new one from the operating system.
 
-    With `seeding` "run" it follows from the run's seed and the path: repeatable, and known to all who know the seed.
+    With ``seeding="run"`` it is derived from the run's seed and the path; it is then known to all who know the seed.
     """
     if privacy.seeding == "run":
         return f"{derive(seed, 'noise', *path):016x}"
@@ -100,10 +100,10 @@ def secret_of(facts: Mapping[str, Any], privacy: Privacy, seed: int, *path: str 
 
 
 def noised(tensors: Tensors, deviation: float, secret: str, round: int) -> Tensors:
-    """Return the tensors plus normal noise of this standard deviation.
+    """Return the tensors plus normal noise with this standard deviation.
 
-    It follows from the secret and from what it is added to. So what is sent again is the same again, and of two
-    different updates, asked for by whoever hopes that their noise cancels out, each has noise of its own.
+    The noise is derived from the secret, the round and the tensors. So a repeated request gets the same bytes again,
+    and two different updates, requested in the hope that their noise cancels out, have different noise.
     """
     content = round.to_bytes(8, "little") + flatten(tensors).numpy().tobytes()
     key = blake2b(content, key=bytes.fromhex(secret), digest_size=_KEY_BYTES).digest()
@@ -115,11 +115,11 @@ def noised(tensors: Tensors, deviation: float, secret: str, round: int) -> Tenso
 
 
 def epsilon(privacy: Privacy, rounds: int) -> float:
-    """Return the epsilon, at `privacy.delta`, of a client that took part in so many rounds; infinite without noise.
+    """Return the epsilon, for `privacy.delta`, of a client that takes part in `rounds` rounds; infinite without noise.
 
-    Neighbours differ in all data of one client: its clipped update may turn round, so the sensitivity is twice the
-    clip. That others do not know who takes part is not counted on: that follows from the run's seed. `ConfigError`
-    without the accountant.
+    Neighbouring federations differ in all data of one client. Its clipped update may be reversed, so the sensitivity is
+    twice the clip. Client sampling does not reduce epsilon, since the cohorts follow from the run's seed.
+    Raises ConfigError if the accountant is not installed.
     """
     try:
         import dp_accounting
@@ -134,14 +134,14 @@ def epsilon(privacy: Privacy, rounds: int) -> float:
 
 
 def budget(config: RunConfig, clients: int, rounds: int) -> dict[str, Any] | None:
-    """Return what so many rounds have cost the client that took part most often; None if nothing was promised.
+    """Return the privacy budget that the first `rounds` rounds spent; None without privacy settings.
 
-    Its epsilon is None where there was no noise.
+    It is that of the client that took part in the most rounds. Its `epsilon` is None if there was no noise.
     """
     privacy = config.method.privacy
     if privacy is None:
         return None
-    parts = Counter(client for round in range(1, rounds + 1) for client in cohort(config, clients, round))
-    most = max(parts.values())
+    rounds_of = Counter(client for round in range(1, rounds + 1) for client in cohort(config, clients, round))
+    most = max(rounds_of.values())
     spent = epsilon(privacy, most) if privacy.noise else None
     return {"epsilon": spent, "delta": privacy.delta, "rounds": most, "noise": privacy.at}

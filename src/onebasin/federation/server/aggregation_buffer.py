@@ -1,4 +1,4 @@
-"""The replies of a round, aggregated as they come: running means, or whole models where a rule sees each."""
+"""The replies of a round, aggregated as they arrive: running means, or whole models if the rule needs every one."""
 
 from __future__ import annotations
 
@@ -21,17 +21,24 @@ if TYPE_CHECKING:
     from onebasin.alignment.repair import Statistics
 
 EXTREME = 1e6
-"""A magnitude that no weight, and no statistic, of a working model has."""
+"""Weights and statistics of working models are smaller than this."""
 
 
 @dataclass
 class AggregationBuffer:
-    """What came back in a round.
+    """The accepted replies of a round.
 
-    parameters, buffer_layout: the layouts. whole: keep whole models instead of means. update, model, buffers: running
-    means of deltas to the global model, of clients' own models, and of buffers. steps: the weighted sum of local steps
-    of updates. updates: how many deltas were added to `update`. remarks: on replies that were changed or left out.
-    raw_updates: bytes, where they are forwarded.
+    parameters, buffer_layout: the layouts of parameters and buffers.
+    whole: store whole models in `models` instead of running means.
+    update: running mean of the updates to the global model.
+    updates: the number of updates in `update`. steps: the weighted sum of their numbers of local steps.
+    model: running mean of the clients' own models.
+    buffers: running mean of the buffers.
+    extras: running means of the hooks' sections.
+    models: whole models, if `whole` is set.
+    statistics: weight and statistics of each client that sent statistics.
+    remarks: by client, on a reply that was left out.
+    raw_updates: encoded updates, if they are forwarded.
     """
 
     parameters: Layout
@@ -53,7 +60,7 @@ class AggregationBuffer:
         self.buffers = WeightedMean(self.buffer_layout)
 
     def extra(self, section: str) -> WeightedMean:
-        """Return the running mean of a hook's section, which has the layout of the parameters."""
+        """Return the running mean of a hook's section; its tensors have the layout of the parameters."""
         return self.extras.setdefault(section, WeightedMean(self.parameters))
 
     def add_update(self, one: ClientModel, common: Tensors) -> None:
@@ -76,12 +83,12 @@ class AggregationBuffer:
         self.buffers.add(one.buffers, one.weight)
 
     def drop_extreme(self) -> set[ClientId]:
-        """Drop whole models and statistics with numbers that no training leads to; return their clients."""
+        """Drop whole models and statistics with values beyond `EXTREME`; return their clients."""
         received = [(one.client, one.state) for one in self.models]
         received += [(client, found) for client, (_, found) in self.statistics.items()]
         extreme = {client for client, tensors in received if any(map(_is_extreme, tensors.values()))}
         self.models = [one for one in self.models if one.client not in extreme]
-        self.statistics = {client: told for client, told in self.statistics.items() if client not in extreme}
+        self.statistics = {client: found for client, found in self.statistics.items() if client not in extreme}
         return extreme
 
     @property
@@ -89,12 +96,12 @@ class AggregationBuffer:
         return not self.models and not self.update.weight and not self.model.weight
 
     def to_state(self) -> State:
-        """Return all that was added, as tensors and JSON values."""
+        """Return the content of the buffer, as tensors and JSON values."""
         slots, weights = {}, {}
         for name, mean in self._means():
             slots[name], weights[name] = clone(mean.sums), mean.weight  # sums are added to in place
-        for place, one in enumerate(self.models):
-            slots[f"weights/{place}"], slots[f"buffers/{place}"] = one.weights, one.buffers
+        for index, one in enumerate(self.models):
+            slots[f"weights/{index}"], slots[f"buffers/{index}"] = one.weights, one.buffers
         slots |= {f"statistics/{client}": found for client, (_, found) in self.statistics.items()}
         raw = {str(one.client): torch.frombuffer(bytearray(one.body), dtype=torch.uint8) for one in self.raw_updates}
         facts = {
@@ -109,7 +116,7 @@ class AggregationBuffer:
         return State({**slots, "raw updates": raw}, facts)
 
     def fill(self, state: State) -> None:
-        """Put back what `to_state` returned, into an empty buffer."""
+        """Restore the content that `to_state` returned; the buffer must be empty."""
         facts: dict[str, Any] = state.facts
         for name in facts["weights"]:
             if name.startswith("extra/"):

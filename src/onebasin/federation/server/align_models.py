@@ -1,4 +1,4 @@
-"""Finding neuron orders: the permutations that bring clients' models into one order."""
+"""Neuron alignment at the server: finding the permutations that bring clients' models into one order."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from onebasin.symmetry.spec import Perms, PermutationSpec
 
 
 class ModelAligner:
-    """Matches models to the global one, or to each other where there is none yet."""
+    """Matches clients' models to the global model, or to each other if there is none yet."""
 
     def __init__(self, method: Method, neurons: NeuronMessages, seed: int) -> None:
         self._method, self._neurons, self._seed = method, neurons, seed
@@ -24,9 +24,10 @@ class ModelAligner:
     def by_signatures(
         self, signatures: Mapping[ClientId, Tensors], weights: Mapping[ClientId, float], common: Tensors | None
     ) -> dict[ClientId, Perms]:
-        """Return each client's permutations to the order of the global model, or to a common one of their own.
+        """Return the permutations of each client's model to the common order, from signatures.
 
-        weights: of the clients, by which a common order is found. common: the global model's state, if there is one.
+        signatures: decoded responses, by client. weights: of the clients, if they are matched to each other.
+        common: the state of the global model; None if there is none, then the clients are matched to each other.
         """
         responses = self._neurons.responses
         if common is not None:
@@ -37,9 +38,10 @@ class ModelAligner:
         return self._common_order(responses.spec, signatures, weights)
 
     def by_models(self, models: list[ClientModel], common: Tensors | None) -> dict[ClientId, Perms]:
-        """Return the permutations of models to the common order, by weights or activations.
+        """Return the permutations of clients' models to the common order, from weights or activations.
 
-        Models that joined before are matched only where settings ask for it. common: the global model's state.
+        Models that started from the global one are matched only with `alignment.every_round`.
+        common: as in `by_signatures`.
         """
         spec = self._neurons.spec
         tensors = {one.client: one.state for one in models}
@@ -60,7 +62,7 @@ class ModelAligner:
     def _common_order(
         self, spec: PermutationSpec, tensors: Mapping[ClientId, Tensors], weights: Mapping[ClientId, float]
     ) -> dict[ClientId, Perms]:
-        """Return the permutations of several models to an order in which all are near to each other."""
+        """Match several models to each other, and return the permutations of each to one order."""
         clients, models = list(tensors), list(tensors.values())
         perms = align(spec, models, [weights[client] for client in clients], self._seed)
         if self._method.alignment.refine:

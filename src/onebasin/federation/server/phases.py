@@ -1,8 +1,9 @@
 """The phases of a round: which clients are asked for what, and what follows from their replies.
 
-A round is a chain of exchanges. The first is always to train. If clients sent signatures, the server finds their neuron
-order and asks for their models in it. If the method adopts one client's model and there is none yet, the server asks
-the client with the most examples for its model. When no phase follows, the replies are aggregated.
+A round is a sequence of exchanges. In the first one, all clients of the cohort train. If they sent signatures, the
+server finds the common neuron order, and requests their models in this order. If the method adopts one client's model,
+and there is no global model yet, the server requests the model of the client with the most examples. After the last
+exchange the replies are aggregated.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ Requests = dict[ClientId, Request]
 
 
 def training_requests(method: Method, state: State, cohort: Iterable[ClientId], scored: bool) -> Requests:
-    """Return what the clients of a cohort are asked for at first. scored: clients also score their models."""
+    """Return the requests of the first exchange of a round. scored: clients also score their models."""
     score = Request.SCORE if method.scored_by_clients and scored else Request(0)
     if not method.federated:
         return dict.fromkeys(cohort, Request.TRAIN | Request.KEEP_MODEL | score)
@@ -30,7 +31,7 @@ def training_requests(method: Method, state: State, cohort: Iterable[ClientId], 
 
 
 def _training_request(method: Method, state: State, client: ClientId) -> Request:
-    """Return what one client is asked for: the delta to the global model, or what its own model needs to join."""
+    """Return the request to one client: for an update to the global model, or for its own model to be merged."""
     asked = Request.TRAIN
     if method.sketched and str(client) not in state.slots.get("sketches", {}):
         asked |= Request.SEND_SKETCH
@@ -48,12 +49,12 @@ def _training_request(method: Method, state: State, client: ClientId) -> Request
 
 
 def requests_in_order(orders: Mapping[ClientId, Perms]) -> Requests:
-    """Return the requests for models in the neuron order that signatures led to."""
+    """Return the requests for models in the neuron order that was found from signatures."""
     return dict.fromkeys(orders, Request.SEND_MODEL)
 
 
 def adoption_request(reports: Mapping[ClientId, Report]) -> Requests:
-    """Return the request for the model of the client with the most examples; of equals, the first."""
+    """Return the request for the model of the client with the most examples; of several, the first."""
     chosen = max(reports, key=lambda client: (reports[client].examples, -client))
     return {chosen: Request.SEND_MODEL}
 
@@ -65,10 +66,11 @@ def next_requests(
     orders: Mapping[ClientId, Perms],
     received_models: bool,
 ) -> Requests:
-    """Return what follows an exchange; {} where the replies can be aggregated.
+    """Return the requests of the next exchange; {} if the replies can be aggregated.
 
-    reports: of the clients that replied. orders: the neuron orders that their signatures led to. received_models: the
-    round has models or updates already.
+    reports: of the clients that replied.
+    orders: the permutations that were found from their signatures, by client.
+    received_models: the server has received models or updates in this round.
     """
     if orders:
         return requests_in_order(orders)

@@ -1,4 +1,4 @@
-"""Repair of a merged model: its neurons' statistics become the mean of its parts'."""
+"""Repair of a merged model: its neurons get the mean statistics of the models that were merged."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Replies: one pass that decodes and checks what a client sent, and builds no model."""
+"""Replies: decoding and checking, in one pass that builds no model."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class OwnModel:
-    """A client's whole model, as it was sent: its `weights`, or a seed and a delta, or a seed and a mask."""
+    """A client's whole model as it was sent: by its weights, by a seed and a delta, or by a seed and a mask."""
 
     weights: Tensors | None = None
     seed: int | None = None
@@ -30,7 +30,7 @@ class OwnModel:
     mask: Tensors | None = None
 
     def build(self, protocol: Protocol) -> Tensors:
-        """Return the weights [by parameter]; a seed costs the building of a model."""
+        """Return the weights by parameter. For a seed, this builds the model."""
         if self.weights is not None:
             return self.weights
         assert self.seed is not None
@@ -43,10 +43,17 @@ class OwnModel:
 
 @dataclass(frozen=True)
 class CheckedReply:
-    """A reply that has the sections that were asked for, decoded.
+    """A decoded reply with exactly the sections that were requested.
 
-    update: the delta to the global model; None where the client sent an `own_model`, or none. raw_update: its bytes.
-    sketch: the bytes, which decode. extra: what hooks' sections hold, by section.
+    report: the client's numbers.
+    update: to the global model, by parameter; None if the client sent its own model, or none.
+    own_model: the client's whole model; None for none.
+    buffers: of the model; {} for none.
+    signatures: responses of the model's neurons; None for none.
+    sketch: encoded, known to be well-formed; None for none.
+    statistics: of the model's neurons; None for none.
+    raw_update: the encoded update.
+    extra: the decoded sections of hooks, by section.
     """
 
     report: Report
@@ -61,7 +68,7 @@ class CheckedReply:
 
     @property
     def is_coded(self) -> bool:
-        """Whether it has values that were encoded by a codec, and decoded here to the same ones."""
+        """Whether it has values that a codec encoded; they were decoded to exactly those that the client meant."""
         return any((self.update, self.own_model, self.buffers, self.extra))
 
 
@@ -72,10 +79,13 @@ def read_reply(
     context: CodingContext,
     history: ChangeHistory | None = None,
 ) -> CheckedReply:
-    """Return what a reply has; `WireError` if it is damaged, of another run, or not what was asked for.
+    """Decode and check a reply.
 
-    `Diverged` if it decodes to other values than its client encoded. context: names the client and the round. history:
-    what both sides know of each value of an update.
+    request: what the client was asked for.
+    context: the client and the round, and the models that both sides know.
+    history: of the changes of each value, which both sides know.
+    Raises WireError if the reply is damaged, of another run, client or round, or has other sections than requested;
+    Diverged, a WireError, if it decodes to other values than the client encoded.
     """
     message = protocol.read(reply, context.sender)
     if message.round != context.round:
@@ -107,7 +117,7 @@ def read_reply(
 
 
 def require_buffers_like(reply: CheckedReply, common: Tensors) -> None:
-    """Raise `WireError` for a buffer that is infinite where that of the global model is not."""
+    """Raise WireError if a buffer has infinite values where that of the global model has finite ones."""
     for name, value in reply.buffers.items():
         if value.is_floating_point() and bool((torch.isinf(value) & torch.isfinite(common[name])).any()):
             raise WireError(f"{name} has infinite values where the common model has none")

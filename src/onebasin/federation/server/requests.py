@@ -1,4 +1,4 @@
-"""Requests: what a client is sent so that it can do what it is asked for."""
+"""Requests: encoding what the server asks of a client, with the model and the hooks' sections that this needs."""
 
 from __future__ import annotations
 
@@ -15,10 +15,12 @@ from onebasin.wire.message import SERVER, Kind, Section
 
 @dataclass(frozen=True)
 class RequestKey:
-    """All that a request depends on in a round: clients with equal keys get the same bytes.
+    """Everything that a request depends on within a round: clients with equal keys get the same bytes.
 
-    first: the client has never received a model. reordered: the client, if it must take a neuron order. version: of the
-    global model that it has, where requests encode deltas; None for none.
+    request: what it asks for.
+    first: the client has never received a model.
+    reordered: the client, if it must take a neuron order; else None.
+    version: of the global model that the client has, if requests encode deltas; None for none.
     """
 
     request: Request
@@ -28,7 +30,7 @@ class RequestKey:
 
 
 def encode_request(protocol: Protocol, state: State, round: int, key: RequestKey) -> bytes:
-    """Return the message, from the server's state. `NotFinite` for a model that no codec can encode."""
+    """Encode a request from the server's state. Raises NotFinite if the global model has NaN or infinite values."""
     sections = [write_request(key.request)]
     if key.request.brings_model and "weights" in state.slots:
         sections += _model_sections(protocol, state, round, key)
@@ -41,27 +43,27 @@ def encode_request(protocol: Protocol, state: State, round: int, key: RequestKey
 
 
 def _model_sections(protocol: Protocol, state: State, round: int, key: RequestKey) -> list[Section]:
-    """Return the global model: as a seed, as deltas since the client's version, or as values."""
+    """Return the sections of the global model: a seed, the deltas since the client's version, or its values."""
     kind = Kind.INIT if key.first else Kind.UPDATE
     sections: list[Section] = []
     seed = state.facts["base"]
-    untouched = seed is not None and round == 1
+    is_initial = seed is not None and round == 1
     broadcast = broadcast_model(state)
     if broadcast is not None:
         sections += catch_up(protocol, state, broadcast, key.version, seed)
-    elif untouched:
+    elif is_initial:
         sections.append(write_seed(seed))
     else:
         for hook in protocol.hooks:
             sections += hook.model_sections(state)
         sections.append(Section(kind, "weights", protocol.downlink.body(state.slots["weights"], CodingContext())))
-    if len(protocol.buffers) and not untouched:
+    if len(protocol.buffers) and not is_initial:
         sections.append(Section(kind, "buffers", protocol.exact.encode(state.slots["buffers"])))
     return sections
 
 
 def _order_section(protocol: Protocol, state: State, client: ClientId) -> Section:
-    from onebasin.federation.neuron_messages import NewOrder  # alignment is for methods that align
+    from onebasin.federation.neuron_messages import NewOrder  # other methods need not load `alignment`
 
     order = NewOrder(state.facts["frames"][str(client)], state.slots[f"frame/{client}"])
     return Section(Kind.ALIGN, "permutation", protocol.neurons.write_permutations(order))

@@ -1,4 +1,4 @@
-"""A round in progress: what was asked for, what has come back, and which phase comes next."""
+"""A round in progress: what was requested, what was received, and the neuron orders that were found."""
 
 from __future__ import annotations
 
@@ -17,15 +17,17 @@ if TYPE_CHECKING:
     from onebasin.symmetry.spec import Perms
 
 PREFIX = "round/"
-"""The prefix of the slots and facts that a saved server has in the middle of a round."""
+"""The prefix of the slots and facts of a round in progress in a saved server."""
 
 
 @dataclass
 class RoundInProgress:
     """The part of the server's state that ends with the round.
 
-    requests: what each client was asked for in the current exchange; a client that has replied is no longer there.
-    orders: permutations that clients apply to their own models, or that the server found for them.
+    result: reports, failures and remarks so far.
+    buffer: the replies that were accepted so far.
+    requests: what each client was asked for in the current exchange; clients that have replied are removed.
+    orders: the permutations of clients' models to the common neuron order that were found in this round.
     """
 
     result: RoundResult
@@ -34,7 +36,7 @@ class RoundInProgress:
     orders: dict[ClientId, Perms] = field(default_factory=dict)
 
     def into(self, state: State) -> State:
-        """Return a state that has the round, too."""
+        """Return the server's state together with the round."""
         buffer = self.buffer.to_state()
         slots: dict[str, Tensors] = {f"{PREFIX}buffer/{slot}": tensors for slot, tensors in buffer.slots.items()}
         slots |= {f"{PREFIX}order/{client}": perms for client, perms in self.orders.items()}
@@ -48,7 +50,7 @@ class RoundInProgress:
 
     @classmethod
     def out_of(cls, state: State, buffer: AggregationBuffer) -> tuple[RoundInProgress, State]:
-        """Return the round that `into` wrote, and the state without it. buffer: an empty one."""
+        """Return the round that `into` wrote, and the state without it. buffer: empty; it is filled."""
         state = State(state.slots, deepcopy(state.facts))
         inner = f"{PREFIX}buffer/"
         slots = {slot.removeprefix(inner): tensors for slot, tensors in state.slots.items() if slot.startswith(inner)}

@@ -1,4 +1,4 @@
-"""The server: opens a round (who takes part, what they are sent) and closes it (what came back, what failed)."""
+"""The server: it opens a round with requests, and closes it with the replies and the next global model."""
 
 from __future__ import annotations
 
@@ -42,22 +42,35 @@ from onebasin.wire.ledger import Decoded
 if TYPE_CHECKING:
     from onebasin.alignment.sketches import Sketch
 
-Orders = Mapping[ClientId, bytes]
+EncodedRequests = Mapping[ClientId, bytes]
+"""The requests of an exchange, by client."""
 
 
 class Server:
-    """One end of a run; all that it remembers is in `state`, and in `round` until the round ends.
+    """The server of a run. Its state is in `state`, and in `round` for a round in progress.
 
-    Slots of the state: `weights`, `buffers` (the global model, absent until there is one; or the signs on which
-    personal masks agree), what hooks and the rule keep (`control`, `momentum`, ...), `held`, `moved`, `log` (see
-    downlink_deltas.py),
-    `sketches` (as the clients sent them), `frame/CLIENT` (permutations that a client has not yet confirmed).
-    Facts: `met` (clients that have received a model), `merged` (those whose own models have joined the global one),
-    `frames` (the round in which permutations were found), `base` (the seed of the model from which all deltas count, if
-    it has one), `holds` (the versions of the global model that clients have).
+    Slots of the state:
+    `weights`, `buffers`: the global model, absent until there is one; with personal masks, the signs of the overlap;
+    `control`, `momentum`, ...: what hooks and the aggregation rule keep;
+    `held`, `moved`, `log`: the last version of the global model, its history of changes, the encoded deltas
+    (downlink_deltas.py);
+    `sketches`: of clients' inputs, encoded;
+    `frame/CLIENT`: permutations that a client has not yet confirmed.
+
+    Facts of the state:
+    `met`: the clients that have received a model;
+    `merged`: the clients whose own models were merged into the global model;
+    `frames`: the rounds in which the permutations of `frame/CLIENT` were found;
+    `base`: the seed of the initial model (version 0); None if no seed determines it;
+    `holds`: the versions of the global model that clients have;
+    `since`: the version after which the log has all deltas.
     """
 
     def __init__(self, config: RunConfig, task: Task) -> None:
+        """Make the server before round 1.
+
+        Raises ConfigError or ValueError if the configuration does not go with the task's data or model.
+        """
         self.config, self.method = config, config.method
         self.clients = len(task.parts)
         self._check_cohorts()
@@ -82,59 +95,61 @@ class Server:
 
     @property
     def result(self) -> RoundResult:
-        """Return what the current round has come to."""
+        """The result of the current round so far."""
         return self.round.result
 
     @property
     def has_model(self) -> bool:
+        """Whether there is a global model."""
         return "weights" in self.state.slots
 
     def save(self) -> State:
-        """Return the whole state, also in the middle of a round, between two exchanges."""
+        """Return the whole state, also between two exchanges of a round."""
         return self.round.into(self.state)
 
     def restore(self, saved: State) -> None:
-        """Go on from what `save` returned."""
+        """Continue from a state that `save` returned."""
         self.round, self.state = RoundInProgress.out_of(saved, self._empty_buffer())
 
-    def open(self, round: int) -> Orders:
-        """Return the round's first requests, client by client."""
+    def open(self, round: int) -> EncodedRequests:
+        """Begin a round, and return the requests of its first exchange."""
         self.round = RoundInProgress(RoundResult(round), self._empty_buffer())
         clients = cohort(self.config, self.clients, round)
-        return self._ask(training_requests(self.method, self.state, clients, self.is_evaluated(round)))
+        return self._encode(training_requests(self.method, self.state, clients, self.is_evaluated(round)))
 
-    def close(self, replies: Iterable[Reply]) -> Orders:
-        """Take the replies, each once and in a fixed order; return further requests of the round, or none.
+    def close(self, replies: Iterable[Reply]) -> EncodedRequests:
+        """End an exchange with its replies; return the requests of the next one, or {} if the round is complete.
 
-        A reply that is malformed, foreign or not finite is a failure, recorded with its reason; it changes nothing.
+        replies: in a fixed order, so that sums are the same bit for bit. A reply that is malformed, of another run, or
+        not finite is recorded as a failure with its reason, and has no other effect.
         """
         reports: dict[ClientId, Report] = {}
         signatures: dict[ClientId, Tensors] = {}
         for client, reply in replies:
-            checked = self._received(client, reply)
+            checked = self._accepted(client, reply)
             if checked is not None:
                 reports[client] = checked.report
                 if checked.signatures is not None:
                     signatures[client] = checked.signatures
         self.result.reports = {**reports, **self.result.reports}
         if signatures:
-            self._find_orders(signatures, reports)
+            self._find_neuron_orders(signatures, reports)
         orders = self.round.orders if signatures else {}
         following = next_requests(self.method, self.state, reports, orders, not self.round.buffer.empty)
         if following:
-            return self._ask(following)
+            return self._encode(following)
         self._aggregate()
         return {}
 
     def is_evaluated(self, round: int) -> bool:
-        """Return whether the model is scored after this round: every so many, and after the last."""
+        """Return whether models are scored after a round: in each `evaluate_every`-th round, and after the last."""
         federation = self.config.federation
         return round % federation.evaluate_every == 0 or round == federation.rounds
 
     # Replies
 
-    def _received(self, client: ClientId, reply: bytes | Failure) -> CheckedReply | None:
-        """Return a reply that was checked and taken; None for a failure, which is recorded."""
+    def _accepted(self, client: ClientId, reply: bytes | Failure) -> CheckedReply | None:
+        """Check a reply, and add it to the round; return None for a failure, which is recorded."""
         request = self.round.requests.pop(client, None)
         if request is None:
             self.result.remarks[client] = "a reply came that nobody asked for, or a second one; it was not read"
@@ -152,14 +167,14 @@ class Server:
 
     def _record_failure(self, client: ClientId, reason: str) -> None:
         self.result.failures[client] = reason
-        if reason.startswith(WireError.__name__):  # it may no longer have the model that it is thought to have
+        if reason.startswith(WireError.__name__):  # the client may have lost the version that it is believed to have
             self.state.facts["holds"].pop(str(client), None)
         if reason.startswith(Diverged.__name__):
             self.state.facts["holds"][str(client)] = DIVERGED
             self.result.decoded += Decoded(different=1)
 
     def _checked(self, client: ClientId, reply: bytes, request: Request) -> CheckedReply:
-        """Return a reply, decoded and as hooks permit it; `WireError`."""
+        """Return a decoded reply after the checks of all hooks. Raises WireError if it is refused."""
         try:
             checked = read_reply(self.protocol, reply, request, self._context(client, request), self._history(request))
         except Diverged:
@@ -210,20 +225,20 @@ class Server:
         return float(report.examples) if self.config.federation.weighting == "examples" else 1.0
 
     def _context(self, client: ClientId, request: Request) -> CodingContext:
-        """Return the coding context of a client's reply: its round, and the model from which it began."""
-        began = flatten(self.state.slots["weights"]) if self.has_model else None
-        base = began if self.protocol.sends_deltas and request.brings_model else None
-        return CodingContext(self.protocol.run, self.result.round, client, known_model=began, base_model=base)
+        """Return the coding context of a client's reply: its round, and the model from which it started."""
+        start_model = flatten(self.state.slots["weights"]) if self.has_model else None
+        base = start_model if self.protocol.sends_deltas and request.brings_model else None
+        return CodingContext(self.protocol.run, self.result.round, client, known_model=start_model, base_model=base)
 
     def _history(self, request: Request) -> ChangeHistory | None:
-        """Return what both sides know of each value of an update."""
+        """Return the history of changes of each value, which both sides know; None for none."""
         model = broadcast_model(self.state)
         return model.change_history if model is not None and request.brings_model else None
 
     # The next model
 
-    def _find_orders(self, signatures: Mapping[ClientId, Tensors], reports: Mapping[ClientId, Report]) -> None:
-        """Find the neuron order of those who sent signatures; they receive it with the next request."""
+    def _find_neuron_orders(self, signatures: Mapping[ClientId, Tensors], reports: Mapping[ClientId, Report]) -> None:
+        """Find the permutations of the clients that sent signatures; the next requests have them."""
         slots = self.state.slots
         common = slots["weights"] | slots["buffers"] if self.has_model else None
         weights = {client: self._weight(report) for client, report in reports.items()}
@@ -267,7 +282,7 @@ class Server:
         return None
 
     def _errors_of_alignment(self) -> tuple[type[ValueError], ...]:
-        """Return what merging raises for well-formed replies, where the method merges."""
+        """Return the errors that merging raises for well-formed replies; () if the method does not merge."""
         if not self.aggregator.needs_whole_models:
             return ()
         from onebasin.alignment.models import NotFiniteWeights
@@ -289,7 +304,7 @@ class Server:
         return slots
 
     def _keep_orders(self) -> None:
-        """Keep the permutations that clients are to receive until they have replied."""
+        """Keep the permutations for the clients' next requests until they have replied."""
         for client, perms in self.round.orders.items():
             self.state.slots[f"frame/{client}"] = perms
             self.state.facts["frames"][str(client)] = self.result.round
@@ -300,43 +315,43 @@ class Server:
 
     # Requests
 
-    def _ask(self, requests: Requests) -> Orders:
-        """Return the encoded requests: clients that need the same get the same bytes.
+    def _encode(self, requests: Requests) -> EncodedRequests:
+        """Encode requests; clients that need the same content get the same bytes.
 
-        A model that has diverged beyond what the codec can encode goes to nobody; every client's failure says so.
+        If the global model has values that the codec cannot encode, nothing is sent; each client's failure says so.
         """
         self.round.requests = dict(requests)
         received = set(self.state.facts["met"])
-        encoded: dict[RequestKey, bytes] = {}
-        orders: dict[ClientId, bytes] = {}
+        by_key: dict[RequestKey, bytes] = {}
+        encoded: dict[ClientId, bytes] = {}
         try:
             for client, request in requests.items():
                 reordered = client if f"frame/{client}" in self.state.slots else None
                 version = self.state.facts["holds"].get(str(client))
                 key = RequestKey(request, client not in received, reordered, version)
-                if key not in encoded:
-                    encoded[key] = encode_request(self.protocol, self.state, self.result.round, key)
-                orders[client] = encoded[key]
+                if key not in by_key:
+                    by_key[key] = encode_request(self.protocol, self.state, self.result.round, key)
+                encoded[client] = by_key[key]
         except NotFinite as error:
             self.result.failures |= dict.fromkeys(requests, f"the common model cannot be sent: {error}")
             return {}
         if self.has_model:
             received.update(client for client, request in requests.items() if request.brings_model)
             self.state.facts["met"] = sorted(received)
-        return orders
+        return encoded
 
     def _empty_buffer(self) -> AggregationBuffer:
         whole = self.aggregator.needs_whole_models
         return AggregationBuffer(self.protocol.parameters, self.protocol.buffers, whole)
 
     def _check_cohorts(self) -> None:
-        """Raise `ConfigError` where the task has too few clients for the federation's settings."""
+        """Raise ConfigError if the task has too few clients for the federation's settings."""
         federation = self.config.federation
         if federation.late >= self.clients:
             raise ConfigError(f"federation.late={federation.late} leaves none of {self.clients} clients to begin with")
-        there = self.clients - federation.late
+        at_first = self.clients - federation.late
         try:
             if self.method.combine.sees_each_model:
-                self.method.combine.require_replies(min(federation.cohort or there, there))
+                self.method.combine.require_replies(min(federation.cohort or at_first, at_first))
         except TooFewReplies as error:
             raise ConfigError(f"method.{error}: see task.clients and federation.cohort") from None

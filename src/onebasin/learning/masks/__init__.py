@@ -1,1 +1,1 @@
-"""What parametrizations by masks share: layers that can be masked, score masks, straight-through gradients."""
+"""Parts that several parametrizations share: maskable layers, masks from scores, straight-through gradients."""

@@ -1,4 +1,4 @@
-"""The layers whose weights a mask, factors or anchors can replace, and the names of their scores."""
+"""Layers whose weights can be masked or replaced, and the names and shapes of their scores."""
 
 from __future__ import annotations
 
@@ -9,21 +9,24 @@ from typing import Literal
 from torch import nn
 
 MaskedUnit = Literal["weights", "neurons"]
-"""What one score decides on: one weight, or all incoming weights of a neuron (a filter)."""
+"""The unit that one score keeps or drops: one weight, or all incoming weights of a neuron (a filter)."""
 
 Maskable = nn.Linear | nn.Conv1d | nn.Conv2d | nn.Conv3d | nn.ConvTranspose1d | nn.ConvTranspose2d | nn.ConvTranspose3d
 
 SCORES = "parametrizations.weight.original"
-"""What the names of scores end with, in the place of `weight`."""
+"""The end of the names of scores, in the place of `weight`."""
 
 
 def is_score(name: str) -> bool:
-    """Whether a parameter of this name is a layer's scores."""
+    """Return whether a parameter of this name has the scores of a layer."""
     return name.endswith(SCORES)
 
 
-def scores_of(layer: Maskable, over: MaskedUnit) -> tuple[int, ...]:
-    """Return the shape of a layer's scores; `ValueError` for neurons along another axis than the first."""
+def score_shape(layer: Maskable, over: MaskedUnit) -> tuple[int, ...]:
+    """Return the shape of a layer's scores, which broadcasts over its weights.
+
+    Raises ValueError for scores of neurons if the first axis of the weights is not that of the neurons.
+    """
     shape = tuple(layer.weight.shape)
     if over == "weights":
         return shape
@@ -36,28 +39,29 @@ def scores_of(layer: Maskable, over: MaskedUnit) -> tuple[int, ...]:
 
 
 def by_neurons(shape: Sequence[int]) -> tuple[int, ...]:
-    """Return the shape of one value a neuron, or filter, of weights [out, ...]: [out, 1, ...], which broadcasts."""
+    """Return the shape [out, 1, ...] of one value per neuron, or filter, of weights [out, ...]."""
     return (*shape[:1], *(1 for _ in shape[1:]))
 
 
-def replaceable_layers(model: nn.Module, needing: str) -> list[Maskable]:
-    """Return the linear and convolution layers, whose weights something can take the place of.
+def replaceable_layers(model: nn.Module, subject: str) -> list[Maskable]:
+    """Return the linear and convolution layers of a model, whose weights can be replaced.
 
-    needing: who needs them, for the `ValueError` when there is none; another says which of them share a weight.
+    subject: the beginning of the error message, such as "anchors need".
+    Raises ValueError if there are none, or if two modules share a weight.
     """
     layers = [module for module in model.modules() if isinstance(module, Maskable)]
     if not layers:
-        raise ValueError(f"{needing} linear or convolution layers; the model has none")
-    refuse_tied(model, layers)
+        raise ValueError(f"{subject} linear or convolution layers; the model has none")
+    require_untied(model, layers)
     return layers
 
 
-def refuse_tied(model: nn.Module, layers: Iterable[nn.Module]) -> None:
-    """Raise `ValueError` for a layer whose weight is another module's, too: both would get what takes its place."""
-    owned = [each for module in model.modules() for each in module.parameters(recurse=False)]
-    holders = Counter(map(id, owned))
+def require_untied(model: nn.Module, layers: Iterable[nn.Module]) -> None:
+    """Raise ValueError if a layer shares its weight with another module, in which it would be replaced, too."""
+    owned = [parameter for module in model.modules() for parameter in module.parameters(recurse=False)]
+    owners = Counter(map(id, owned))
     for layer in layers:
-        if holders[id(layer.weight)] > 1:
+        if owners[id(layer.weight)] > 1:
             named = model.named_parameters(remove_duplicate=False)
             names = [name for name, parameter in named if parameter is layer.weight]
             raise ValueError(
@@ -65,8 +69,11 @@ def refuse_tied(model: nn.Module, layers: Iterable[nn.Module]) -> None:
             )
 
 
-def neutralise(model: nn.Module) -> None:
-    """Make constants of biases (0) and scales (1); `ValueError` for parameters that are neither, nor scores."""
+def fix_biases_and_scales(model: nn.Module) -> None:
+    """Fix all biases at 0 and the scales of normalisations at 1, so that only parametrized weights are trained.
+
+    Raises ValueError if another parameter has more than one dimension: it belongs to no layer that can be masked.
+    """
     for name, parameter in model.named_parameters():
         if "parametrizations" in name.split("."):
             continue

@@ -1,4 +1,4 @@
-"""What masks keep, layer by layer, and how far they are decided."""
+"""Statistics of masks: the share of kept weights, and the entropy of stochastic masks, by layer."""
 
 import math
 
@@ -9,19 +9,20 @@ from onebasin.core.layout import Tensors
 from onebasin.learning.masks.layers import SCORES, is_score
 
 
-def kept_by_layer(parameters: Tensors, by_chance: bool) -> dict[str, dict[str, float]]:
-    """Return, for each layer with scores, the share of them above 0, which are kept; {} where there are no scores.
+def kept_by_layer(parameters: Tensors, stochastic: bool) -> dict[str, dict[str, float]]:
+    """Return statistics for each layer that has scores: `kept`, the share of scores above 0, and perhaps `entropy`.
 
-    by_chance: scores are the logits of chances; then also the mean entropy of a draw, in bits a weight.
+    parameters: by name; those without scores are ignored.
+    stochastic: scores are logits of probabilities; `entropy` is the mean entropy of a mask, in bits per score.
     """
     layers = {name.removesuffix(SCORES).rstrip("."): scores for name, scores in parameters.items() if is_score(name)}
     return {
-        layer: {"kept": float((scores > 0).double().mean())} | ({"entropy": _entropy(scores)} if by_chance else {})
+        layer: {"kept": float((scores > 0).double().mean())} | ({"entropy": _entropy(scores)} if stochastic else {})
         for layer, scores in layers.items()
     }
 
 
 def _entropy(logits: Tensor) -> float:
-    """The mean entropy of draws with these chances' logits, in bits."""
-    chance = torch.sigmoid(logits.double())
-    return float((torch.special.entr(chance) + torch.special.entr(1 - chance)).mean()) / math.log(2)
+    """Return the mean entropy of Bernoulli draws with these logits, in bits."""
+    probability = torch.sigmoid(logits.double())
+    return float((torch.special.entr(probability) + torch.special.entr(1 - probability)).mean()) / math.log(2)

@@ -1,4 +1,4 @@
-"""Training in which a model is, step by step, more of what will be sent of it: progressive stochastic masking.
+"""Progressive stochastic masking: the forward pass uses the update as a mask over noise, in more values at each step.
 
 Li et al.: Masked Random Noise for Communication-Efficient Federated Learning (FedMRN). ACM Multimedia 2024 (arXiv
 2408.03220).
@@ -19,38 +19,45 @@ from onebasin.core.layout import Tensors
 
 @dataclass(frozen=True)
 class MaskedUpdate:
-    """The noise that an update is masked of, by parameter, and how (`codecs/stages/masked_noise.py`).
+    """How an update is turned into a mask over noise (`codecs/stages/masked_noise.py`).
 
-    progressive: in step t of T a value is masked with chance t / T, and else cut off where its noise ends; or all are
-    masked in all steps.
+    noise: by parameter; the uplink uses the same.
+    signed: the mask chooses between noise and -noise, rather than between noise and 0.
+    progressive: in step t of T, each value is masked with probability t / T, and otherwise clipped to the range of its
+    noise; if not set, all values are masked in all steps.
     """
 
     noise: Tensors
     signed: bool
     progressive: bool = True
 
-    def of(self, update: Tensor, noise: Tensor, progress: float, draws: torch.Generator) -> Tensor:
-        """Return an update as it stands in for itself when `progress` of the steps are done, from 0 to 1."""
-        sent = masked(noise, stochastic_mask(update, noise, self.signed, draws), self.signed)
+    def apply(self, update: Tensor, noise: Tensor, progress: float, draws: torch.Generator) -> Tensor:
+        """Return the values that replace an update in the forward pass, of the same shape.
+
+        update, noise: of one parameter.
+        progress: the share t / T of the steps, from 0 to 1.
+        """
+        as_sent = masked(noise, stochastic_mask(update, noise, self.signed, draws), self.signed)
         if not self.progressive or progress >= 1:
-            return sent
-        early = torch.rand(update.shape, generator=draws) >= progress
-        return torch.where(early, clipped(update, noise, self.signed), sent)
+            return as_sent
+        unmasked = torch.rand(update.shape, generator=draws) >= progress
+        return torch.where(unmasked, clipped(update, noise, self.signed), as_sent)
 
 
 @contextmanager
 def forward_with_masked_update(
-    parameters: Tensors, began: Tensors, masking: MaskedUpdate, progress: float, draws: torch.Generator
+    parameters: Tensors, initial: Tensors, masking: MaskedUpdate, progress: float, draws: torch.Generator
 ) -> Iterator[None]:
-    """Have parameters be, for a forward and a backward pass, what they began with and their masked update.
+    """Replace parameters by their initial values plus the masked update, for a forward and a backward pass.
 
-    Afterwards they have their own values again, and the gradient at what stood in for them.
+    Afterwards the parameters have their own values again; their gradients are those at the replaced values.
+    parameters: changed in place. initial: their values at the start of the local phase.
     """
     own = {name: parameter.clone() for name, parameter in parameters.items()}
     with torch.no_grad():
         for name, parameter in parameters.items():
-            update = parameter - began[name]
-            parameter.copy_(began[name] + masking.of(update, masking.noise[name], progress, draws))
+            update = parameter - initial[name]
+            parameter.copy_(initial[name] + masking.apply(update, masking.noise[name], progress, draws))
     yield
     with torch.no_grad():
         for name, parameter in parameters.items():

@@ -1,4 +1,4 @@
-"""Masks that are drawn or chosen, and weights times a mask, whose gradient passes by that choice.
+"""Straight-through gradients: weights times a mask, with a gradient for the scores from which the mask was made.
 
 Bengio, Leonard, Courville: Estimating or Propagating Gradients Through Stochastic Neurons. 2013 (arXiv 1308.3432).
 """
@@ -11,25 +11,25 @@ import torch
 from torch import Tensor
 
 
-def masked(weights: Tensor, mask: Tensor, through: Tensor) -> Tensor:
-    """Return weights * mask. The gradient of `through` is that of weights * through.
+def apply_mask(weights: Tensor, mask: Tensor, scores: Tensor) -> Tensor:
+    """Return weights * mask. In the backward pass, `scores` gets the gradient of weights * scores.
 
-    mask, through: of one shape, which broadcasts over the weights'.
+    mask, scores: of the same shape, which broadcasts over that of the weights.
     """
-    kept: Tensor = _Masked.apply(weights, mask, through)  # type: ignore[no-untyped-call]
-    return kept
+    masked: Tensor = _ApplyMask.apply(weights, mask, scores)  # type: ignore[no-untyped-call]
+    return masked
 
 
-def drawn(chance: Tensor) -> Tensor:
-    """Return a mask drawn by these chances, in a quarter of the time of `torch.bernoulli`."""
-    return torch.rand_like(chance) < chance
+def draw_mask(probabilities: Tensor) -> Tensor:
+    """Return a boolean mask that is true with these probabilities, in a quarter of the time of `torch.bernoulli`."""
+    return torch.rand_like(probabilities) < probabilities
 
 
-class _Masked(torch.autograd.Function):
+class _ApplyMask(torch.autograd.Function):
     @staticmethod
-    def forward(weights: Tensor, mask: Tensor, through: Tensor) -> Tensor:
-        # A product of its own would lose the strides of axes of length 1, by which a convolution chooses its layout:
-        # LeNet5's first one would be half as fast again.
+    def forward(weights: Tensor, mask: Tensor, scores: Tensor) -> Tensor:
+        # A plain product would lose the strides of axes of length 1, by which a convolution chooses its memory layout:
+        # LeNet5's first convolution would take 1.5 times as long.
         return torch.mul(weights, mask, out=torch.empty_like(weights))
 
     @staticmethod

@@ -1,1 +1,1 @@
-"""The objectives that clients can minimise, a file each."""
+"""The objectives that a client can minimise, one per file; the file's name is the name in configurations."""

@@ -1,4 +1,4 @@
-"""The client's own loss, with control variates that correct its gradients.
+"""The client's loss, with gradients corrected by control variates.
 
 Karimireddy, Kale, Mohri, Reddi, Stich, Suresh: SCAFFOLD. ICML 2020 (arXiv 1910.06378), algorithm 1.
 """
@@ -10,7 +10,7 @@ from onebasin.learning.objective import LocalPhase, Objective
 
 
 class ControlVariates(Objective):
-    """The client adds c - c_i to every gradient (SCAFFOLD)."""
+    """The client's loss, with the difference c - c_i of the control variates added to every gradient (SCAFFOLD)."""
 
     exchange: ClassVar[str] = "onebasin.federation.hooks.control_variates:ControlVariateExchange"
 

@@ -1,4 +1,4 @@
-"""The client's own loss."""
+"""The client's loss alone."""
 
 from typing import Literal
 
@@ -6,6 +6,6 @@ from onebasin.learning.objective import Objective
 
 
 class Plain(Objective):
-    """The client minimises its own loss."""
+    """The client's loss alone, mean cross-entropy on its examples."""
 
     kind: Literal["plain"] = "plain"

@@ -1,1 +1,1 @@
-"""What is trained in the place of a model's weights: masks, factors, anchors."""
+"""The parametrizations, one per file: masks, factors and others that are trained in the place of a model's weights."""

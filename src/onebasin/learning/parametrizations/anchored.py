@@ -1,9 +1,11 @@
-"""Anchors: a part of each weight tensor stays at constants that all models of a run have in common.
+"""Anchors: a part of each weight tensor is fixed to constants that all models of a run share.
 
-Neurons that differ in what cannot be learned cannot change places, so that models from different starts meet in one
-order. Li et al.: Improving Model Fusion by Training-time Neuron Alignment with Fixed Neuron Anchors (TNA-PFN). 2024
-(arXiv 2402.01342); Lim et al.: The Empirical Impact of Neural Parameter Symmetries, or Lack Thereof. NeurIPS 2024
-(arXiv 2405.20231), W-asymmetric networks.
+Neurons whose fixed weights differ cannot be permuted without a change of the function, so models from different
+initialisations get the same neuron order in training.
+
+Li et al.: Improving Model Fusion by Training-time Neuron Alignment with Fixed Neuron Anchors (TNA-PFN). 2024 (arXiv
+2402.01342); Lim et al.: The Empirical Impact of Neural Parameter Symmetries, or Lack Thereof. NeurIPS 2024 (arXiv
+2405.20231), W-asymmetric networks.
 """
 
 from __future__ import annotations
@@ -23,9 +25,10 @@ from onebasin.learning.parametrization import Parametrization
 
 
 class Anchored(Parametrization):
-    """A `fraction` of each layer's weights stays at constants from the run's seed, and is not sent.
+    """A part of each layer's weights is fixed to constants from the run's seed, and is not sent.
 
-    scale: the constants' standard deviation, in units of PyTorch's initial weights.
+    fraction: the share of each layer's weights that is fixed.
+    scale: standard deviation of the constants, in units of that of PyTorch's initial weights.
     """
 
     kind: Literal["anchored"] = "anchored"
@@ -38,35 +41,41 @@ class Anchored(Parametrization):
 
 
 class AnchoredWeight(nn.Module):
-    """A weight from its free values [n], which are the parameter; the others are constants."""
+    """A weight tensor of which some values are trained (the parameter, [n]) and the others are constants.
+
+    constants: in the shape of the weight.
+    trained: indices [n] of the trained values in the flattened weight.
+    """
 
     constants: Tensor
-    free: Tensor
+    trained: Tensor
 
-    def __init__(self, constants: Tensor, free: Tensor) -> None:
+    def __init__(self, constants: Tensor, trained: Tensor) -> None:
         super().__init__()
         self.register_buffer("constants", constants, persistent=False)
-        self.register_buffer("free", free, persistent=False)
+        self.register_buffer("trained", trained, persistent=False)
 
     def forward(self, values: Tensor) -> Tensor:
-        whole = self.constants.flatten().index_copy(0, self.free, values).view_as(self.constants)
-        return torch.empty_like(self.constants).copy_(whole)  # in the layout that convolutions were given
+        weight = self.constants.flatten().index_copy(0, self.trained, values).view_as(self.constants)
+        return torch.empty_like(self.constants).copy_(weight)  # in the memory layout of the constants
 
     def right_inverse(self, weight: Tensor) -> Tensor:
-        """Return the free values of a weight."""
-        return weight.flatten()[self.free]
+        """Return the values of a weight that are trained."""
+        return weight.flatten()[self.trained]
 
 
 def anchor(model: nn.Module, fraction: float, scale: float, generator: torch.Generator) -> None:
-    """Fix this fraction of every weight of the model's linear and convolution layers, at places drawn for each.
+    """Fix a fraction of the weights of each linear and convolution layer, at random positions, to random constants.
 
-    Constants are normal, `scale` times as large as PyTorch's initial weights (deviation 1 / sqrt(3 fan-in)). All
-    else is trained as it is. `ValueError` when there is no such layer, or two share a weight.
+    All other values are trained. Constants are normal with `scale` times the standard deviation of PyTorch's initial
+    weights, 1 / sqrt(3 fan-in).
+    generator: draws the constants and the positions.
+    Raises ValueError if there is no such layer, or if two modules share a weight.
     """
     for layer in replaceable_layers(model, "anchors need"):
         shape = layer.weight.shape
         deviation = scale / math.sqrt(3 * layer.weight[0].numel())
         constants = deviation * torch.randn(shape, generator=generator)
         order = torch.randperm(shape.numel(), generator=generator)
-        free = order[round(fraction * shape.numel()) :].sort().values
-        register_parametrization(layer, "weight", AnchoredWeight(constants, free))
+        trained = order[round(fraction * shape.numel()) :].sort().values
+        register_parametrization(layer, "weight", AnchoredWeight(constants, trained))

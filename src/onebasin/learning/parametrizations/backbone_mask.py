@@ -1,9 +1,9 @@
-"""Masks over a trained network: its weights stay as they are, and trained scores say which of them are kept.
+"""Masks over a trained network, the backbone: its weights are fixed, and trained scores decide which are kept.
 
-Mallya, Davis, Lazebnik: Piggyback. ECCV 2018 (arXiv 1801.06519), section 3: one network that all hold, and for each
-task a bit a weight and a last layer of its own. Its scores begin at 1e-2 and its threshold is 5e-3; only their
-difference matters, so scores here are less the threshold: a weight is kept where its score is above 0. A score can also
-be of all weights into a neuron, as in score_masks.py; its bias stays, so that a dropped one puts out a constant.
+Mallya, Davis, Lazebnik: Piggyback. ECCV 2018 (arXiv 1801.06519), section 3: one network for all tasks, and for each
+task one bit per weight and a last layer of its own. The paper's scores start at 1e-2 and its threshold is 5e-3. Only
+their difference matters, so the threshold here is 0 and scores start at 5e-3. A score can also decide on all incoming
+weights of a neuron (score_masks.py); the neuron keeps its bias, so that without its weights it has a constant output.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from torch import nn
 from torch.nn.utils.parametrize import register_parametrization
 
 from onebasin.core.settings import Positive
-from onebasin.learning.masks.layers import Maskable, MaskedUnit, refuse_tied, scores_of
-from onebasin.learning.masks.score_masks import MaskOfPositive
+from onebasin.learning.masks.layers import Maskable, MaskedUnit, require_untied, score_shape
+from onebasin.learning.masks.score_masks import PositiveScoresMask
 from onebasin.learning.parametrization import Parametrization
 from onebasin.learning.pretrained import head_of
 
@@ -24,8 +24,9 @@ from onebasin.learning.pretrained import head_of
 class BackboneMask(Parametrization):
     """The weights of a trained network (task.weights) stay fixed; a score decides whether each is kept.
 
-    The last layer is trained. score: the initial score of each weight; weights whose score is above 0 are kept. over: a
-    score decides on one of the `weights`, or on all incoming weights of one of the `neurons` (filters); biases stay.
+    The last layer is trained; biases stay fixed.
+    score: the initial score of each weight; weights whose score is above 0 are kept.
+    over: whether a score decides on one of the `weights`, or on all incoming weights of one of the `neurons` (filters).
     """
 
     begins_with_weights: ClassVar[bool] = True
@@ -50,21 +51,22 @@ class BackboneMask(Parametrization):
 
 
 def mask_backbone(model: nn.Module, score: float, over: MaskedUnit = "weights") -> None:
-    """Put scores in the place of the weights of all linear and convolution layers but the last, which is trained.
+    """Replace the weights of all linear and convolution layers except the last by trained scores, in place.
 
-    All other parameters (biases, normalisation) stay as they are, too. score: of every weight at first. over: what a
-    score is of. `ValueError` when there is no layer before the last, one that cannot be masked by its neurons, or a
-    weight is masked that two modules share.
+    The last layer is trained. All other parameters (biases, normalisation) keep their values and are not trained.
+    score, over: as in `BackboneMask`.
+    Raises ValueError if there is no layer before the last, if a layer's neurons cannot be masked, or if two modules
+    share a masked weight.
     """
     head = head_of(model)
     layers = {name: module for name, module in model.named_modules() if isinstance(module, Maskable) and name != head}
     if not layers:
         raise ValueError(f"a mask needs linear or convolution layers before the last, {head!r}; the model has none")
-    refuse_tied(model, layers.values())
+    require_untied(model, layers.values())
     for name, parameter in model.named_parameters():
         if name.rpartition(".")[0] != head:
             parameter.requires_grad_(False)
     for layer in layers.values():
-        kind = MaskOfPositive(layer.weight.detach().clone(), scores_of(layer, over), score)
-        register_parametrization(layer, "weight", kind)
+        mask = PositiveScoresMask(layer.weight.detach().clone(), score_shape(layer, over), score)
+        register_parametrization(layer, "weight", mask)
         layer.parametrizations.weight.original.requires_grad_(True)  # type: ignore[union-attr]

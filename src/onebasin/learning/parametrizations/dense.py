@@ -1,4 +1,4 @@
-"""Train every weight."""
+"""All weights are trained; nothing is replaced."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from onebasin.learning.parametrization import Parametrization
 
 
 class Dense(Parametrization):
-    """Every weight is a parameter."""
+    """All weights are trained and sent."""
 
     keeps_weights: ClassVar[bool] = True
     begins_with_weights: ClassVar[bool] = True

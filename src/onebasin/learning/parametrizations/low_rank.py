@@ -1,7 +1,8 @@
-"""Weights as Hadamard products of two low-rank products: few parameters, and yet of full rank.
+"""Weights as Hadamard products of two low-rank matrices, which can have full rank with few parameters.
 
-Hyeon-Woo, Ye-Bin, Oh: FedPara. ICLR 2022 (arXiv 2108.06098). A matrix is (X1 Y1') * (X2 Y2') (proposition 1), whose
-rank can be R^2; a convolution's kernel is the same of two Tucker products T x X x Y (proposition 3).
+Hyeon-Woo, Ye-Bin, Oh: FedPara. ICLR 2022 (arXiv 2108.06098). A matrix is (X1 Y1') * (X2 Y2') with factors of rank R;
+its own rank can be R^2 (proposition 1). The kernel of a convolution is the Hadamard product of two Tucker products
+T x X x Y (proposition 3).
 """
 
 from __future__ import annotations
@@ -21,7 +22,8 @@ from onebasin.learning.parametrization import Parametrization
 class LowRank(Parametrization):
     """Each layer's weights are a Hadamard product of two low-rank matrices, whose factors are trained.
 
-    gamma: the rank, from the least that allows for weights of full rank (0) to the largest that saves parameters (1).
+    gamma: the rank of the factors, from the smallest that allows weights of full rank (0) to the largest that saves
+    parameters (1).
     """
 
     kind: Literal["low-rank"] = "low-rank"
@@ -33,7 +35,7 @@ class LowRank(Parametrization):
 
 
 class HadamardOfMatrices(nn.Module):
-    """A matrix [out, in] from X1, X2 [out, rank] and Y1, Y2 [in, rank]."""
+    """A matrix [out, in] from X1, X2 [out, rank] and Y1, Y2 [in, rank] (proposition 1)."""
 
     def __init__(self, rank: int) -> None:
         super().__init__()
@@ -43,14 +45,14 @@ class HadamardOfMatrices(nn.Module):
         return (x1 @ y1.T) * (x2 @ y2.T)
 
     def right_inverse(self, weight: Tensor) -> tuple[Tensor, ...]:
-        """Return zeros in the factors' shapes."""
+        """Return zeros in the shapes of the factors."""
         out, inputs = weight.shape
         shapes = [(out, self._rank), (inputs, self._rank)] * 2
         return tuple(weight.new_zeros(shape) for shape in shapes)
 
 
 class HadamardOfKernels(nn.Module):
-    """A kernel [out, in, ...] from T1, T2 [rank, rank, ...], X1, X2 [out, rank] and Y1, Y2 [in, rank]."""
+    """A kernel [out, in, ...] from T [rank, rank, ...], X [out, rank], Y [in, rank], two of each (proposition 3)."""
 
     def __init__(self, rank: int) -> None:
         super().__init__()
@@ -60,16 +62,17 @@ class HadamardOfKernels(nn.Module):
         return torch.einsum("rs...,or,is->oi...", t1, x1, y1) * torch.einsum("rs...,or,is->oi...", t2, x2, y2)
 
     def right_inverse(self, weight: Tensor) -> tuple[Tensor, ...]:
-        """Return zeros in the factors' shapes."""
+        """Return zeros in the shapes of the factors."""
         out, inputs, *kernel = weight.shape
         shapes = [(self._rank, self._rank, *kernel), (out, self._rank), (inputs, self._rank)] * 2
         return tuple(weight.new_zeros(shape) for shape in shapes)
 
 
 def factorise(model: nn.Module, gamma: float, generator: torch.Generator) -> None:
-    """Put factors in the place of every layer's weight that they make smaller; their product varies as the weight did.
+    """Replace the weight of each layer by factors, in place, where that saves parameters.
 
-    gamma: the rank, between the least that allows for full rank (0) and the largest that saves parameters (1).
+    The factors are random, and scaled so that their product has the standard deviation of the weight.
+    gamma: as in `LowRank`. generator: draws the factors.
     """
     for module in list(model.modules()):
         if not isinstance(module, nn.Linear | nn.Conv1d | nn.Conv2d | nn.Conv3d):
@@ -90,15 +93,16 @@ def factorise(model: nn.Module, gamma: float, generator: torch.Generator) -> Non
 
 
 def rank_of(shape: tuple[int, ...], gamma: float) -> int | None:
-    """Return the rank of the factors of a weight; None where even the least takes as many parameters."""
-    least = math.ceil(math.sqrt(min(shape[:2])))
-    most = least - 1
-    while _parameters(shape, most + 1) < math.prod(shape):
-        most += 1
-    return None if most < least else round((1 - gamma) * least + gamma * most)
+    """Return the rank of the factors for a weight of a shape; None if no sufficient rank saves parameters."""
+    smallest = math.ceil(math.sqrt(min(shape[:2])))
+    largest = smallest - 1
+    while _parameters(shape, largest + 1) < math.prod(shape):
+        largest += 1
+    return None if largest < smallest else round((1 - gamma) * smallest + gamma * largest)
 
 
 def _parameters(shape: tuple[int, ...], rank: int) -> int:
+    """Return the number of values of the factors."""
     out, inputs, *kernel = shape
     core = rank * rank * math.prod(kernel) if kernel else 0
     return 2 * (rank * (out + inputs) + core)

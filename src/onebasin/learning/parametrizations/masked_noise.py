@@ -1,4 +1,4 @@
-"""Train every weight towards an update that is a mask over seeded noise."""
+"""All weights are trained, and the forward pass uses the update as a mask over seeded noise."""
 
 from __future__ import annotations
 
@@ -11,10 +11,11 @@ from onebasin.learning.parametrization import Parametrization
 
 
 class MaskedNoise(Parametrization):
-    """Every weight is a parameter; its update is trained as the uplink of the same name sends it, masked noise.
+    """All weights are trained; the forward pass uses their update as the uplink `masked-noise` will send it.
 
-    progressive: the share of masked values grows in the course of a local phase; else all are masked from its first
-    step on. Li et al.: Masked Random Noise for Communication-Efficient Federated Learning (FedMRN). ACM Multimedia 2024
+    progressive: the share of values that are masked grows during a local phase; if not set, all are masked in all
+    steps.
+    Source: Li et al.: Masked Random Noise for Communication-Efficient Federated Learning (FedMRN). ACM Multimedia 2024
     (arXiv 2408.03220).
     """
 

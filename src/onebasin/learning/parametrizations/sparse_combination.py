@@ -1,7 +1,7 @@
-"""Weights as fixed sparse combinations of a few zeros and ones, each of which is one by a trained chance.
+"""Weights as fixed sparse combinations of the entries of a shorter mask, whose probabilities are trained.
 
 Villani, Natale, Mallmann-Trenn: Trading-off Accuracy and Communication Cost in Federated Learning (Zampling). 2025
-(arXiv 2503.14246): w = Q z, Q random and sparse, z a mask. Where Q is diagonal and square, it is a supermask.
+(arXiv 2503.14246): w = Q z, where Q is random and sparse, and z is a mask. If Q is diagonal, this is a supermask.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from torch import Tensor, nn
 from torch.nn.utils.parametrize import register_parametrization
 
 from onebasin.core.seeds import generator as seeded
-from onebasin.learning.masks.layers import neutralise, replaceable_layers
-from onebasin.learning.masks.straight_through import drawn
+from onebasin.learning.masks.layers import fix_biases_and_scales, replaceable_layers
+from onebasin.learning.masks.straight_through import draw_mask
 from onebasin.learning.parametrization import Parametrization
 
 
@@ -25,6 +25,8 @@ class SparseCombination(Parametrization):
 
     Each weight is the sum of `degree` entries of the mask times random factors; a score gives the probability of each
     entry of the mask.
+    compression: number of weights per score.
+    degree: number of entries of the mask per weight.
     """
 
     kind: Literal["sparse-combination"] = "sparse-combination"
@@ -43,42 +45,49 @@ class SparseCombination(Parametrization):
 class SparselyCombinedWeight(nn.Module):
     """A layer's weights, each the sum of `degree` entries of a mask times fixed factors.
 
-    The mask is drawn anew in each step of training, with the chances sigmoid(score); else chances stand for it. The
-    gradient passes through the draw as if it were the chance.
+    An entry of the mask is 1 with probability sigmoid(score). In training mode a mask is drawn in each forward pass,
+    and the gradient passes straight through to the probabilities; in evaluation mode the probabilities replace the
+    mask.
+    factors: [weights, degree].
+    indices: of the entries of the mask, int64 [weights, degree].
     """
 
     factors: Tensor
-    places: Tensor
+    indices: Tensor
 
     def __init__(self, shape: torch.Size, size: int, degree: int, generator: torch.Generator) -> None:
-        """size: of the mask. Weights whose mask is drawn with chances of 1/2 have the variance of He et al. 2015."""
+        """Draw factors and indices; with probabilities of 1/2, weights have the variance of He et al. 2015.
+
+        shape: of the weights. size: of the mask.
+        """
         super().__init__()
         self._shape, self._size = shape, size
         deviation = math.sqrt(4 / (degree * shape[1:].numel()))
         factors = deviation * torch.randn(shape.numel(), degree, generator=generator)
-        places = torch.randint(0, size, (shape.numel(), degree), generator=generator)
+        indices = torch.randint(0, size, (shape.numel(), degree), generator=generator)
         self.register_buffer("factors", factors, persistent=False)
-        self.register_buffer("places", places, persistent=False)
+        self.register_buffer("indices", indices, persistent=False)
 
     def forward(self, scores: Tensor) -> Tensor:
         mask = torch.sigmoid(scores)
         if self.training:
-            mask = mask + (drawn(mask).to(mask.dtype) - mask.detach())
-        return (self.factors * mask[self.places]).sum(1).view(self._shape)
+            mask = mask + (draw_mask(mask).to(mask.dtype) - mask.detach())
+        return (self.factors * mask[self.indices]).sum(1).view(self._shape)
 
     def right_inverse(self, weight: Tensor) -> Tensor:
-        """Return scores that leave everything open."""
+        """Return zeros: every probability is 1/2."""
         return weight.new_zeros(self._size)
 
 
 def combine_sparsely(model: nn.Module, compression: float, degree: int, generator: torch.Generator) -> None:
-    """Put scores in the place of the weights of linear and convolution layers: of each, `compression` times fewer.
+    """Replace the weights of each linear and convolution layer by `compression` times fewer scores, in place.
 
-    All other parameters (biases, normalisation) keep their neutral values and are no longer trained. `ValueError` when
-    there is no such layer, two share a weight, or parameters are left that are neither.
+    Biases are fixed at 0 and the scales of normalisations at 1.
+    compression, degree: as in `SparseCombination`. generator: draws the factors and the indices.
+    Raises ValueError if there is no such layer, if two modules share a weight, or if other parameters are left.
     """
     for layer in replaceable_layers(model, "sparse combinations need"):
         shape = layer.weight.shape
         size = math.ceil(shape.numel() / compression)
         register_parametrization(layer, "weight", SparselyCombinedWeight(shape, size, degree, generator))
-    neutralise(model)
+    fix_biases_and_scales(model)

@@ -1,4 +1,4 @@
-"""Supermasks: random weights that stay as they are, and trained scores that say which of them are kept.
+"""Supermasks: random weights are fixed, and trained scores decide which of them are kept.
 
 Zhou et al.: Deconstructing Lottery Tickets. NeurIPS 2019 (arXiv 1905.01067); Ramanujan et al.: What's Hidden in a
 Randomly Weighted Neural Network? CVPR 2020 (arXiv 1911.13299); Isik et al.: FedPM. ICLR 2023 (arXiv 2209.15328).
@@ -17,18 +17,20 @@ from torch.nn.utils.parametrize import register_parametrization
 
 from onebasin.core.seeds import generator as seeded
 from onebasin.core.settings import Positive
-from onebasin.learning.masks.layers import MaskedUnit, neutralise, replaceable_layers, scores_of
-from onebasin.learning.masks.score_masks import MaskByChance, MaskOfHighest, MaskOfPositive
+from onebasin.learning.masks.layers import MaskedUnit, fix_biases_and_scales, replaceable_layers, score_shape
+from onebasin.learning.masks.score_masks import HighestScoresMask, PositiveScoresMask, StochasticMask
 from onebasin.learning.parametrization import Parametrization
 
 
 class Supermask(Parametrization):
     """Weights are random and stay fixed; a score decides whether each is kept.
 
-    kept: each weight is kept with the probability sigmoid(score) (`by-chance`); or the share `density` of each layer's
-    weights with the highest scores is (`highest`); or those whose score is above 0 are (`above-zero`), where `score` is
-    the initial value. over: a score decides on one of the `weights`, or on all incoming weights of one of the `neurons`
-    (filters); in the last layer, whose neurons are the classes, on one weight.
+    kept: which weights are kept. `by-chance`: each with probability sigmoid(score); `highest`: a fixed share of each
+    layer's weights, those with the highest scores; `above-zero`: those whose score is above 0.
+    density: the share of kept weights, for `highest`.
+    over: whether a score decides on one of the `weights`, or on all incoming weights of one of the `neurons` (filters).
+    In the last layer, whose neurons are the classes, it decides on one weight.
+    score: the initial score of each weight, for `above-zero`.
     """
 
     kind: Literal["supermask"] = "supermask"
@@ -42,39 +44,41 @@ class Supermask(Parametrization):
         return "sign" if self.kept == "above-zero" else "probability"
 
     def apply(self, model: nn.Module, seed: int, common_seed: int) -> nn.Module:
-        supermask(model, self._masked, seeded(seed, "random weights"), self.over)
+        supermask(model, self._mask, seeded(seed, "random weights"), self.over)
         return model
 
-    def _masked(self, weights: Tensor, shape: tuple[int, ...]) -> nn.Module:
-        """Return the module that keeps some of a layer's random weights, by scores of a shape."""
+    def _mask(self, weights: Tensor, shape: tuple[int, ...]) -> nn.Module:
+        """Return the module that masks a layer's random weights by scores of a shape."""
         if self.kept == "highest":
-            return MaskOfHighest(weights, shape, self.density)
+            return HighestScoresMask(weights, shape, self.density)
         if self.kept == "above-zero":
-            return MaskOfPositive(weights, shape, self.score)
-        return MaskByChance(weights, shape)
+            return PositiveScoresMask(weights, shape, self.score)
+        return StochasticMask(weights, shape)
 
 
 def supermask(
     model: nn.Module,
-    masking: Callable[[Tensor, tuple[int, ...]], nn.Module],
+    make_mask: Callable[[Tensor, tuple[int, ...]], nn.Module],
     generator: torch.Generator,
     over: MaskedUnit = "weights",
 ) -> None:
-    """Put scores in the place of every weight of the model's linear and convolution layers.
+    """Replace the weights of each linear and convolution layer by random ones and trained scores, in place.
 
-    masking: makes of a layer's weights, and the shape of its scores, what keeps some of them by these. over: what a
-    score is of; the last layer's are of its weights, since its neurons are the classes. Weights become + or - the
-    deviation of He et al. 2015; all other parameters (biases, normalisation) keep their neutral values and are no
-    longer trained. `ValueError` when no layer can be masked, or not by its neurons, two share a weight, or parameters
-    are left that are neither.
+    Random weights are plus or minus the standard deviation of He et al. 2015, sqrt(2 / fan-in). Biases are fixed at 0
+    and the scales of normalisations at 1.
+    make_mask: returns a `ScoreMask` for a layer's weights and the shape of its scores.
+    generator: draws the signs.
+    over: as in `Supermask`.
+    Raises ValueError if no layer can be masked, if a layer's neurons cannot be masked, if two modules share a weight,
+    or if other parameters are left.
     """
     layers = replaceable_layers(model, "a supermask needs")
     for layer in layers:
         fan_in = layer.weight[0].numel()
         signs = torch.randint(0, 2, layer.weight.shape, generator=generator) * 2.0 - 1.0
         weights = signs * math.sqrt(2 / fan_in)
-        shape = scores_of(layer, "weights" if layer is layers[-1] else over)
+        shape = score_shape(layer, "weights" if layer is layers[-1] else over)
         with torch.no_grad():
             layer.weight.copy_(weights)
-        register_parametrization(layer, "weight", masking(weights, shape))
-    neutralise(model)
+        register_parametrization(layer, "weight", make_mask(weights, shape))
+    fix_biases_and_scales(model)

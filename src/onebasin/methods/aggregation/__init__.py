@@ -1,1 +1,1 @@
-"""The aggregation rules, a file each."""
+"""The aggregation rules, one per file; the file's name is the name in configurations (`method.combine`)."""

@@ -1,4 +1,4 @@
-"""Apply the mean update with an adaptive step: what Adam and Yogi share.
+"""The base class of Adam and Yogi: apply the mean update with an adaptive step.
 
 Reddi, Charles, Zaheer, Garrett, Rush, Konecny, Kumar, McMahan: Adaptive Federated Optimization. ICLR 2021 (arXiv
 2003.00295), algorithm 2.
@@ -14,7 +14,11 @@ from onebasin.methods.aggregation_rule import AggregationRule, Mean, Slots, each
 
 
 class Adaptive(AggregationRule):
-    """m = beta1 m + (1 - beta1) mean update; w + rate * m / (sqrt(v) + tau)."""
+    """m = beta1 m + (1 - beta1) mean update; w + rate * m / (sqrt(v) + tau).
+
+    rate: the server's learning rate. beta1, beta2: decay rates of the moments m and v. tau: bounds the step where v is
+    small; v starts at tau^2.
+    """
 
     rate: Positive = 0.01
     beta1: Fraction = 0.9
@@ -32,5 +36,5 @@ class Adaptive(AggregationRule):
         return {"momentum": m, "second": v, "weights": after}
 
     def _second_moment(self, second: Tensor, square: Tensor) -> Tensor:
-        """Return v from what it was and the square of the mean update."""
+        """Return the next v, from the last one and the square of the mean update."""
         raise NotImplementedError

@@ -1,4 +1,4 @@
-"""Fit a merged model to the clients' outputs on probe inputs, as the settings of `LeastSquares` ask."""
+"""Fit a merged model to the clients' outputs on probe inputs, with the settings of `LeastSquares`."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from onebasin.core.layout import Tensors
 from onebasin.methods.aggregation_rule import ClientModel, MergeContext
 
 AGREEMENTS = (0.0, 2.0, 8.0)
-"""The powers among which combine.agreement="auto" chooses."""
+"""The powers from which ``combine.agreement="auto"`` chooses."""
 
-BALANCED_ON = 64
-"""Probe inputs on which `balance` checks whether neurons can be rescaled."""
+BALANCE_INPUTS = 64
+"""Number of probe inputs on which `balance` checks whether neurons can be rescaled."""
 
 
 def fitted_model(
@@ -34,41 +34,44 @@ def fitted_model(
     balanced: bool,
     steps: int,
 ) -> Tensors:
-    """Return the state that reproduces the clients' outputs on probe inputs; models: in one neuron order.
+    """Return the state of a model that reproduces the clients' outputs on probe inputs.
 
-    balanced: rescale neurons afterwards. steps: of distillation afterwards. The others: see `LeastSquares`.
+    models: in one neuron order.
+    targets, ridge, agreement: as in `LeastSquares`.
+    balanced: rescale neurons afterwards.
+    steps: of distillation afterwards.
     """
     model, inputs, sketches = context.model, context.inputs(), context.sketches
     states, weights = [one.state for one in models], [one.weight for one in models]
     outputs = [forward(model, state, inputs) for state in states]
-    taught = targets == "experts"
-    if taught:
-        together = consult(outputs, [sketches[one.client] for one in models], inputs)
+    with_experts = targets == "experts"
+    if with_experts:
+        target_outputs = consult(outputs, [sketches[one.client] for one in models], inputs)
     else:
-        parts = zip(outputs, shares(len(states), weights), strict=True)
-        together = torch.stack([output * part for output, part in parts]).sum(0)
+        weighted = zip(outputs, shares(len(states), weights), strict=True)
+        target_outputs = torch.stack([output * share for output, share in weighted]).sum(0)
     anchor = max(range(len(states)), key=lambda index: (weights[index], -index))
 
-    def fitted(power: float, some: slice) -> Tensors:
+    def fitted(power: float, selection: slice) -> Tensors:
         return least_squares(
             model,
             states,
-            inputs[some],
+            inputs[selection],
             weights,
             ridge=ridge,
             anchor=anchor if power else None,
             agreement=power,
-            teach=together[some] if taught else None,
+            teach=target_outputs[selection] if with_experts else None,
             seed=context.seed,
         )
 
-    strength = agreement
-    if strength == "auto":
-        candidates = {f"{power:g}": fitted(power, slice(0, None, 2)) for power in AGREEMENTS}
-        strength = float(choose(model, candidates, inputs[1::2], together[1::2])[0])
-    merged = fitted(strength, slice(None))
+    power = agreement
+    if power == "auto":
+        candidates = {f"{each:g}": fitted(each, slice(0, None, 2)) for each in AGREEMENTS}
+        power = float(choose(model, candidates, inputs[1::2], target_outputs[1::2])[0])
+    merged = fitted(power, slice(None))
     if balanced:
-        merged = balance(model, merged, inputs[:BALANCED_ON], spec=context.spec())
+        merged = balance(model, merged, inputs[:BALANCE_INPUTS], spec=context.spec())
     if steps:
-        merged = distil(model, merged, inputs, together, steps, context.seed)
+        merged = distil(model, merged, inputs, target_outputs, steps, context.seed)
     return merged

@@ -1,4 +1,4 @@
-"""The mean of the middle of each value's updates, over clients: what the median and the trimmed mean share."""
+"""Means over clients without the extremes of each value, for the median, the trimmed mean and Krum."""
 
 from __future__ import annotations
 
@@ -10,20 +10,21 @@ from torch import Tensor
 from onebasin.core.layout import Tensors
 
 
-def middle(states: Sequence[Tensors], cut: int, last: bool = False) -> Tensors:
-    """Return the mean of each value but for the `cut` smallest and largest; of whole numbers the middle one.
+def mean_without_extremes(states: Sequence[Tensors], cut: int, largest: bool = False) -> Tensors:
+    """Return the mean of each value over the states, without the `cut` smallest and the `cut` largest.
 
-    last: of whole numbers the largest.
+    Of integers and booleans, the middle one is returned instead of the mean.
+    states: of one layout. largest: of integers and booleans, return the largest one.
     """
-    return {name: _between([state[name] for state in states], cut, last) for name in states[0]}
+    return {name: _mean_of_middle([state[name] for state in states], cut, largest) for name in states[0]}
 
 
-def _between(values: Sequence[Tensor], cut: int, last: bool = False) -> Tensor:
-    """The mean of what lies between the `cut` smallest and largest of each value, in float64 in a fixed order."""
+def _mean_of_middle(values: Sequence[Tensor], cut: int, largest: bool) -> Tensor:
+    """Return the mean of one tensor of each state; sums are in float64 and in a fixed order."""
     rows = torch.stack(list(values)).sort(dim=0).values
     kept = rows[cut : len(rows) - cut]
     if not rows.is_floating_point():
-        return kept[-1 if last else len(kept) // 2].clone()
+        return kept[-1 if largest else len(kept) // 2].clone()
     total = torch.zeros_like(kept[0], dtype=torch.float64)
     for row in kept:
         total += row

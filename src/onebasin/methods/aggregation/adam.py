@@ -1,4 +1,4 @@
-"""Apply the mean update with Adam's step.
+"""Apply the mean update with Adam.
 
 Reddi, Charles, Zaheer, Garrett, Rush, Konecny, Kumar, McMahan: Adaptive Federated Optimization. ICLR 2021 (arXiv
 2003.00295), algorithm 2.

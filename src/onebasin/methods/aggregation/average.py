@@ -13,7 +13,10 @@ from onebasin.methods.aggregation_rule import AggregationRule, Mean, Slots, adde
 
 
 class Average(AggregationRule):
-    """w + rate * mean update."""
+    """w + rate * mean update.
+
+    rate: 1 for FedAvg.
+    """
 
     is_forwardable: ClassVar[bool] = True
 

@@ -1,4 +1,4 @@
-"""Average drawn masks into the probabilities of the next ones.
+"""Average the clients' masks; the mean is the probability with which each weight is kept next.
 
 Isik, Pase, Gunduz, Weissman, Zorzi: Sparse Random Networks for Communication-Efficient Federated Learning (FedPM). ICLR
 2023 (arXiv 2209.15328), section 3.
@@ -15,7 +15,11 @@ from onebasin.methods.aggregation_rule import AggregationRule, Mean, Slots, each
 
 
 class BetaPosterior(AggregationRule):
-    """The probability that a weight is kept: the mean of the clients' masks, within `margin` and 1 - `margin`."""
+    """The probability that a weight is kept: the mean of the clients' masks, clipped to [margin, 1 - margin].
+
+    The weights of the global model are the logits of these probabilities.
+    margin: distance of the probabilities from 0 and 1.
+    """
 
     is_forwardable: ClassVar[bool] = True
     mask_form: ClassVar[str] = "probability"

@@ -1,4 +1,4 @@
-"""Average the updates that are nearest to their neighbours.
+"""Average the updates that are closest to their nearest neighbours.
 
 Blanchard, El Mhamdi, Guerraoui, Stainer: Machine Learning with Adversaries. NIPS 2017 (arXiv 1703.02757), section 4.
 """
@@ -14,16 +14,18 @@ from torch import Tensor
 
 from onebasin.core.layout import Tensors
 from onebasin.core.settings import Count, Positive
-from onebasin.methods.aggregation._ordered import middle
+from onebasin.methods.aggregation._ordered import mean_without_extremes
 from onebasin.methods.aggregation_rule import AggregationRule, ClientModel, Mean, MergeContext, Merged, Slots, added
 
 
 class Krum(AggregationRule):
-    """w + rate * the mean of the `keep` updates that are nearest to their neighbours.
+    """w + rate * the mean of the `keep` updates that are closest to their nearest neighbours.
 
-    Up to `byzantine` of a round's n clients may be hostile; each is scored by its distances to the n - byzantine - 2
-    nearest ones. With keep > 1, Multi-Krum. The server holds all replies of a round; all count alike: an attacker could
-    report any number of examples.
+    Of n updates, each is scored by its squared distances to the n - byzantine - 2 nearest others. All clients count
+    equally, since an attacker could report any number of examples.
+    byzantine: the largest number of hostile clients in a round.
+    keep: number of updates that are averaged; above 1, this is Multi-Krum.
+    rate: the server's learning rate.
     """
 
     sees_each_model: ClassVar[bool] = True
@@ -49,26 +51,27 @@ class Krum(AggregationRule):
         scores = krum_scores(squared_distances(states), self.byzantine)
         kept = sorted(sorted(range(len(states)), key=lambda index: (scores[index], index))[: self.keep])
         left_out = [models[index].client for index in range(len(states)) if index not in kept]
-        return Merged(middle([states[index] for index in kept], 0, last=True), left_out)
+        return Merged(mean_without_extremes([states[index] for index in kept], 0, largest=True), left_out)
 
 
 def squared_distances(states: Sequence[Tensors]) -> Tensor:
-    """Return how far states are from each other, over all their floats: float64 [n, n], squared."""
+    """Return the squared distances between states, over all their floating-point values: float64 [n, n]."""
     total = torch.zeros(len(states), len(states), dtype=torch.float64)
     for name, first in states[0].items():
         if first.is_floating_point():
             rows = torch.stack([state[name].reshape(-1) for state in states]).double()
             total += torch.stack([(rows - row).square().sum(1) for row in rows])
-    return total.nan_to_num(nan=math.inf)  # inf - inf, between two who both sent infinity
+    return total.nan_to_num(nan=math.inf)  # inf - inf, if two clients sent infinite values
 
 
 def krum_scores(distances: Tensor, byzantine: int) -> list[float]:
-    """Return each one's sum of squared distances to the n - f - 2 that are nearest (Blanchard et al. 2017, section 4).
+    """Return, for each state, the sum of its squared distances to the n - byzantine - 2 nearest others.
 
     distances: squared, [n, n].
+    Source: Blanchard et al. 2017, section 4.
     """
     nearest = len(distances) - byzantine - 2
     return [
-        float(torch.cat([row[:place], row[place + 1 :]]).sort().values[:nearest].sum())
-        for place, row in enumerate(distances)
+        float(torch.cat([row[:index], row[index + 1 :]]).sort().values[:nearest].sum())
+        for index, row in enumerate(distances)
     ]

@@ -1,4 +1,4 @@
-"""Fit the merged model to the clients' outputs on probe inputs, layer by layer."""
+"""Fit the merged model to the clients' outputs on probe inputs, layer by layer (alignment/least_squares.py)."""
 
 from __future__ import annotations
 
@@ -12,17 +12,20 @@ from onebasin.methods.aggregation_rule import AggregationRule, ClientModel, Mean
 
 
 class LeastSquares(AggregationRule):
-    """The weights that reproduce the clients' outputs on probe inputs, layer by layer (alignment/least_squares.py).
+    """The weights that reproduce the clients' outputs on probe inputs, layer by layer.
 
-    targets: the `mean` of the clients' outputs, or `experts`: each client counts on the classes and inputs that it
-    knows. agreement: a client's output of a neuron counts by its correlation with that of the client with most data, to
-    this power; "auto": 0, 2 or 8, whichever leaves the smaller error on every second probe input, which real inputs
-    measure well and synthetic ones badly.
-    balance: rescale neurons so that incoming and outgoing weights have equal norms, which leaves the function as it is:
-    for models that are trained on at a high rate (alignment/rescaling.py).
+    ridge: penalty on the distance from the averaged weights.
+    targets: what the whole model should return on the probe inputs. `mean`: the mean of the clients' outputs;
+    `experts`: a mixture in which each client counts for the classes and inputs that it knows
+    (alignment/ensemble_targets.py).
+    agreement: a client's weight for a neuron is multiplied by the correlation of its output with that of the client
+    with the largest weight, to this power. "auto": 0, 2 or 8, the one with the smallest error on every second probe
+    input; real inputs measure this error well, synthetic ones badly.
+    balance: whether to rescale neurons so that incoming and outgoing weights are equally large
+    (alignment/rescaling.py). The function is unchanged; it helps if the model is trained further at a high rate.
     distil: steps of gradient descent towards the targets on the same inputs, afterwards (alignment/distillation.py).
-    rounds: use it in the first so many rounds, and the mean afterwards; 0: in all; `meetings`: in the rounds in which a
-    client's own model joins the global one, or all do.
+    rounds: the number of first rounds that use this rule; the others average. 0: all rounds; `meetings`: the rounds in
+    which a client brings a model of its own that was never aggregated.
     """
 
     sees_each_model: ClassVar[bool] = True
@@ -40,13 +43,13 @@ class LeastSquares(AggregationRule):
     def uses_sketches(self) -> bool:
         return self.targets == "experts"
 
-    def merges(self, round: int, fresh: bool) -> bool:
+    def merges(self, round: int, new_models: bool) -> bool:
         if self.rounds == "meetings":
-            return fresh
+            return new_models
         return not self.rounds or round <= self.rounds
 
     def merge(self, models: Sequence[ClientModel], context: MergeContext) -> Merged:
-        from onebasin.methods.aggregation._fit import fitted_model  # alignment is for servers alone
+        from onebasin.methods.aggregation._fit import fitted_model  # clients need not load `alignment`
 
         state = fitted_model(
             models,

@@ -1,4 +1,4 @@
-"""Step along the sign of the mean update.
+"""Step in the direction of the signs of the mean update.
 
 Bernstein, Wang, Azizzadenesheli, Anandkumar: signSGD. ICML 2018 (arXiv 1802.04434), majority vote.
 """
@@ -14,7 +14,11 @@ from onebasin.methods.aggregation_rule import AggregationRule, Mean, Slots, each
 
 
 class MajorityVote(AggregationRule):
-    """w + rate * sign of the mean update."""
+    """w + rate * sign of the mean update.
+
+    If clients send signs and count equally, this is a majority vote.
+    rate: the size of the step in each value.
+    """
 
     is_forwardable: ClassVar[bool] = True
 

@@ -1,4 +1,4 @@
-"""Average the masks over a backbone by vote, and the parameters beside them by their mean update."""
+"""Average the clients' masks over a backbone, and the updates of the parameters beside them."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ from onebasin.methods.aggregation_rule import AggregationRule, Mean, Slots, each
 
 
 class MeanMask(AggregationRule):
-    """Scores between -`score` and `score`, by the share of clients that keep a weight; else w + mean update.
+    """Scores from -`score` to `score`, linear in the share of clients that keep a weight; else w + mean update.
 
-    So a weight is kept that most clients keep.
+    So a weight is kept if more than half of the clients keep it.
+    score: the largest magnitude of a score.
     """
 
     is_forwardable: ClassVar[bool] = True

@@ -1,4 +1,4 @@
-"""Take the median of each value.
+"""Apply the median of the clients' updates, value by value.
 
 Yin, Chen, Ramchandran, Bartlett: Byzantine-Robust Distributed Learning. ICML 2018 (arXiv 1803.01498), definition 1.
 """
@@ -9,14 +9,15 @@ from collections.abc import Sequence
 from typing import ClassVar, Literal
 
 from onebasin.core.settings import Positive
-from onebasin.methods.aggregation._ordered import middle
+from onebasin.methods.aggregation._ordered import mean_without_extremes
 from onebasin.methods.aggregation_rule import AggregationRule, ClientModel, Mean, MergeContext, Merged, Slots, added
 
 
 class Median(AggregationRule):
-    """w + rate * the median of each value's updates.
+    """w + rate * the median of the updates, value by value.
 
-    The server holds all replies of a round; all count alike: an attacker could report any number of examples.
+    All clients count equally, since an attacker could report any number of examples.
+    rate: the server's learning rate.
     """
 
     sees_each_model: ClassVar[bool] = True
@@ -36,4 +37,4 @@ class Median(AggregationRule):
 
     def merge(self, models: Sequence[ClientModel], context: MergeContext) -> Merged:
         self.require_replies(len(models))
-        return Merged(middle([one.state for one in models], (len(models) - 1) // 2))
+        return Merged(mean_without_extremes([one.state for one in models], (len(models) - 1) // 2))

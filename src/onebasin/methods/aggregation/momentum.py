@@ -14,7 +14,10 @@ from onebasin.methods.aggregation_rule import AggregationRule, Mean, Slots, each
 
 
 class Momentum(AggregationRule):
-    """v = beta v + mean update; w + rate * v."""
+    """v = beta v + mean update; w + rate * v.
+
+    rate: the server's learning rate. beta: the momentum.
+    """
 
     kind: Literal["momentum"] = "momentum"
     rate: Positive = 1.0

@@ -14,7 +14,10 @@ from onebasin.methods.aggregation_rule import AggregationRule, Mean, Slots, each
 
 
 class Nesterov(AggregationRule):
-    """v = beta v + mean update; w + rate * (mean update + beta v)."""
+    """v = beta v + mean update; w + rate * (mean update + beta v).
+
+    rate: the server's (outer) learning rate. beta: the momentum.
+    """
 
     kind: Literal["nesterov"] = "nesterov"
     rate: Positive = 0.7

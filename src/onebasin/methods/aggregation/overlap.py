@@ -1,8 +1,8 @@
-"""Average masks where clients keep the same weights; what no other client keeps stays personal.
+"""Average the clients' masks where at least two of them keep a weight; elsewhere each client keeps its own mask.
 
-Li, Sun, Zeng, Zhang, Li, Chen: FedMask. SenSys 2021 (doi 10.1145/3485730.3485929). A client's mask is of the scores
-above 0. The server's tensors are signs: 1 and -1 where clients agree to keep or to drop a weight, 0 where each client
-decides by itself.
+Li, Sun, Zeng, Zhang, Li, Chen: FedMask. SenSys 2021 (doi 10.1145/3485730.3485929). A client's mask keeps the weights
+whose scores are above 0. The server's tensors are signs: 1 for a weight that all keep, -1 for one that all drop, 0 for
+one on which each client decides by itself.
 """
 
 from __future__ import annotations
@@ -23,9 +23,11 @@ SIGNS = canonical(parse_chain("ternary"))
 
 
 class Overlap(AggregationRule):
-    """Where two clients or more keep a weight: whether more than the share `share` of all do; the rest stays personal.
+    """Weights that two clients or more keep are kept if more than `share` of all do; the rest stays personal.
 
-    Each client continues with a mask of its own. score: the magnitude of a score whose sign the server turned.
+    Each client has its own mask.
+    share: the share of the round's clients above which a weight is kept.
+    score: the magnitude of a client's score after the server changed its sign.
     """
 
     personal_models: ClassVar[bool] = True
@@ -37,7 +39,7 @@ class Overlap(AggregationRule):
     score: Positive = 0.005
 
     def step(self, slots: Slots, mean: Mean) -> Slots:
-        return {"weights": each(slots["weights"], lambda n: overlap(self, mean.update[n], mean.weight))}
+        return {"weights": each(slots["weights"], lambda n: agreed_signs(self, mean.update[n], mean.weight))}
 
     def needs(self, method: Any) -> Iterator[str]:
         if method.federated and (method.start != "shared-seed" or method.downlink != SIGNS):
@@ -54,25 +56,28 @@ class Overlap(AggregationRule):
             )
 
 
-def nothing_in_common(scores: Tensors) -> Tensors:
-    """Return the signs before any two clients have trained."""
+def undecided_signs(scores: Tensors) -> Tensors:
+    """Return the signs before the first round: 0 for every weight."""
     return {name: torch.zeros_like(score) for name, score in scores.items()}
 
 
-def overlap(combine: Overlap, kept: Tensor, clients: float) -> Tensor:
-    """Return the signs on which masks agree. kept: the share of so many clients that keep each weight."""
-    meet = kept * clients > 1.5  # two or more; shares are rounded
-    return torch.where(meet, torch.where(kept > combine.share, 1.0, -1.0), 0.0)
+def agreed_signs(rule: Overlap, kept: Tensor, clients: float) -> Tensor:
+    """Return the signs of one parameter that the clients' masks lead to.
+
+    kept: for each weight the share of clients that keep it. clients: their number.
+    """
+    overlap = kept * clients > 1.5  # two clients or more; shares are rounded
+    return torch.where(overlap, torch.where(kept > rule.share, 1.0, -1.0), 0.0)
 
 
-def own_scores(combine: Overlap, common: Tensors, own: Tensors) -> Tensors:
-    """Return the scores that a client goes on from: its own, turned where the common sign is another.
+def personal_scores(rule: Overlap, signs: Tensors, own: Tensors) -> Tensors:
+    """Return the scores from which a client continues: its own, except where the server's sign is another.
 
-    A score that agrees stays as it is, with all that it has learned.
+    signs: the server's. own: the client's scores; one whose sign agrees is unchanged.
     """
     scores: Tensors = {}
     for name, score in own.items():
-        signs = common[name]
-        agrees = (signs == 0) | ((signs > 0) == (score > 0))
-        scores[name] = torch.where(agrees, score, torch.where(signs > 0, combine.score, -combine.score))
+        sign = signs[name]
+        agrees = (sign == 0) | ((sign > 0) == (score > 0))
+        scores[name] = torch.where(agrees, score, torch.where(sign > 0, rule.score, -rule.score))
     return scores

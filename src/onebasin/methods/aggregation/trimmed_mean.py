@@ -1,4 +1,4 @@
-"""Average each value without its extremes.
+"""Apply the mean of the clients' updates, value by value without the extremes.
 
 Yin, Chen, Ramchandran, Bartlett: Byzantine-Robust Distributed Learning. ICML 2018 (arXiv 1803.01498), definition 2.
 """
@@ -12,14 +12,16 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field
 
 from onebasin.core.settings import Positive
-from onebasin.methods.aggregation._ordered import middle
+from onebasin.methods.aggregation._ordered import mean_without_extremes
 from onebasin.methods.aggregation_rule import AggregationRule, ClientModel, Mean, MergeContext, Merged, Slots, added
 
 
 class TrimmedMean(AggregationRule):
-    """w + rate * the mean of each value's updates but for the share `trim` of the smallest and of the largest.
+    """w + rate * the mean of the updates, value by value without the shares `trim` of the smallest and the largest.
 
-    The server holds all replies of a round; all count alike: an attacker could report any number of examples.
+    All clients count equally, since an attacker could report any number of examples.
+    trim: the share of the values that is left out at either end, rounded up to a whole number of clients.
+    rate: the server's learning rate.
     """
 
     sees_each_model: ClassVar[bool] = True
@@ -40,8 +42,8 @@ class TrimmedMean(AggregationRule):
 
     def merge(self, models: Sequence[ClientModel], context: MergeContext) -> Merged:
         self.require_replies(len(models))
-        return Merged(middle([one.state for one in models], self._cut(len(models))))
+        return Merged(mean_without_extremes([one.state for one in models], self._cut(len(models))))
 
     def _cut(self, replies: int) -> int:
-        """Return how many values are left out at either end."""
+        """Return the number of values that are left out at either end."""
         return math.ceil(self.trim * replies - 1e-9)

@@ -1,7 +1,8 @@
-"""Adopt one client's model: the honest rival of every alignment from own initialisations.
+"""Adopt one client's model: the baseline for every method that aligns models from own initialisations.
 
-All clients train from their own weights in round 1 and report their numbers of examples; the server fetches the one
-model trained on the most, and from then on FedAvg continues from it. What the others learned in round 1 is lost.
+In round 1 all clients train their own initialisation and report their numbers of examples. The server requests the
+model of the client with the most examples, and makes it the global model. FedAvg continues from it; what the other
+clients learned in round 1 is lost.
 """
 
 from onebasin.methods.method import Method
@@ -9,5 +10,5 @@ from onebasin.methods.page import Page
 
 PAGE = Page(
     method=Method(name="adopt-one", start="local", frame="adopt-one"),
-    summary="Own inits; take the model of the client with the most data, then FedAvg.",
+    summary="Own initialisations; take the model of the client with the most data, then FedAvg.",
 )

@@ -1,9 +1,9 @@
-"""The best single client, chosen on the test set: what one could keep if one knew which. A reference, not a method."""
+"""The best client's own model, chosen on the test set: a reference that uses test labels, not a method."""
 
 from onebasin.methods.method import Method
 from onebasin.methods.page import Page
 
 PAGE = Page(
     method=Method(name="best-client", start="local", uplink="none", downlink="none", score="best"),
-    summary="The best of the clients that train alone, chosen on the test set.",
+    summary="The best local-only client, chosen by its test score: a reference that no server could find.",
 )

@@ -1,9 +1,10 @@
-"""BiCompFL with global randomness: masks by minimal random coding, passed on to all as the indices that came.
+"""BiCompFL with global randomness: masks by minimal random coding, whose indices are forwarded to all clients.
 
-Egger, Bitar, Wachter-Zeh, Weinberger, Gunduz: BICompFL. 2025 (arXiv 2502.00206), the variant GR. Assumed here, where
-the paper leaves it open or no code is known: chances begin at one half and are the mean of the round's masks, kept
-within 0.01 and 0.99; stretches are as long as their divergence permits (`mrc`), not of one size; a client gets all
-indices, its own too, so that one message serves all.
+Egger, Bitar, Wachter-Zeh, Weinberger, Gunduz: BICompFL. 2025 (arXiv 2502.00206), the variant GR.
+
+Assumptions, where the paper is silent and no code is known: probabilities start at 0.5 and are the mean of the round's
+masks, clipped to [0.01, 0.99]; segments are as long as their divergence permits (stage `mrc`), not of one length; a
+client receives all indices, including its own, so that all clients receive the same message.
 """
 
 from onebasin.learning.parametrizations.supermask import Supermask

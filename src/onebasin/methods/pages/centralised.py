@@ -1,7 +1,8 @@
-"""Centralised training: all data in one place, the bar that no distributed method needs to pass.
+"""Centralised training: all data in one place, as an upper reference for the distributed methods.
 
-One client holds everything, trains with the same local loop for the same number of epochs, keeps its optimiser from
-round to round, and reports its own score. What it would cost is the data set: the report shows its compressed size.
+One client has all examples. It trains with the same code and the same number of epochs as the clients of other methods,
+keeps its optimiser's state between rounds, and scores its own model. The cost would be that of sending the data set;
+the report shows its compressed size.
 """
 
 from onebasin.methods.method import Method
@@ -9,6 +10,6 @@ from onebasin.methods.page import Page
 
 PAGE = Page(
     method=Method(name="centralised", data="pooled", start="local", uplink="none", downlink="none"),
-    summary="All data in one place: the non-distributed bar.",
+    summary="All data in one place: the reference without distribution.",
     settings={"training": {"keep_optimizer": True}},
 )

@@ -1,10 +1,10 @@
-"""DGC: the largest changes of each tensor, momentum and all, with what is not sent kept for later.
+"""DGC: the largest values of each tensor's update, with momentum on the client; the rest is kept as a residual.
 
 Lin, Han, Mao, Wang, Dally: Deep Gradient Compression: Reducing the Communication Bandwidth for Distributed Training.
-ICLR 2018 (arXiv 1712.01887), algorithm 1: momentum correction and factor masking. The server's answer
-is what all clients sent together: sparse, exact. A momentum of 0.9 adds up to ten times what was put in, so the server
-takes a tenth of it: the rate is then that of FedAvg. The paper sends 0.1% of models with millions of parameters; of
-small ones, 1% here.
+ICLR 2018 (arXiv 1712.01887), algorithm 1: momentum correction and factor masking. The downlink sends the mean update,
+which is sparse, without loss. A momentum of 0.9 accumulates ten times the update over the rounds, so the server's rate
+is 0.1; the effective rate is then that of FedAvg. The paper sends 0.1% of the values of models with millions of
+parameters; here it is 1%, for small models.
 """
 
 from onebasin.methods.aggregation.average import Average

@@ -1,8 +1,8 @@
-"""DiLoCo: many inner AdamW steps on each client, then one Nesterov step on the server.
+"""DiLoCo: many local (inner) steps of AdamW on each client, then one outer step with Nesterov momentum on the server.
 
 Douillard, Feng, Rusu, Chhaparia, Donchev, Kuncoro, Ranzato, Szlam, Shen: DiLoCo: Distributed Low-Communication
-Training of Language Models. 2023 (arXiv 2311.08105), algorithm 1: inner AdamW whose state stays with the worker,
-outer Nesterov momentum with rate 0.7 and momentum 0.9 (section 3), outer gradients averaged uniformly.
+Training of Language Models. 2023 (arXiv 2311.08105), algorithm 1: clients keep the state of AdamW between rounds; the
+outer learning rate is 0.7 and the outer momentum 0.9 (section 3); outer gradients are averaged uniformly.
 """
 
 from onebasin.methods.aggregation.nesterov import Nesterov

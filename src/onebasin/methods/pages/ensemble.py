@@ -1,7 +1,7 @@
-"""The ensemble: every client's model is kept, and all are asked together: what merging them should come near to.
+"""The ensemble of the clients' own models: a reference for merging them, not a method.
 
-The mean of the clients' predicted probabilities, weighted by their examples. It is as many times as large as one model
-as there are clients, and nothing travels: a reference, not a method.
+The prediction is the mean of the clients' predicted probabilities, weighted by their numbers of examples. The ensemble
+of n clients is n times as large as one model, and no model is sent.
 """
 
 from onebasin.methods.method import Method
@@ -9,5 +9,5 @@ from onebasin.methods.page import Page
 
 PAGE = Page(
     method=Method(name="ensemble", start="local", uplink="none", downlink="none", score="together"),
-    summary="All clients' models, asked together: the ceiling for merging them.",
+    summary="The ensemble of all local-only clients' models: a reference for merging them.",
 )

@@ -2,7 +2,7 @@
 
 Reddi, Charles, Zaheer, Garrett, Rush, Konecny, Kumar, McMahan: Adaptive Federated Optimization. ICLR 2021
 (arXiv 2003.00295), algorithm 2: m <- b1 m + (1-b1) d; v <- b2 v + (1-b2) d^2; x <- x + rate m / (sqrt(v) + tau);
-b1 = 0.9, b2 = 0.99 as in the paper. No bias correction; v starts at tau^2, the least value that the algorithm allows.
+b1 = 0.9, b2 = 0.99 as in the paper. No bias correction; v starts at tau^2, the smallest value that the paper allows.
 """
 
 from onebasin.methods.aggregation.adam import Adam
@@ -11,5 +11,5 @@ from onebasin.methods.page import Page
 
 PAGE = Page(
     method=Method(name="fedadam", combine=Adam()),
-    summary="Adam's step on the server (Reddi et al. 2021).",
+    summary="FedAvg with Adam's step on the server (Reddi et al. 2021).",
 )

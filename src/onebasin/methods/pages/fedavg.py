@@ -1,9 +1,9 @@
-"""FedAvg: clients train the server's model on their own data; the server averages what changed.
+"""FedAvg: clients train the global model on their own data; the server averages their updates.
 
-McMahan, Moore, Ramage, Hampson, Agueera y Arcas: Communication-Efficient Learning of Deep Networks from Decentralized
-Data. AISTATS 2017 (arXiv 1602.05629), algorithm 1. `start` chooses how the common beginning is agreed on:
-`broadcast` (as in the paper, charged), `shared-seed` (8 bytes), or `local`: none, every client begins from its own
-weights and the server averages the models naively, which section 2 of the paper (figure 1) shows to fail.
+McMahan, Moore, Ramage, Hampson, Aguera y Arcas: Communication-Efficient Learning of Deep Networks from Decentralized
+Data. AISTATS 2017 (arXiv 1602.05629), algorithm 1. `start` chooses the initial weights: `broadcast` (sent and charged,
+as in the paper), `shared-seed` (8 bytes), or `local`: each client has its own initialisation, and the server averages
+the models naively, which fails, as section 2 of the paper (figure 1) shows.
 """
 
 from onebasin.methods.method import Method

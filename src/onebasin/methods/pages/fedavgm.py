@@ -10,5 +10,5 @@ from onebasin.methods.page import Page
 
 PAGE = Page(
     method=Method(name="fedavgm", combine=Momentum(rate=1.0, beta=0.9)),
-    summary="Momentum on the server (Hsu et al. 2019).",
+    summary="FedAvg with momentum on the server (Hsu et al. 2019).",
 )

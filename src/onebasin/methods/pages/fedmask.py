@@ -1,16 +1,18 @@
-"""FedMask: every client has a mask of its own over weights that all hold, and only masks travel, both ways.
+"""FedMask: each client has its own mask over weights that all share; only masks are sent, in both directions.
 
 A. Li, Sun, Zeng, Zhang, H. Li, Chen: FedMask: Joint Computation and Communication-Efficient Personalized Federated
 Learning via Heterogeneous Masking. SenSys 2021 (doi 10.1145/3485730.3485929). From its abstract: parameters that never
-change, one bit for each, learned by each device; nothing but the binary masks is communicated; every device ends with
-a personalised model.
+change; one bit for each of them, learned by each device; only binary masks are communicated; every device ends with a
+personalised model.
 
-Known at second hand only: scores with straight-through gradients; the server averages masks where more than one client
-keeps an element, and what no other client keeps stays personal. Not known, and chosen here: the frozen weights
-(a seed's, one magnitude a layer, no biases) and that all layers are masked; the average is rounded (`combine.share`),
-so that masks travel down, too; in the overlap a client's score that agrees stays, one that does not is turned;
-optimiser and rates. Left out: the one-shot pruning of whole structures at the start, and with it what the paper saves
-in computing.
+Known from other works only: scores with straight-through gradients; the server averages masks where more than one
+client keeps an element, and the rest stays personal.
+
+Not known, and chosen here: the fixed weights (random, of one magnitude per layer, no biases); that all layers are
+masked; that the average is rounded (`combine.share`), so that the downlink, too, sends masks; that in the overlap a
+client's score keeps its value if it agrees with the server, and changes its sign if not; optimiser and rates.
+
+Left out: the one-shot pruning of whole structures at the start, with which the paper saves computation.
 """
 
 from onebasin.learning.parametrizations.supermask import Supermask
@@ -28,7 +30,7 @@ PAGE = Page(
         combine=Overlap(),
         score="personal",
     ),
-    summary="A mask of each client's own over shared random weights (A. Li et al. 2021).",
+    summary="One mask per client over shared random weights (A. Li et al. 2021).",
     settings={
         "training": {"optimizer": "adam", "lr": 0.001, "epochs": 5},
         "federation": {"weighting": "uniform"},

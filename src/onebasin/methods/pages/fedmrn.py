@@ -1,17 +1,18 @@
-"""FedMRN: a client's update is a mask over noise that the server draws, too, and is trained to be one.
+"""FedMRN: a client's update is sent as a mask over noise that the server draws alike, and is trained for that.
 
 Li, Cheng, Wang, Tang, Xu, Luo, Li, Liu, He, Li: Masked Random Noise for Communication-Efficient Federated Learning.
-ACM Multimedia 2024 (arXiv 2408.03220): stochastic masking of the update in the forward pass, whose gradient passes
-straight through; progressive masking, of a share t / T of the values in step t of T; uniform noise; SGD at a rate of
-0.1, batches of 64, 10 local epochs. Each round and client has noise of its own, whose seed follows from the run's and
-is not sent; the masks are range-coded here. The downlink is fp32, as theirs, and is charged.
+ACM Multimedia 2024 (arXiv 2408.03220): stochastic masking of the update in the forward pass, with straight-through
+gradients; progressive masking, of a share t / T of the values in step t of T; uniform noise; SGD with a rate of 0.1,
+batches of 64, 10 local epochs. Each client has other noise in each round; its seed follows from the run's and is not
+sent. Masks are range-coded here. The downlink is fp32, as in the paper, and is charged.
 
-The magnitude bounds what a round can change. Theirs is 0.01 for masks of 0 and 1 and 0.005 for signed ones, over 100
-rounds of Fashion-MNIST; in tens of rounds, ten times as much was better here (docs/codecs.md).
+The magnitude of the noise bounds the change in a round. In the paper it is 0.01 for masks of 0 and 1, and 0.005 for
+signed masks, over 100 rounds on Fashion-MNIST. With tens of rounds, a magnitude ten times as large was better here
+(docs/codecs.md).
 
-Assumed: that biases and normalisations are masked like all else (the paper's networks have no biases, and its code
-sends the normalisations' parameters as they are). The mask that is sent is drawn anew after the last step, as in its
-code; training goes on from the update itself, not from what was masked or cut off of it.
+Assumption: biases and the parameters of normalisations are masked like all others (the paper's networks have no biases,
+and its code sends the parameters of normalisations unmasked). As in its code, the mask that is sent is drawn after the
+last step, and training continues from the update itself, not from its masked or clipped values.
 """
 
 from onebasin.learning.parametrizations.masked_noise import MaskedNoise

@@ -1,8 +1,8 @@
-"""FedPAQ: FedAvg whose updates are rounded at random, so that their mean is right.
+"""FedPAQ: FedAvg with stochastically rounded updates, which are unbiased.
 
 Reisizadeh, Mokhtari, Hassani, Jadbabaie, Pedarsani: FedPAQ: A Communication-Efficient Federated Learning Method with
 Periodic Averaging and Quantization. AISTATS 2020 (arXiv 1909.13014), algorithm 1, with the quantiser of QSGD
-(Alistarh et al. 2017, arXiv 1610.02132); the downlink is not coded, as there.
+(Alistarh et al. 2017, arXiv 1610.02132). As in the paper, the downlink is not compressed.
 """
 
 from onebasin.methods.method import Method

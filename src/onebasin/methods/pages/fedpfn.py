@@ -1,11 +1,13 @@
-"""FedPFN: a part of each layer is fixed, alike for all, so that neurons stay in one order while models train apart.
+"""FedPFN: a part of each layer is fixed to constants that all clients share, which aligns neurons during training.
 
 Li, Li, Lin, Shen, Xiao, Guo, Lin, Wu: Improving Model Fusion by Training-time Neuron Alignment with Fixed Neuron
-Anchors. 2024 (arXiv 2402.01342), at first: Training-time Neuron Alignment through Permutation Subspace; 0.4 of the
-weights are fixed there, too. Constants are as large as initial weights; larger ones hold better (docs/alignment.md).
+Anchors. 2024 (arXiv 2402.01342), first published as Training-time Neuron Alignment through Permutation Subspace. As in
+the paper, 40% of the weights are fixed. The constants are as large as initial weights; larger ones align better
+(docs/alignment.md).
 
-Assumed, where we have not read it: that the same places are fixed in all rounds (`trains="sent"` with an uplink of
-`random-k 0.6 shared=true | fp32` has others in each), and that all have the same constants there, which do not travel.
+Assumptions about parts of the paper that we have not read: the same positions are fixed in all rounds (with
+``trains="sent"`` and the uplink `random-k 0.6 shared=true | fp32`, other positions are fixed in each round), and all
+clients have the same constants there, which are not sent.
 """
 
 from onebasin.learning.parametrizations.anchored import Anchored
@@ -14,5 +16,5 @@ from onebasin.methods.page import Page
 
 PAGE = Page(
     method=Method(name="fedpfn", start="local", parametrization=Anchored()),
-    summary="Own starts; a part of each layer is fixed, alike for all (Li et al. 2024).",
+    summary="Own initialisations; a part of each layer is fixed to the same constants on all clients (Li et al. 2024).",
 )

@@ -1,4 +1,4 @@
-"""FedProx: FedAvg with a proximal term that keeps clients near the model they received.
+"""FedProx: FedAvg with a proximal term that keeps clients close to the model that they received.
 
 Li, Sahu, Zaheer, Sanjabi, Talwalkar, Smith: Federated Optimization in Heterogeneous Networks. MLSys 2020
 (arXiv 1812.06127), algorithm 2: the client minimises F_k(w) + mu/2 |w - w_t|^2. The paper tries mu from 0.001 to 1.

@@ -1,7 +1,7 @@
 """FedYogi: Yogi's step on the server, with the mean update as its gradient.
 
 Reddi, Charles, Zaheer, Garrett, Rush, Konecny, Kumar, McMahan: Adaptive Federated Optimization. ICLR 2021
-(arXiv 2003.00295), algorithm 2: as FedAdam, but v <- v - (1-b2) d^2 sign(v - d^2).
+(arXiv 2003.00295), algorithm 2: as in FedAdam, but v <- v - (1-b2) d^2 sign(v - d^2).
 """
 
 from onebasin.methods.aggregation.yogi import Yogi
@@ -10,5 +10,5 @@ from onebasin.methods.page import Page
 
 PAGE = Page(
     method=Method(name="fedyogi", combine=Yogi()),
-    summary="Yogi's step on the server (Reddi et al. 2021).",
+    summary="FedAvg with Yogi's step on the server (Reddi et al. 2021).",
 )

@@ -1,6 +1,6 @@
-"""Local-only training: every client trains on its own data and nothing of the model ever travels.
+"""Local-only training: each client trains its own model on its own data, and no model is sent.
 
-The score is the mean of the clients' own models on the common test set; the few bytes are orders and reports.
+The score is the mean accuracy of the clients' models on the common test set. Only requests and reports are sent.
 """
 
 from onebasin.methods.method import Method
@@ -8,6 +8,6 @@ from onebasin.methods.page import Page
 
 PAGE = Page(
     method=Method(name="local-only", start="local", uplink="none", downlink="none"),
-    summary="Each client alone: what one gets without any exchange.",
+    summary="Each client trains alone: the reference without any exchange.",
     settings={"training": {"keep_optimizer": True}},
 )

@@ -1,12 +1,13 @@
-"""onebasin: clients begin from their own weights; a round trains a few parameters, and only those are sent.
+"""onebasin: clients start from their own initialisations; a round trains a few parameters, and only those are sent.
 
-Each client trains from its own random weights. The server asks the one with the most examples for the seed of these
-and for what it learned, and all go on from there. In each round the run's seed draws the parameters that are trained:
-as many of each tensor as of any other, and all of the small ones. All know which they are, so only values travel, in 3
-bits or fewer; and since nothing else was trained, nothing is left unsaid. Small models want a larger share a round.
+Each client first trains its own initialisation. The server requests the seed of the initialisation, and the change
+since, from the client with the most examples; this is the first global model. In each later round, the run's seed
+selects the parameters that are trained: equally many of each tensor, and all of a small one. All sides know which these
+are, so only their values are sent, in at most 3 bits each. Since no other parameter was trained, there is no residual.
+Small models need a larger share of the parameters per round.
 
-Rounds that train a part are from Wang et al.: Why Go Full? NeurIPS 2024 (arXiv 2410.11559), who take whole layers in
-turn; Caldas et al. 2018 (arXiv 1812.07210) give each client another part.
+Training a part of the parameters per round is from Wang et al.: Why Go Full? NeurIPS 2024 (arXiv 2410.11559), who train
+whole layers in turn; in Caldas et al. 2018 (arXiv 1812.07210) each client trains another part.
 """
 
 from onebasin.methods.method import Method
@@ -24,7 +25,7 @@ PAGE = Page(
         uplink=SENT,
         downlink=SENT,
     ),
-    summary="Own starts; a few parameters are trained in a round, and nothing else is sent.",
+    summary="Own initialisations; a round trains a few parameters and sends only those.",
     settings={
         "training": {"lr": 0.1, "momentum": 0.9, "batch": 64, "epochs": 5, "lr_decay": 0.9},
         "federation": {"rounds": 14},

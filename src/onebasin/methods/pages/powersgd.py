@@ -1,7 +1,8 @@
-"""PowerSGD: matrices as products of two thin ones, with error feedback.
+"""PowerSGD: updates as products of two matrices of low rank, with error feedback.
 
 Vogels, Karimireddy, Jaggi: PowerSGD: Practical Low-Rank Gradient Compression for Distributed Optimization. NeurIPS 2019
-(arXiv 1905.13727), algorithms 1 and 2. Each client sends factors of its own; the server sends those of the mean.
+(arXiv 1905.13727), algorithms 1 and 2. Each client sends the factors of its own update; the server sends those of the
+mean update.
 """
 
 from onebasin.methods.method import Method

@@ -1,10 +1,10 @@
-"""SCAFFOLD: control variates correct the drift of clients whose data differ.
+"""SCAFFOLD: control variates correct the drift between clients whose data differ.
 
 Karimireddy, Kale, Mohri, Reddi, Stich, Suresh: SCAFFOLD: Stochastic Controlled Averaging for Federated Learning.
 ICML 2020 (arXiv 1910.06378), algorithm 1, option II: y_i <- y_i - lr (g_i(y_i) - c_i + c);
 c_i+ = c_i - c + (x - y_i) / (K lr); x <- x + mean(y_i - x); c <- c + |S|/N mean(c_i+ - c_i).
-Both differences travel up, x and c travel down: twice the bytes of FedAvg. The client counts its variate forward by
-what the receiver decodes, so that c stays the mean of the c_i under a lossy codec too. Means are uniform, as published.
+Clients send both differences, and receive x and c: twice the bytes of FedAvg. A client changes its c_i by the decoded
+difference, so that c is the mean of the c_i even with a lossy codec. Means are uniform, as in the paper.
 """
 
 from onebasin.learning.objectives.control_variates import ControlVariates

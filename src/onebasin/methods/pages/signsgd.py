@@ -1,7 +1,7 @@
-"""signSGD with majority vote: clients send signs, the server sends the sign that most of them sent.
+"""signSGD with majority vote: clients send the signs of their updates, the server sends those of the majority.
 
 Bernstein, Wang, Azizzadenesheli, Anandkumar: signSGD: Compressed Optimisation for Non-Convex Problems. ICML 2018 (arXiv
-1802.04434), algorithm 1, distributed training by majority vote. One bit a value in either direction.
+1802.04434), algorithm 1, distributed training by majority vote. One bit per value in each direction.
 """
 
 from onebasin.methods.aggregation.majority_vote import MajorityVote
@@ -16,6 +16,6 @@ PAGE = Page(
         downlink="sign",
         combine=MajorityVote(),
     ),
-    summary="Signs up, the majority's down (Bernstein et al. 2018).",
+    summary="Signs on the uplink, the majority's signs on the downlink (Bernstein et al. 2018).",
     settings={"federation": {"weighting": "uniform"}},
 )

@@ -1,8 +1,8 @@
-"""SparseLoCo: DiLoCo's long local phases, the largest 1 to 3% of what changed, in 2 bits, with error feedback.
+"""SparseLoCo: long local phases as in DiLoCo; the largest 1 to 3% of the update, in 2 bits, with error feedback.
 
 Sarfi, Therien, Lidin, Belilovsky: Communication Efficient LLM Pre-training with SparseLoCo. 2025 (arXiv 2508.15706),
-algorithm 1: error feedback with decay 0.95, top-k per tensor, 2-bit values, outer rate 1 without momentum. The
-server's answer is what all sent together: sparse, in half precision. The four levels are fitted to what is sent.
+algorithm 1: error feedback with decay 0.95, top-k per tensor, 2-bit values, outer rate 1 without momentum. The downlink
+sends the mean update, which is sparse, in half precision. The four levels are fitted to the values of each message.
 """
 
 from onebasin.methods.method import Method

@@ -1,8 +1,9 @@
-"""STC: the largest changes, as -m or m, in both directions, with error feedback at both ends.
+"""STC: the largest values of each update as -m or m, with error feedback, in both directions.
 
 Sattler, Wiedemann, Mueller, Samek: Robust and Communication-Efficient Federated Learning from Non-IID Data. IEEE TNNLS
-2019 (arXiv 1903.02891), algorithms 1 and 2, sparsity 1/400. Places are range-coded here, not Golomb-coded; clients that
-were away are sent what was said meanwhile, as in the paper's section V.B, or the model where that is shorter.
+2019 (arXiv 1903.02891), algorithms 1 and 2, sparsity 1/400. Positions are range-coded here, not Golomb-coded. A client
+that was absent catches up with the deltas since its version, as in section V.B of the paper, or with the whole model
+where that is shorter.
 """
 
 from onebasin.methods.method import Method

@@ -1,9 +1,9 @@
-"""Streaming DiLoCo: DiLoCo that sends one fragment of the model a round, in 4 bits.
+"""Streaming DiLoCo: DiLoCo that sends one fragment of the model per round, in 4 bits per value.
 
 Douillard et al.: Streaming DiLoCo with Overlapping Communication: Towards a Distributed Free Lunch. 2025 (arXiv
-2501.18512), sections 2.2 and 2.4. Communication does not overlap with training here: it is counted in bytes. Clients
-begin each round from one model, so that what a fragment leaves unsaid is learned again; carried over by error feedback
-it would count once for each round of waiting.
+2501.18512), sections 2.2 and 2.4. Communication does not overlap with training here, since its cost is counted in
+bytes. Clients start each round from the global model, so that changes outside the fragment must be learned again. Error
+feedback would not help: the same change would accumulate in each round until its fragment is sent.
 """
 
 from onebasin.methods.aggregation.nesterov import Nesterov
@@ -18,7 +18,7 @@ PAGE = Page(
         downlink="fragment 4 by=tensor | uniform 4",
         combine=Nesterov(rate=0.7, beta=0.9),
     ),
-    summary="DiLoCo, a fragment a round in 4 bits (Douillard et al. 2025).",
+    summary="DiLoCo, one fragment per round in 4 bits (Douillard et al. 2025).",
     settings={
         "training": {"optimizer": "adamw", "lr": 1e-3, "weight_decay": 0.01, "keep_optimizer": True},
         "federation": {"weighting": "uniform"},

@@ -1,9 +1,9 @@
-"""Zampling: FedPM on fewer chances than weights, whose draws a fixed sparse matrix makes the weights of.
+"""Zampling: FedPM with fewer probabilities than weights; a fixed sparse matrix makes the weights from a shorter mask.
 
 Villani, Natale, Mallmann-Trenn: Trading-off Accuracy and Communication Cost in Federated Learning. 2025 (arXiv
-2503.14246). Assumed, where we have not read it: that each layer has chances of its own, that a weight draws its places
-with replacement, that chances are logistic scores and the training is that of FedPM. The downlink is fp32, of the
-chances, and is charged.
+2503.14246). Assumptions about parts of the paper that we have not read: each layer has its own probabilities; the
+entries of the mask for a weight are drawn with replacement; probabilities are logistic functions of scores; training is
+that of FedPM. The downlink sends the scores in fp32, and is charged.
 """
 
 from onebasin.learning.parametrizations.sparse_combination import SparseCombination
@@ -19,6 +19,6 @@ PAGE = Page(
         uplink="mask",
         combine=BetaPosterior(),
     ),
-    summary="FedPM's masks, fewer than weights, combined by a sparse matrix (Villani et al. 2025).",
+    summary="FedPM with fewer mask bits than weights, from which a sparse matrix computes them (Villani et al. 2025).",
     settings={"training": {"optimizer": "adam", "lr": 0.1, "batch": 128, "epochs": 3}},
 )
