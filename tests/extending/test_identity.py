@@ -16,7 +16,7 @@ from onebasin.federation.read_config import read_config
 from onebasin.federation.run_config import RunConfig
 from onebasin.federation.server.server import Server
 from onebasin.learning.load_task import load_task
-from onebasin.learning.reuse import FOLDER
+from onebasin.learning.reuse import FOLDER_VARIABLE
 
 MakeConfig = Callable[..., RunConfig]
 
@@ -120,7 +120,7 @@ def test_a_device_with_another_version_of_the_source_refuses_the_server_s_reques
 def test_phases_are_not_reused_after_their_objective_has_changed(
     write: Callable[[str, str], None], quick_config: MakeConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv(FOLDER, str(tmp_path / "phases"))
+    monkeypatch.setenv(FOLDER_VARIABLE, str(tmp_path / "phases"))
 
     def trained(name: str) -> torch.Tensor:
         run = ob.run(quick_config("fedavg", SHRINKING, "federation.rounds=1"), out=tmp_path / name)

@@ -138,7 +138,7 @@ def cohort_needs(config: RunConfig) -> list[str]:
 
 
 def weights_needs(config: RunConfig) -> list[str]:
-    """Return a sentence if the parametrization does not go with `task.weights`, or needs it."""
+    """Return a sentence if the parametrization needs `task.weights` and there are none, or if it cannot use them."""
     parametrization, weights = config.method.parametrization, config.task.weights
     if parametrization.needs_weights and weights is None:
         return [

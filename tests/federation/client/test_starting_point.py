@@ -13,8 +13,8 @@ from onebasin.federation.client.starting_point import (
     ORDER_FACT,
     ROUND_FACT,
     begin_work,
-    reordered,
     own_seed,
+    reordered,
     sends_delta,
 )
 from onebasin.federation.client.work import Work

@@ -1,9 +1,9 @@
 """From what a round took to the next global model, by hand."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
-from dataclasses import replace
 import pytest
 import torch
 from tests.federation.rounds import Federation, composition, on_three_values

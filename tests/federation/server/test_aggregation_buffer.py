@@ -1,6 +1,7 @@
 """What a round has taken so far: running means or whole models, by hand; and that it can be put down and taken up."""
 
 from dataclasses import replace
+
 import pytest
 import torch
 from hypothesis import given

@@ -2,7 +2,7 @@
 
 import torch
 
-from onebasin.methods.aggregation.overlap import Overlap, undecided_signs, agreed_signs, personal_scores
+from onebasin.methods.aggregation.overlap import Overlap, agreed_signs, personal_scores, undecided_signs
 from onebasin.methods.aggregation_rule import Mean, apply_rule
 
 

@@ -49,14 +49,14 @@ def _message(request: NodeRequest, seconds: float) -> Message:
 
 def _node_reply(message: Message) -> NodeReply:
     """Return the reply in one of Flower's messages; a failure if it has an error or a malformed record."""
-    request = message.metadata.reply_to_message_id
+    request_id = message.metadata.reply_to_message_id
     if message.has_error():
-        return NodeReply(request, Failure(_reason(message.error)))
+        return NodeReply(request_id, Failure(_reason(message.error)))
     try:
         client, digest, content = read_record(message.content)
     except RecordError as error:
-        return NodeReply(request, Failure(f"WireError: {error}"))
-    return NodeReply(request, content, client, digest)
+        return NodeReply(request_id, Failure(f"WireError: {error}"))
+    return NodeReply(request_id, content, client, digest)
 
 
 def _reason(error: Error) -> str:
