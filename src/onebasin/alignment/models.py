@@ -11,9 +11,6 @@ from onebasin.symmetry.spec import PermutationSpec
 StateDict = Mapping[str, Tensor]
 """Tensors by the names in a model's state_dict."""
 
-State = StateDict
-"""The former name, which apps/merge.py imports."""
-
 
 class AlignmentError(ValueError):
     """Models that cannot be aligned. The message names the model, the tensor, what was found and what was expected."""

@@ -31,6 +31,11 @@ class Parametrization(Choice):
     """Whether the uplink encodes only the scores of masks, and a dense codec the other parameters."""
 
     @property
+    def masks_progressively(self) -> bool:
+        """Return whether the share of masked values grows in a local phase, where updates are trained as masks."""
+        return False
+
+    @property
     def mask_form(self) -> str:
         """How scores become a mask: "probability", "sign" or "backbone"; "" if there are no scores.
 

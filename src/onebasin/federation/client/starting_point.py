@@ -149,5 +149,4 @@ def _masked_update(
     stage = codec.stages[-1]
     assert isinstance(stage, NoiseStage)
     noise = stage.draw(protocol.parameters.numel, CodingContext(protocol.run, round, client))
-    progressive: bool = getattr(chosen, "progressive", True)
-    return MaskedUpdate(protocol.parameters.split(noise), stage.signed, progressive)
+    return MaskedUpdate(protocol.parameters.split(noise), stage.signed, chosen.masks_progressively)

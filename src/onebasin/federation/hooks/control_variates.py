@@ -27,6 +27,7 @@ class ControlVariateExchange(Hook):
     """SCAFFOLD's control variates. The slot `control` is c in the server's state, and c_i in that of client i."""
 
     section: ClassVar[str] = "control"
+    slots: ClassVar[tuple[str, ...]] = ("control",)
 
     def begin(self, state: State) -> None:
         state.slots["control"] = self._zeros()

@@ -63,6 +63,8 @@ class Hook:
     """The name of a section that requests to train have, and replies to them: one of `SECTIONS`; "" for none."""
     in_replies: ClassVar[bool] = True
     """Whether replies have the section; else requests alone have it."""
+    slots: ClassVar[tuple[str, ...]] = ()
+    """The slots that it keeps in the server's state; a round whose result is not finite in them does not count."""
     keeps_model: ClassVar[bool] = False
     """Whether each client keeps its trained model after a round."""
 

@@ -90,7 +90,8 @@ class Server:
         if self.has_model and self.protocol.sends_deltas:
             start_versions(self.state, 0, self.state.slots["weights"])
         memory = first_memory(self.method.combine, parameters_of(model))
-        self._finite_slots = {"weights", "control", *memory}
+        kept_by_hooks = (slot for hook in self.protocol.hooks for slot in hook.slots)
+        self._finite_slots = {"weights", *memory, *kept_by_hooks}
         self.round = RoundInProgress(RoundResult(0), self._empty_buffer())
 
     @property

@@ -26,6 +26,10 @@ class MaskedNoise(Parametrization):
     kind: Literal["masked-noise"] = "masked-noise"
     progressive: bool = True
 
+    @property
+    def masks_progressively(self) -> bool:
+        return self.progressive
+
     def apply(self, model: nn.Module, seed: int, common_seed: int) -> nn.Module:
         return model
 
