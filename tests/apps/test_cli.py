@@ -264,3 +264,9 @@ def test_har_reaches_its_target_on_other_people(tmp_path: Path) -> None:
     result = ob.run(config, out=tmp_path / "run")
     assert result.summary["clients"] == 21
     assert result.summary["accuracy"]["final"] >= 0.6
+
+
+def test_the_version_is_shown() -> None:
+    result = CliRunner().invoke(app, ["--version"])
+    assert result.exit_code == 0
+    assert result.output == f"onebasin {ob.__version__}\n"

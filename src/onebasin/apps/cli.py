@@ -7,6 +7,8 @@ from typing import Annotated, Optional
 
 import typer
 
+from onebasin import __version__
+
 app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
@@ -18,6 +20,21 @@ Overrides = Annotated[
     Optional[list[str]],  # noqa: UP045 (typer reads the annotation)
     typer.Argument(metavar="[KEY=VALUE]...", help="Changes, such as training.lr=0.1 or method.uplink=int8."),
 ]
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"onebasin {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    """Train one model across many devices that each start from their own weights, and count every byte."""
 
 
 @app.command()
