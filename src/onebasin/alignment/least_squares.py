@@ -55,11 +55,13 @@ def least_squares(
     ridge: penalty on the distance from the averaged weights, in units of the mean square of a layer's inputs.
     anchor: index of the model with which the others are compared. A model's weight for a neuron is then multiplied by
     the neuron's correlation with the anchor's on the probes, to the power of `agreement`. With a power of 2, this
-    factor is the fraction of explained variance; with a large power, the anchor's neurons remain. None: no such factor.
+    factor is the fraction of explained variance; with a large power, only the anchor counts. None: no such factor.
     teach: targets for the output of the whole model, instead of the mean output (see `ensemble_targets.consult`).
-    seed: of the sample of rows.
-    These parts keep the averaged weights: embeddings, transposed layers, layers with shared weights, recurrent layers
-    that get an initial state, packed sequences or single sequences, and directions that the probes do not reach.
+    seed: of the random sample of rows on which each layer is fitted; a row [d] is a layer's output for one probe, at
+    one position or time step.
+    These parts keep the averaged weights: embeddings; transposed layers; layers with shared weights; recurrent layers
+    whose input is an initial state, a packed sequence or a single sequence; and, in every layer, the directions of its
+    input space in which the probes have no component.
     Errors: `AlignmentError` for invalid arguments, and if the outputs on the probes are so large that no finite weights
     result.
     """
@@ -170,6 +172,7 @@ def _layer_outputs(
             return
         rows = targets.rows.get(name) or Rows.sample_sequences(sequences_first(module, output), MAX_ROWS, rng)
         gates, replayed = gate_pre_activations(module, sequences_first(module, layer_inputs[name])[rows.examples])
+        # A layer whose outputs do not follow from its inputs alone (it got an initial state) is not fitted.
         if torch.allclose(replayed, sequences_first(module, output)[rows.examples], 1e-3, 1e-4):
             targets.rows[name], layer_outputs[name] = rows, gates.flatten(0, 1).float()
 

@@ -34,7 +34,7 @@ from onebasin.wire.numbers import read_number, write_number
 
 _SLACK = 64
 HISTORIES = 4
-"""How many values a change history has: a bit for each of two rounds."""
+"""How many histories one value can have: it did or did not change, in each of the last two rounds."""
 
 DIVERGED = -1
 """The version of a client that decoded deltas to another model than the server; it receives the whole model next."""
@@ -47,9 +47,11 @@ RESIDUALS = "downlink/"
 class VersionedModel:
     """The global model of one version, equal bit for bit at the server and at all clients of this version.
 
+    A state has the weights in the slot `held`, the change history in the slot `moved`, the version in a fact.
+
     version: the round that made it; 0 for the initial model.
     weights: by parameter.
-    change_history: for each value, uint8 [n]: bit 1 is set if it changed in the last round, bit 0 if in the one before.
+    change_history: uint8 [n], for n values: bit 1 is set if it changed in the last round, bit 0 if in the one before.
     """
 
     version: int
@@ -57,7 +59,7 @@ class VersionedModel:
     change_history: ChangeHistory
 
     def changed(self, round: int, weights: Tensors) -> VersionedModel:
-        """Return the version that a round makes, with new weights."""
+        """Return the version that a round makes: with new weights, and with a history of which values they change."""
         now = flatten(weights).numpy() != flatten(self.weights).numpy()
         return VersionedModel(round, weights, (now * 2 + (self.change_history >> 1)).astype(np.uint8))
 
@@ -73,7 +75,7 @@ class VersionedModel:
 
 
 def first_version(version: int, weights: Tensors) -> VersionedModel:
-    """Return a model without a history of changes."""
+    """Return a version that begins a series of versions: in its history, no value has changed yet."""
     history = np.zeros(sum(tensor.numel() for tensor in weights.values()), dtype=np.uint8)
     return VersionedModel(version, weights, history)
 
@@ -88,6 +90,7 @@ def broadcast_model(state: State) -> VersionedModel | None:
 def advance_version(protocol: Protocol, state: State, round: int, raw_updates: Sequence[RawUpdate] = ()) -> None:
     """Encode the delta from the last version to the server's weights; make the decoded model the server's own.
 
+    Here `before` is the last version, and `now` the one that the round makes.
     raw_updates: the round's encoded updates, where they are forwarded.
     """
     target, before = state.slots["weights"], broadcast_model(state)
@@ -132,7 +135,11 @@ def _append_to_log(protocol: Protocol, state: State, round: int, body: bytes) ->
 
 
 def start_versions(state: State, version: int, weights: Tensors) -> VersionedModel:
-    """Make a model the current version, and clear the log: no client has this version yet."""
+    """Make a model the current version, and clear the log: no client has this version yet.
+
+    The facts are then: `since`, the oldest version from which the log has all later deltas, is this version; `holds`,
+    the versions that clients have, is empty.
+    """
     now = first_version(version, weights)
     now.into(state)
     state.slots["log"] = {}

@@ -53,7 +53,11 @@ class Request(IntFlag):
 
     @property
     def brings_model(self) -> bool:
-        """Whether the client trains the global model, which the request brings; the reply is then an update to it."""
+        """Whether the request brings the global model.
+
+        A client that is to train, but neither to send nor to keep a whole model of its own, starts from the global
+        model; what it sends is an update to it.
+        """
         return Request.TRAIN in self and not self & (Request.SEND_MODEL | Request.KEEP_MODEL)
 
 

@@ -51,8 +51,8 @@ class NewOrder:
 class NeuronMessages:
     """Encodes and decodes what clients and server send about neurons and inputs.
 
-    Both sides compute permutation groups, probe inputs and forms from the configuration alone, when they first need
-    them.
+    Both sides compute permutation groups, probe inputs and the settings of sketches (`form`) from the configuration
+    alone, when they first need them.
     """
 
     def __init__(self, config: RunConfig, task: Task, model: nn.Module) -> None:
@@ -74,7 +74,7 @@ class NeuronMessages:
     def spec(self) -> PermutationSpec:
         """The permutation groups of the model. Raises ConfigError if it has none.
 
-        They are found on initial weights, since those in a used workspace may be NaN.
+        They are found on a model with initial weights: training may have left NaN in the weights of `self._model`.
         """
         spec = find_permutations(self._task.workspace(), self.synthetic(2))
         if not spec.groups:
@@ -137,7 +137,11 @@ class NeuronMessages:
         return self._task.public[:count]
 
     def write_permutations(self, order: NewOrder) -> bytes:
-        """Encode a neuron order: its number, then its permutations, group by group."""
+        """Encode a neuron order: its number, then its permutations, group by group.
+
+        A group of n neurons has a permutation [n]; a group inside another (neurons in heads) has one for each index of
+        the outer group, [heads, n].
+        """
         rows = [
             row
             for group in self.spec.groups
@@ -208,7 +212,8 @@ class NeuronMessages:
     def permuted(self, state: State, perms: Perms) -> State:
         """Return a client's state in another neuron order: weights, buffers, momenta and residuals are permuted.
 
-        The global model that the client keeps (`held`) is in the common order already.
+        The keys of a slot are names of parameters, or `parameter:quantity` (a momentum of the optimiser).
+        The global model that the client keeps (slot `held`) is in the common order already.
         """
         slots = {
             slot: tensors

@@ -42,8 +42,8 @@ class Protocol:
     run: 64 bits that identify the run, from its configuration.
     number: the upper 32 bits of `run`, which every message has.
     parameters, buffers: their layouts.
-    exact: codec of buffers.
-    fp32: codec of parameters by their exact values.
+    exact: lossless codec of buffers, in the types that they have.
+    fp32: lossless codec of parameters, which are all float32.
     uplink: codec of updates.
     downlink: codec of the global model, or of its deltas.
     whole_models: codec of clients' own models by their values.
@@ -76,6 +76,7 @@ class Protocol:
         if method.federated:
             self.uplink, self.downlink = self._uplink(method), self._downlink(method)
             self.whole_models = make_fixed_length_codec(method.dense_codec, self.parameters)
+        # With personal models, each client keeps its own: there are no versions of a global one.
         dense = not method.federated or method.personal or isinstance(self.downlink, FixedLengthCodec)
         self.sends_deltas = self.forwards_updates or not dense
         self.rounds, self.clients = config.federation.rounds, len(task.parts)
@@ -133,7 +134,7 @@ class Protocol:
     def _uplink(self, method: Method) -> Codec:
         codec: Codec
         if method.parametrization.splits_scores:
-            from onebasin.learning.masks.layers import is_score  # for methods that send scores beside weights
+            from onebasin.learning.masks.layers import is_score  # for methods with two codecs: scores, weights
 
             scores, beside = partial(make_codec, method.uplink), partial(make_fixed_length_codec, method.dense_codec)
             codec = SplitCodec(self.parameters, is_score, scores, beside)
@@ -152,7 +153,10 @@ class Protocol:
         return WarmupSchedule(first.rounds, make_codec(first.downlink, self.parameters), codec)
 
     def _most_bytes(self, method: Method) -> int:
-        """Return an upper bound on the size of a message."""
+        """Return an upper bound on the size of a message.
+
+        It is generous: 8 bytes for each parameter (two tensors in fp32) beside everything that codecs encode, twice.
+        """
         coded = self.uplink.most_bytes + self.downlink.most_bytes if method.federated else 0
         coded += self.seed_and_mask.most_bytes if self.seed_and_mask is not None else 0
         neurons = self.neurons.most_bytes if method.frame == "signatures" or method.sketched else 0

@@ -1,6 +1,6 @@
 """Update forwarding: the clients' encoded updates of a round go to all clients, and each computes the next model.
 
-So the downlink of N short updates costs N of them, whatever their aggregate costs. For masks that are encoded by
+So each client receives N short updates, even if their aggregate would be much longer. For masks that are encoded by
 minimal random coding this is BiCompFL with global randomness (Egger et al. 2025, arXiv 2502.00206).
 """
 

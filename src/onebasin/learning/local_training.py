@@ -107,8 +107,10 @@ class Start:
     """The starting point of a local phase.
 
     optimizer: the optimiser's state, from `Trained`. memory: what the objective kept after the client's last phase.
-    correction: what the objective's exchange brought for this phase; {} for nothing. trainable: which values are
-    trained, booleans by parameter; None for all. masking: of the update, towards which it is trained.
+    correction: the tensors that the hook of the objective (`exchange`) read from the request; {} for none.
+    trainable: which values are trained, booleans by parameter; None for all.
+    masking: how the update will be turned into a mask over noise before it is sent; the forward passes then use the
+    masked update, so that training accounts for it. None if updates are not trained as masks.
     """
 
     weights: Tensors
@@ -191,7 +193,10 @@ def train_locally(
 def _masked_forward(
     parameters: Tensors, start: Start, progress: float, draws: torch.Generator
 ) -> AbstractContextManager[None]:
-    """Return a context in which the parameters are as the masked update will be, where it is trained as such."""
+    """Return a context in which the parameters are the starting point plus the masked update.
+
+    If updates are not trained as masks, the context changes nothing.
+    """
     if start.masking is None:
         return nullcontext()
     from onebasin.learning.masks.masked_update import forward_with_masked_update

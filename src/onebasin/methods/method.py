@@ -1,4 +1,8 @@
-"""The settings of a method. Which of them exclude each other is written beside each of them."""
+"""The settings of a method.
+
+Each choice says in its own class which other settings it excludes (`Choice.needs`); the other modules of this package
+say it for the settings that they define.
+"""
 
 from __future__ import annotations
 
@@ -60,7 +64,7 @@ class Method(Settings):
     privacy: differential privacy of each client's data, see `Privacy`; None for none.
     score: the accuracy in the history. `mean`: of the global model on the test set, or the mean of the clients' own
     models; `best`: of the best client's own model; `together`: of the ensemble of the clients' own models; `personal`:
-    of each client's model (its own, or the global one) on the client's label distribution (`ByClass.on`), the mean over
+    of each client's model (its own, or the global one) on the client's label distribution (metrics.py), the mean over
     clients; `fine-tuned`: likewise of the models that clients make from the global model in their local phase.
     """
 
@@ -86,7 +90,7 @@ class Method(Settings):
 
     @property
     def choices(self) -> tuple[Choice, ...]:
-        """The parts that are chosen by name; each yields what it excludes (`Choice.needs`)."""
+        """The parts that are chosen by name; `Choice.needs` yields a sentence for each setting that one excludes."""
         return (self.parametrization, self.objective, self.combine)
 
     @property
@@ -113,7 +117,7 @@ class Method(Settings):
 
     @property
     def dense_codecs(self) -> tuple[str, ...]:
-        """The names of all codecs that send every value."""
+        """The names of all codecs that send every value (dense codecs: `fp32`, `fp16`, `int8`)."""
         return tuple(CODECS)
 
     @property

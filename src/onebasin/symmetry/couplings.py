@@ -1,15 +1,24 @@
-"""Nested permutations: which atoms may have one permutation for each index of which other atoms.
+"""Nested permutations: an atom may have a different permutation at each index of another atom.
 
-Inside an attention head, neurons can be permuted differently in each head; inside a normalisation group, differently in
-each group. An atom may have a permutation for each index of another atom (its *outer* atom) under two conditions: every
-tensor with the inner atom also has the outer one, at an unambiguous index, and no operation mixes indices of the outer
-atom while it keeps those of the inner one. `Couplings` collects these facts during the trace and draws the conclusions
-at its end.
+An *atom* is a set of indices with one unknown permutation; an axis of a tensor is a product or a concatenation of atoms
+(algebra.py). An atom is *rigid* if only the identity is allowed, and otherwise *free*.
+Example: an attention layer has 4 heads of 16 neurons. Its axis of length 64 is the product of an outer atom (the 4
+heads) and an inner atom (the 16 neurons of a head). The heads can be permuted, and inside each head its 16 neurons can
+be permuted in an order of its own: the inner atom has a permutation for each index of the outer atom. The same holds
+for the channels inside the groups of a group normalisation.
+
+This nesting is correct under two conditions:
+1. Each tensor that has the inner atom also has the outer atom, and it is unambiguous at which index of the outer atom
+   each entry is. (A tensor with the 16 neurons, but without the heads, would be shared by all heads.)
+2. No operation combines different indices of the outer atom while it keeps the indices of the inner one. (A sum over
+   heads adds neuron i of all heads, so all heads must have the same order.)
+These facts couple atoms; `Couplings` collects them during the trace and draws the conclusions at its end.
 
 Three other constraints wait for the end of the trace, because they depend on how axes are split later:
-blocks that a group normalisation keeps together; axes of which single indices were taken (query, key and value in one
-tensor, at indices 0, 1 and 2), which become sums of the parts taken; and zero paddings on both sides of an axis, which
-form one set of interchangeable neurons.
+- A group normalisation requires that the blocks of an axis stay together.
+- An operation takes single indices of an axis: of a tensor with query, key and value at indices 0, 1 and 2, it takes
+  each by its index. Such an axis becomes a concatenation (`Sum`) of parts, one for each index.
+- Padding adds zeros before and after an axis. All these zeros are alike, so they are interchangeable neurons.
 """
 
 from __future__ import annotations
@@ -54,10 +63,11 @@ class Couplings:
 
     observed: the axes of all tensors. mixing: the arguments of every `mix`. blocks: the arguments of every
     `keep_blocks`.
-    picks: for an inner and an outer atom, the parts that were taken, by index of the outer atom. paddings: pairs of
-    equal paddings. distinct_parts: parts of an axis whose neurons cannot be exchanged.
+    picks: by inner and outer atom: for each index of the outer atom that was taken (`pick`), the axis that the inner
+    atom has there. paddings: pairs of equal paddings. distinct_parts: parts of an axis; a neuron of one part cannot
+    change places with a neuron of another.
     used: axes that contributed to a result. multiplied_by_zero: axes that only entered products with zeros.
-    not_always_together: pairs of an inner and an outer atom of which some tensor has the inner one alone.
+    not_always_together: pairs (inner, outer) of atoms; some tensor has the inner atom without the outer one.
     """
 
     observed: dict[AxisTuple, None] = field(default_factory=dict)
@@ -83,11 +93,15 @@ class Couplings:
         self.used.update(dict.fromkeys(map(resolve, axes)))
 
     def mark_zeroed(self, axes: Iterable[Axis]) -> None:
-        """Record a sum of products with zeros along these axes. It gives no information about the other factor."""
+        """Record a sum of products with zeros along these axes.
+
+        Such a result is zero in any order of the other factor, so it tells nothing about how that factor can be
+        permuted; `fix_unused` makes axes rigid that have no other use.
+        """
         self.multiplied_by_zero.update(dict.fromkeys(map(resolve, axes)))
 
     def fix_unused(self, tensors: Iterable[AxisTuple]) -> None:
-        """Make atoms rigid that contributed to no result: parts that were cut off, and factors of zeros only."""
+        """Allow only the identity on atoms that contributed to no result: parts cut off, and factors of zeros only."""
         in_use = {atom for axis in self.used for atom in atoms_of(resolve(axis))}
         zeroed = {atom for axis in self.multiplied_by_zero for atom in atoms_of(resolve(axis))} - in_use
         for axes in tensors:
@@ -103,7 +117,12 @@ class Couplings:
         self.blocks.append((axis, count, cause))
 
     def pick(self, axes: Sequence[Axis], dim: int, index: int, cause: Cause) -> list[Axis]:
-        """The remaining axes of a tensor after index `index` of axis `dim` is taken."""
+        """The remaining axes of a tensor after index `index` of axis `dim` is taken.
+
+        Atoms that always occur together with axis `dim` get an atom of their own at this index. Otherwise the index
+        is split off from the axis, so that it keeps its place in every permutation; `split_axis` binds the atoms of the
+        axis to the pieces.
+        """
         others = [resolve(axis) for other, axis in enumerate(axes) if other != dim]
         picked = resolve(axes[dim])
         if len(picked) == 1 and isinstance(picked[0], Atom):
@@ -122,7 +141,7 @@ class Couplings:
         return others
 
     def stack(self, parts: Sequence[Axis], stack_axis: Axis, cause: Cause) -> Axis:
-        """An axis that equals `parts[i]` at index i of the axis `stack_axis`; the inverse of `pick`."""
+        """An axis that is `parts[i]` at index i of the axis `stack_axis`; the inverse of `pick`."""
         outer = single_atom(stack_axis)
         if outer is None or all(map(is_rigid, parts)):
             for part in parts[1:]:
@@ -148,7 +167,8 @@ class Couplings:
     def solve_deferred(self, tensors: dict[str, AxisTuple], outputs: dict[str, AxisTuple]) -> None:
         """Solve the deferred constraints at the end of the trace, and update the axes of the tensors in place.
 
-        tensors: the model's state, all of which must be described. outputs: tensors that are described where possible.
+        tensors: the axes of the model's parameters and buffers, by name; a nesting that cannot be expressed in all of
+        them is given up. outputs: the axes of other tensors, by name; they cannot prevent a nesting.
         """
         while any(split_at_blocks(axis, count) for axis, count, _ in self.blocks):
             pass
@@ -161,7 +181,11 @@ class Couplings:
             self._split_picked(first_outer, picks, tensors, outputs)
 
     def _keep_blocks(self, axis: Axis, count: int, cause: Cause) -> None:
-        """Split every part that spans several blocks into blocks and positions in a block. Keep the others whole."""
+        """Require that permutations of an axis keep its `count` equal blocks together.
+
+        A free part that is longer than a block becomes a product of two atoms: the block, and the position in it.
+        Shorter parts stay as they are; their neurons cannot change to another block.
+        """
         size = length(axis) // count
         parts_by_block: dict[int, list[Axis]] = {}
         offset = 0
@@ -185,9 +209,10 @@ class Couplings:
         tensors: dict[str, AxisTuple],
         outputs: dict[str, AxisTuple],
     ) -> None:
-        """Replace atoms of which indices of `outer_atom` were taken by one atom for each index, where that is sound.
+        """Give inner atoms a separate atom at each index of `outer_atom`, if both conditions of nesting hold.
 
-        Where it is unsound, all parts that were taken get the permutation of the whole.
+        If they do not hold for an inner atom, all its parts get the same permutation, that of the inner atom.
+        picks_of_outer: inner atoms, each with the parts that were taken, by index of `outer_atom`.
         """
         outer = single_atom(resolve((outer_atom,)))
         while picks_of_outer:
@@ -210,7 +235,11 @@ class Couplings:
                     unify(part, (atom,), Cause("one permutation for several parts of a tensor"))
 
     def _expand_outer(self, outer: Atom, parts: dict[Atom, dict[int, Axis]], *described: dict[str, AxisTuple]) -> None:
-        """Replace inner atoms by one for each index of `outer`, in all recorded facts and in the described tensors."""
+        """Replace each inner atom by one atom for each index of `outer`, in all facts and in the described tensors.
+
+        parts: by inner atom, its parts by index of `outer`. An index that was never taken gets a rigid atom.
+        """
+        # Below, the empty replacement {} keeps a fact as it is, beside its copies for the indices of `outer`.
         unused = Cause("never picked from its tensor")
         choices = [
             {inner: picked.get(index, fresh(inner.size, unused)) for inner, picked in parts.items()}
@@ -232,7 +261,7 @@ class Couplings:
                 tensors[name] = tuple(expand_atom(resolve(axis), outer, choices) for axis in axes)
 
     def tensors_by_atom(self) -> dict[Atom, set[AxisTuple]]:
-        """The distinct tensors that were observed, by each free atom that they contain."""
+        """The distinct axes of observed tensors, by each free (not rigid) atom in them."""
         found: dict[Atom, set[AxisTuple]] = {}
         for axes in {tuple(resolve(axis) for axis in axes) for axes in self.observed}:
             for atom in {atom for axis in axes for atom in atoms_of(axis) if atom.cause is None}:
@@ -240,7 +269,7 @@ class Couplings:
         return found
 
     def outer_atoms(self, inner: Atom, tensors_by_atom: dict[Atom, set[AxisTuple]]) -> frozenset[Atom]:
-        """The atoms for each index of which `inner` may have its own permutation."""
+        """The possible outer atoms of `inner`: it may have a different permutation at each index of each of them."""
         shared: set[Atom] | None = None
         for axes in tensors_by_atom.get(inner, ()):
             for found in atoms_with_known_index(axes, inner):
@@ -262,7 +291,10 @@ class Couplings:
 
 
 def _merge_picks(picks_of_outer: list[tuple[Atom, dict[int, Axis]]]) -> dict[Atom, dict[int, Axis]]:
-    """The parts that were taken, by the atom that each inner atom is bound to now, if not all parts are equal."""
+    """Return the parts by inner atom, after merging inner atoms that have become the same atom since they were taken.
+
+    Left out are inner atoms that are rigid or were split, and those whose parts all have the same permutation.
+    """
     parts: dict[Atom, dict[int, Axis]] = {}
     for atom, picked in picks_of_outer:
         inner = single_atom(resolve((atom,)))

@@ -25,7 +25,8 @@ class Client:
     `optimizer`: the state of the optimiser;
     `objective`: the memory of the objective;
     `control`: what a hook keeps (SCAFFOLD: the control variate c_i);
-    `held`, `moved`: the global model and its history of changes, if requests encode deltas;
+    `held`: the weights of the global model in the client's version, if requests encode deltas;
+    `moved`: for each of these values, whether it changed in the last two rounds;
     `uplink/STAGE`: the residuals of a stage.
     """
 

@@ -23,7 +23,10 @@ if TYPE_CHECKING:
     from onebasin.learning.masks.masked_update import MaskedUpdate
 
 ORDER_FACT = "frame"
-"""The fact with the number of the neuron order that the client's state is in, so that none is applied twice."""
+"""The fact `frame`: the number of the neuron order in which the client's state is (`NewOrder.number`).
+
+It prevents that the same order is applied twice.
+"""
 
 ROUND_FACT = "round"
 """The fact with the last round that the client replied to, if it keeps a state; it refuses requests of earlier ones."""
@@ -82,7 +85,10 @@ def reordered(protocol: Protocol, state: State, order: NewOrder | None) -> State
 
 
 def sends_delta(protocol: Protocol, request: Request) -> bool:
-    """Return whether the reply has a delta that the uplink encodes: to the global model, or to a seed's."""
+    """Return whether the uplink encodes a delta in the reply.
+
+    The delta is added to the global model, or to the initial model of a seed (`Protocol.sends_seeds`).
+    """
     return Request.SEND_UPDATE in request or protocol.sends_seeds
 
 
@@ -94,7 +100,10 @@ def _starting_point(
     state: State,
     broadcast: VersionedModel | None,
 ) -> StartingPoint:
-    """Return the model in the request; without one, the client's own model, or its own initialisation."""
+    """Return the model in the request; without one, the client's own model, or its own initialisation.
+
+    Its weights are at first also the `known_model`, from which the update is counted; hooks may change that.
+    """
     own = False
     if broadcast is not None:
         weights, buffers = broadcast.weights, _buffers_beside_deltas(protocol, message)
@@ -112,14 +121,18 @@ def _starting_point(
 
 
 def _buffers_beside_deltas(protocol: Protocol, message: Message) -> Tensors:
-    """Return the buffers of a request that encodes deltas: those that it has, or those of its seed."""
+    """Return the buffers of a request with deltas: its section `buffers`, or those of its seed's initial model."""
     if message.section("buffers") is not None:
         return protocol.exact.decode(message.require("buffers"))
     return protocol.initial_model(read_seed(message))[1] if len(protocol.buffers) else {}
 
 
 def _broadcast(protocol: Protocol, message: Message, state: State) -> VersionedModel | None:
-    """Return the global model of a request that encodes deltas: to the version that the client has, or to a seed's."""
+    """Return the global model after a request; None if the request has none.
+
+    If the request has deltas, they are added to the initial model of the request's seed; without a seed, to the version
+    that the client has.
+    """
     before = broadcast_model(state)
     if message.section("seed") is not None:
         before = first_version(0, protocol.initial_model(read_seed(message))[0])

@@ -108,7 +108,7 @@ class Link(Protocol):
 
 
 class Flower:
-    """The engine. Each client's state stays on its node; the engine knows the digest of the one that counts.
+    """The engine. Each client's state stays on its node; the engine has a digest of the state to continue from.
 
     A request has the digest that came with the client's last reply in time, and the client starts from that state. So
     after a late or lost reply, or after the server resumed from its checkpoint, every client continues from the state
@@ -127,7 +127,7 @@ class Flower:
         self._link, self._settings, self._clients = link, settings, clients
         self._clock, self._sleep = clock, sleep
         self._node_of: dict[ClientId, NodeId] = {}
-        self._queries: dict[MessageId, NodeId] = {}  # unanswered questions to nodes which client they have
+        self._queries: dict[MessageId, NodeId] = {}  # nodes that were asked which client they have, until they answer
         self._digests: dict[ClientId, str] = {}
         self._changed: set[ClientId] = set()
         self._first_exchange_done = False
@@ -229,6 +229,7 @@ class Flower:
             self._changed.add(client)
 
     def save(self, folder: Path, stamp: str) -> dict[ClientId, str]:
+        """Write the digests that changed to a folder (fact `mark`); return the file names, with `stamp`, by client."""
         written = {}
         for client in sorted(self._changed):
             written[client] = f"{DIGEST_FILE}{client:06d}-{stamp}.safetensors"
@@ -252,4 +253,4 @@ class Flower:
 
 
 DIGEST_FILE = "mark-"
-"""The beginning of the names of a checkpoint's files that have digests of clients' states, and not the states."""
+"""The beginning of the names of a checkpoint's files that have a digest ("mark") of a client's state, not the state."""

@@ -46,7 +46,7 @@ class CheckedReply:
     """A decoded reply with exactly the sections that were requested.
 
     report: the client's numbers.
-    update: to the global model, by parameter; None if the client sent its own model, or none.
+    update: to the global model, by parameter; None if the client sent a whole model or neither.
     own_model: the client's whole model; None for none.
     buffers: of the model; {} for none.
     signatures: responses of the model's neurons; None for none.
@@ -68,7 +68,7 @@ class CheckedReply:
 
     @property
     def is_coded(self) -> bool:
-        """Whether it has values that a codec encoded; they were decoded to exactly those that the client meant."""
+        """Whether it has values that a codec encoded. Their check has passed: they are those that the client meant."""
         return any((self.update, self.own_model, self.buffers, self.extra))
 
 

@@ -50,20 +50,22 @@ class Server:
     """The server of a run. Its state is in `state`, and in `round` for a round in progress.
 
     Slots of the state:
-    `weights`, `buffers`: the global model, absent until there is one; with personal masks, the signs of the overlap;
+    `weights`, `buffers`: the global model, absent until there is one; with personal masks, for each weight 1 if all
+    clients must keep it, -1 if all must drop it, 0 if each decides (methods/aggregation/overlap.py);
     `control`, `momentum`, ...: what hooks and the aggregation rule keep;
-    `held`, `moved`, `log`: the last version of the global model, its history of changes, the encoded deltas
-    (downlink_deltas.py);
+    `held`: the weights of the last version of the global model, which clients hold, too (downlink_deltas.py);
+    `moved`: for each of these values, whether it changed in the last two rounds;
+    `log`: the encoded deltas, by the round that made them;
     `sketches`: of clients' inputs, encoded;
-    `frame/CLIENT`: permutations that a client has not yet confirmed.
+    `frame/CLIENT`: permutations to a new neuron order, until the client has replied to the request that has them.
 
     Facts of the state:
     `met`: the clients that have received a model;
     `merged`: the clients whose own models were merged into the global model;
-    `frames`: the rounds in which the permutations of `frame/CLIENT` were found;
+    `frames`: by client, the round in which the permutations of `frame/CLIENT` were found;
     `base`: the seed of the initial model (version 0); None if no seed determines it;
-    `holds`: the versions of the global model that clients have;
-    `since`: the version after which the log has all deltas.
+    `holds`: by client, the version of the global model that it has (`DIVERGED` if it decoded another model);
+    `since`: the oldest version from which the log has all later deltas.
     """
 
     def __init__(self, config: RunConfig, task: Task) -> None:
@@ -105,7 +107,7 @@ class Server:
         return "weights" in self.state.slots
 
     def save(self) -> State:
-        """Return the whole state, also between two exchanges of a round."""
+        """Return a new state with that of the server and that of a round in progress (also between its exchanges)."""
         return self.round.into(self.state)
 
     def restore(self, saved: State) -> None:
@@ -181,7 +183,7 @@ class Server:
         except Diverged:
             self.result.decoded += Decoded(different=1)
             raise
-        self.result.decoded += Decoded(equal=int(checked.is_coded))
+        self.result.decoded += Decoded(equal=int(checked.is_coded))  # `read_reply` has compared: it raises `Diverged`
         if self.has_model:
             require_buffers_like(checked, self.state.slots["buffers"])
         for hook in self.protocol.hooks:
@@ -226,7 +228,10 @@ class Server:
         return float(report.examples) if self.config.federation.weighting == "examples" else 1.0
 
     def _context(self, client: ClientId, request: Request) -> CodingContext:
-        """Return the coding context of a client's reply: its round, and the model from which it started."""
+        """Return the coding context of a client's reply: its round, and the global model from which it started.
+
+        If requests encode deltas, the check of the reply covers the sum of this model and the update (`base_model`).
+        """
         start_model = flatten(self.state.slots["weights"]) if self.has_model else None
         base = start_model if self.protocol.sends_deltas and request.brings_model else None
         return CodingContext(self.protocol.run, self.result.round, client, known_model=start_model, base_model=base)
@@ -261,10 +266,13 @@ class Server:
                 start_versions(self.state, 0, self.protocol.initial_model(base)[0])
             advance_version(self.protocol, self.state, self.result.round, self.round.buffer.raw_updates)
         if self.config.training.keep_optimizer and self.method.frame in ("weights", "activations"):
-            self._keep_orders()
+            self._keep_orders()  # clients must bring their optimiser states into the order of the merged model
 
     def _next_slots_without_extremes(self) -> dict[str, Tensors] | None:
-        """Return the slots after the round, without clients whose numbers prevent it; None if there are none left."""
+        """Return the slots after the round; None if its replies cannot be aggregated.
+
+        If aggregation fails, clients that sent extreme values are left out, and it is tried again with the others.
+        """
         expected: tuple[type[ValueError], ...] = (TooFewReplies, NotFinite, *self._errors_of_alignment())
         while not self.round.buffer.empty:
             try:
@@ -291,7 +299,10 @@ class Server:
         return (NotFiniteWeights,)
 
     def _next_slots(self) -> dict[str, Tensors]:
-        """Return the slots after the round; a `ValueError` or `LinAlgError` where that would make no sense."""
+        """Return the slots after the round.
+
+        Raises ValueError if there are too few replies or a result is not finite, LinAlgError if a decomposition fails.
+        """
         buffer, round = self.round.buffer, self.result.round
         for hook in self.protocol.hooks:
             hook.before_aggregation(self.state, buffer, round)
@@ -305,7 +316,7 @@ class Server:
         return slots
 
     def _keep_orders(self) -> None:
-        """Keep the permutations for the clients' next requests until they have replied."""
+        """Store the permutations of the round; each client's next requests have its own until it has replied."""
         for client, perms in self.round.orders.items():
             self.state.slots[f"frame/{client}"] = perms
             self.state.facts["frames"][str(client)] = self.result.round
