@@ -270,3 +270,13 @@ def test_the_version_is_shown() -> None:
     result = CliRunner().invoke(app, ["--version"])
     assert result.exit_code == 0
     assert result.output == f"onebasin {ob.__version__}\n"
+
+
+def test_a_run_that_is_interrupted_says_how_to_resume_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("onebasin.apps.terminal.run", interrupted)
+    result = CliRunner().invoke(app, ["run", "fedavg", "--out", str(tmp_path / "run")])
+    assert result.exit_code == 1
+    assert f"onebasin run --resume {tmp_path / 'run'}" in result.output.replace("\n", "")

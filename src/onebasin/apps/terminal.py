@@ -52,6 +52,10 @@ class Display:
             self._bar.print(f"[yellow]round {record['round']}, client {failure['client']}: {reason}[/]")
 
 
+class Interrupted(RuntimeError):
+    """A run that the user stopped; the message says how to resume it."""
+
+
 def run_with_display(source: str | None, overrides: Sequence[str], out: Path | None, resume: Path | None) -> None:
     """Run or resume a configuration with a display on the terminal, and print its result.
 
@@ -59,11 +63,15 @@ def run_with_display(source: str | None, overrides: Sequence[str], out: Path | N
     """
     console = Console()
     config = configure(source, overrides, resume)
+    directory = resume or out or default_directory(config)
     if config.engine.kind == "flower":
-        _submit(config, resume or out or default_directory(config), console)
+        _submit(config, directory, console)
         return
-    with Display(console, config.title, config.federation.rounds) as display:
-        result = run(config, out=out, resume=resume, observers=[display])
+    try:
+        with Display(console, config.title, config.federation.rounds) as display:
+            result = run(config, out=out, resume=resume, observers=[display])
+    except KeyboardInterrupt:
+        raise Interrupted(f"stopped; to go on from the last round: onebasin run --resume {directory}") from None
     console.print(summary_table(result.summary))
     console.print(f"run directory: {result.directory}", soft_wrap=True)
 
