@@ -10,7 +10,8 @@ from typing import Literal
 
 from onebasin.core.layout import Tensors
 from onebasin.core.settings import Fraction, Positive
-from onebasin.methods.aggregation_rule import AggregationRule, Mean, Slots, each, filled
+from onebasin.methods.aggregation._velocity import next_velocity, velocity_at_rest
+from onebasin.methods.aggregation_rule import AggregationRule, Mean, Slots, each
 
 
 class Momentum(AggregationRule):
@@ -24,9 +25,8 @@ class Momentum(AggregationRule):
     beta: Fraction = 0.9
 
     def memory(self, weights: Tensors) -> Slots:
-        return {"momentum": filled(weights, 0.0)}
+        return velocity_at_rest(weights)
 
     def step(self, slots: Slots, mean: Mean) -> Slots:
-        weights, momentum = slots["weights"], slots["momentum"]
-        velocity = each(weights, lambda n: self.beta * momentum[n] + mean.update[n])
+        weights, velocity = slots["weights"], next_velocity(slots, mean, self.beta)
         return {"momentum": velocity, "weights": each(weights, lambda n: weights[n] + self.rate * velocity[n])}
